@@ -1,0 +1,61 @@
+# Everything runs in a virtual environment of its own; nothing is installed outside this folder.
+#
+# torch comes first and with an exact pin: nothing after it may pull another one. On a machine without GPU the
+# CPU build is smaller:  make demo PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu"
+# Another torch beside it:  make test VENV=.venv214 TORCH=torch==2.14.1
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH ?= torch==2.13.0
+PIP_FLAGS ?=
+PYTEST_FLAGS ?=
+DEMO ?= examples/train_digits.py
+
+BIN := $(abspath $(VENV))/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+INSTALL := $(PIP) install --quiet $(PIP_FLAGS)
+CODE := otel_netmon tests benchmarks examples docs
+
+.PHONY: demo test lint bench docs build clean
+
+demo: $(VENV)/.installed-demo
+	PATH="$(BIN):$$PATH" OMP_NUM_THREADS=1 otel-netmon run -- torchrun --standalone --nproc-per-node 4 $(DEMO)
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/mypy
+
+bench: $(VENV)/.installed-dev
+	PATH="$(BIN):$$PATH" $(BIN)/python -m benchmarks
+
+docs: $(VENV)/.installed-dev
+	$(BIN)/python docs/make_data.py
+
+build: $(VENV)/.installed-dev
+	rm -rf dist
+	$(BIN)/python -m build --quiet
+	$(BIN)/twine check --strict dist/*
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
+
+# The stamps make a second call quick. A changed pyproject.toml installs again; torch stays.
+
+$(VENV)/.installed-torch:
+	$(PYTHON) -m venv $(VENV)
+	@echo "Installing $(TORCH) into $(VENV): this takes a while the first time."
+	$(INSTALL) "$(TORCH)"
+	@touch $@
+
+$(VENV)/.installed-demo: $(VENV)/.installed-torch pyproject.toml
+	$(INSTALL) -e . "scikit-learn>=1.4"
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed-demo pyproject.toml
+	$(INSTALL) -e ".[dev]"
+	@touch $@
