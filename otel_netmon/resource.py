@@ -1,0 +1,44 @@
+"""The resource detector ``otel_netmon``: which process of which host a signal comes from, and its rank."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Final
+
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource, ResourceDetector
+from opentelemetry.semconv._incubating.attributes import host_attributes, process_attributes
+from opentelemetry.util.types import AnyValue
+
+from otel_netmon import runtime, semconv
+
+NAME: Final = "otel_netmon"
+"""Its name in ``OTEL_EXPERIMENTAL_RESOURCE_DETECTORS``; `otel-netmon run` sets that."""
+
+
+class RankResourceDetector(ResourceDetector):
+    """``host.name``, ``process.pid``, and rank, local rank and world size when the launcher's variables say them.
+
+    ``service.instance.id`` is left to the SDK, which draws one per process. What the user says in
+    ``OTEL_RESOURCE_ATTRIBUTES`` wins, after a fork too.
+    """
+
+    def is_process_dependent(self) -> bool:
+        """Yes: the SDK asks again after a fork."""
+        return True
+
+    def detect(self) -> Resource:
+        """Costs a few microseconds; reads the environment only."""
+        attributes: dict[str, AnyValue] = {
+            host_attributes.HOST_NAME: socket.gethostname(),
+            process_attributes.PROCESS_PID: os.getpid(),
+        }
+        rank = runtime.environment_rank()
+        if rank is not None:
+            attributes[semconv.RANK] = rank.rank
+            if rank.local_rank is not None:
+                attributes[semconv.LOCAL_RANK] = rank.local_rank
+            if rank.world_size is not None:
+                attributes[semconv.WORLD_SIZE] = rank.world_size
+        users = OTELResourceDetector().detect().attributes
+        return Resource({name: value for name, value in attributes.items() if name not in users})
