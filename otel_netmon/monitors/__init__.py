@@ -1,0 +1,37 @@
+"""The host side: NICs, paths and this rank's collectives, measured without torch."""
+
+from otel_netmon.monitors.bandwidth import NetworkBandwidthMonitor
+from otel_netmon.monitors.base import Monitor
+from otel_netmon.monitors.distributed import DistributedNetworkMonitor
+from otel_netmon.monitors.interface import NetworkInterfaceMonitor
+from otel_netmon.monitors.latency import NetworkLatencyMonitor
+from otel_netmon.monitors.network import RealNetworkMonitor
+from otel_netmon.monitors.nics import choose_interfaces
+from otel_netmon.monitors.scheduler import Scheduler
+from otel_netmon.monitors.values import (
+    BandwidthStats,
+    CollectiveStats,
+    DistributedMetrics,
+    InterfaceStats,
+    LatencyStats,
+    NetworkMetrics,
+    SweepPoint,
+)
+
+__all__ = [
+    "BandwidthStats",
+    "CollectiveStats",
+    "DistributedMetrics",
+    "DistributedNetworkMonitor",
+    "InterfaceStats",
+    "LatencyStats",
+    "Monitor",
+    "NetworkBandwidthMonitor",
+    "NetworkInterfaceMonitor",
+    "NetworkLatencyMonitor",
+    "NetworkMetrics",
+    "RealNetworkMonitor",
+    "Scheduler",
+    "SweepPoint",
+    "choose_interfaces",
+]

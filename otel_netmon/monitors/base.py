@@ -1,0 +1,151 @@
+"""What every monitor has: a lock, one sample at a time from outside, health, and its series.
+
+The rule of the house: I/O happens before the lock is taken; under the lock state is only read or swapped. So a
+reader or an exporter's callback never waits longer than for a few assignments.
+"""
+
+from __future__ import annotations
+
+import abc
+import logging
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
+
+from opentelemetry.metrics import Observation
+
+from otel_netmon import semconv
+from otel_netmon.monitors import observers
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import Meter
+
+_logger = logging.getLogger(__name__)
+_T = TypeVar("_T")
+_MAX_KINDS: Final = 32  # kinds of failure remembered as logged, per monitor
+
+HISTORY: Final = 100
+"""Entries kept in a monitor's history."""
+
+Series = tuple[semconv.Metric, Callable[[], Iterable[Observation]]]
+"""A metric and what reads its present value from the monitor's state, called with the lock held."""
+
+
+class Monitor(abc.ABC):
+    """One source of measurements. Subclasses give ``name``, ``sample`` and ``series``."""
+
+    name: ClassVar[str]
+    """Short, unique; the value of the attribute of its health series."""
+
+    probes: ClassVar[bool] = False
+    """True when a sample sends something: its first one is delayed by a random part of the interval."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._lock = threading.RLock()
+        self._clock = clock
+        self._success: bool | None = None
+        self._duration: float | None = None
+        self._sampled_at: float | None = None
+        self._logged: set[tuple[str, object]] = set()
+        _monitors.add(self)
+
+    @abc.abstractmethod
+    def sample(self) -> None:
+        """Measure once and swap the result in. May do I/O and may raise; ``run_once`` is what schedules call."""
+
+    @abc.abstractmethod
+    def series(self) -> tuple[Series, ...]:
+        """The observable metrics of this monitor, without those of its health."""
+
+    def register(self, meter: Meter) -> None:
+        """Create this monitor's instruments with ``meter``, until ``unregister()``.
+
+        Their callbacks read state under the lock: some microseconds each, no I/O, no exception.
+        """
+        for metric, observe in (*self.series(), *self._health()):
+            observers.add(meter, self, metric, self._guarded(observe))
+
+    def unregister(self) -> None:
+        """Report nothing more through any meter. Measuring by hand, and ``register``, still work."""
+        observers.remove(self)
+
+    def run_once(self) -> bool:
+        """``sample()``, timed, with every exception caught; the first of each kind is logged. True on success."""
+        return self._guard(self.sample)[0]
+
+    def _guard(self, measure: Callable[[], _T]) -> tuple[bool, _T | None]:
+        start = self._clock()
+        value: _T | None = None
+        failure: Exception | None = None
+        try:
+            value = measure()
+        except Exception as error:  # noqa: BLE001  # a monitor's failure is its own series, never the job's
+            failure = error
+        end = self._clock()
+        with self._lock:
+            self._success = failure is None
+            self._duration = end - start
+            if failure is None:
+                self._sampled_at = end
+        if failure is not None:
+            self._log_once(failure)
+        return failure is None, value
+
+    def _log_once(self, failure: Exception) -> None:
+        kind = (type(failure).__qualname__, getattr(failure, "errno", None))
+        with self._lock:
+            if kind in self._logged or len(self._logged) >= _MAX_KINDS:
+                return
+            self._logged.add(kind)
+        _logger.warning(
+            "monitor %s: %s: %s (said once; %s tells how it goes on)",
+            self.name,
+            kind[0],
+            failure,
+            semconv.MONITOR_SUCCESS.name,
+        )
+
+    def _guarded(self, observe: Callable[[], Iterable[Observation]]) -> observers.Observe:
+        def read() -> Iterable[Observation]:
+            try:
+                with self._lock:
+                    return list(observe())
+            except Exception as error:  # noqa: BLE001  # one series must not cost the others their export
+                self._log_once(error)
+                return ()
+
+        return read
+
+    def _health(self) -> tuple[Series, ...]:
+        attributes = {semconv.MONITOR_NAME: self.name}
+
+        def one(value: float | None) -> Iterable[Observation]:
+            return () if value is None else (Observation(value, attributes),)
+
+        return (
+            (semconv.MONITOR_SUCCESS, lambda: one(None if self._success is None else int(self._success))),
+            (semconv.MONITOR_DURATION, lambda: one(self._duration)),
+            (
+                semconv.MONITOR_AGE,
+                lambda: one(None if self._sampled_at is None else self._clock() - self._sampled_at),
+            ),
+        )
+
+    def _after_fork_in_child(self) -> None:
+        """Replace what a thread of the parent may have held; called in a forked child, alone."""
+        self._lock = threading.RLock()
+
+
+_monitors: Final[weakref.WeakSet[Monitor]] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for monitor in list(_monitors):
+        monitor._after_fork_in_child()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,193 @@
+"""The collectives of this rank: passively from those the training makes, or by a sweep of its own."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import ClassVar
+
+from opentelemetry.metrics import Observation
+
+from otel_netmon import collective_window, semconv
+from otel_netmon.collective_window import CollectiveSample, CollectiveWindow
+from otel_netmon.monitors import sweep
+from otel_netmon.monitors.base import HISTORY, Monitor, Series
+from otel_netmon.monitors.values import CollectiveStats, DistributedMetrics, NetworkMetrics, SweepPoint
+
+PERFORMANCE_HISTORY = 1000
+"""Entries kept in ``performance_history``."""
+
+
+class DistributedNetworkMonitor(Monitor):
+    """Describes this rank's collectives.
+
+    By default it sends nothing: it reads ``window``, by default the process's own, where the capture of the
+    training's collectives leaves what completed lately. A reading costs about 1 µs per collective in the window.
+
+    With ``enable_distributed_measurements=True``, ``measure_distributed_metrics()`` is itself a **collective
+    call**: every rank must make it, in the same order among its own collectives, from outside any other. It
+    times all_reduces of ``sweep_sizes`` bytes, ``sweep_repetitions`` of each, on a group of its own, made with
+    ``sweep_timeout`` seconds; it takes some 0.1 s and up. ``sample()``, which schedulers call, never does that.
+    """
+
+    name: ClassVar[str] = "distributed"
+
+    def __init__(
+        self,
+        enable_distributed_measurements: bool = False,
+        *,
+        window: CollectiveWindow | None = None,
+        sweep_sizes: Sequence[int] = sweep.SIZES,
+        sweep_repetitions: int = sweep.REPETITIONS,
+        sweep_timeout: float = 60.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(clock=clock)
+        if sweep_repetitions < 1 or min(sweep_sizes, default=0) < 4 or not sweep_timeout > 0:
+            raise ValueError("a sweep needs sizes of 4 bytes and more, a repetition and a timeout above 0")
+        self._window = collective_window.window if window is None else window
+        self._sweep = (
+            sweep.Sweep(tuple(sweep_sizes), sweep_repetitions, sweep_timeout)
+            if enable_distributed_measurements
+            else None
+        )
+        self._allreduce_times: deque[float] = deque(maxlen=HISTORY)
+        self._history: deque[NetworkMetrics] = deque(maxlen=PERFORMANCE_HISTORY)
+        self._counted: frozenset[int] = frozenset()
+        self._counted_samples: tuple[CollectiveSample, ...] = ()
+        self._latest: DistributedMetrics | None = None
+
+    @property
+    def allreduce_times(self) -> deque[float]:
+        """A copy of the last 100 all_reduce durations (s): the training's, or the sweep's when that is enabled."""
+        with self._lock:
+            return self._allreduce_times.copy()
+
+    @property
+    def performance_history(self) -> deque[NetworkMetrics]:
+        """A copy of the last 1,000 measurements, oldest first."""
+        with self._lock:
+            return self._history.copy()
+
+    def measure_distributed_metrics(self) -> NetworkMetrics:
+        """What is known of this rank's collectives now; never raises for want of a process group.
+
+        The result's ``distributed`` part is set, and its ``reason`` says why something in it is missing. With
+        measurements enabled this is a collective call: see the class.
+        """
+        if self._sweep is None:
+            return self._record(self._passive())
+        try:
+            points, durations, backend, ranks = self._sweep.run()
+        except sweep.Unavailable as error:
+            return self._record(self._passive(reason=str(error)))
+        with self._lock:
+            self._allreduce_times.extend(durations)
+        return self._record(self._passive(points=points, backend=backend, world_size=ranks))
+
+    def sample(self) -> None:
+        """Read the window; never a collective call."""
+        self.read_window()
+
+    def read_window(self) -> NetworkMetrics:
+        """The passive measurement, also when measurements of our own are enabled; never a collective call."""
+        return self._record(self._passive())
+
+    def _passive(
+        self,
+        *,
+        points: tuple[SweepPoint, ...] = (),
+        backend: str | None = None,
+        world_size: int | None = None,
+        reason: str | None = None,
+    ) -> DistributedMetrics:
+        with self._lock:  # the window is memory, not I/O; inside, so that no collective is counted twice
+            samples = self._window.snapshot()
+            self._count_allreduces(samples)
+        own = self._sweep.group_name if self._sweep is not None else None
+        samples = tuple(s for s in samples if s.group != own or own is None)
+        if not samples and not points and reason is None:
+            reason = f"no collective completed in the last {self._window.seconds:g} s"
+        groups: dict[tuple[str, str, str], list[CollectiveSample]] = {}
+        for s in samples:
+            groups.setdefault((s.name, s.backend, s.group), []).append(s)
+        return DistributedMetrics(
+            window=self._window.seconds,
+            overall=_stats((None, None, None), samples) if samples else None,
+            collectives=tuple(_stats(key, members) for key, members in sorted(groups.items())),
+            sweep=points,
+            backend=backend,
+            world_size=world_size,
+            reason=reason,
+        )
+
+    def _count_allreduces(self, samples: tuple[CollectiveSample, ...]) -> None:
+        if self._sweep is None:
+            fresh = (s.duration for s in samples if s.name == "all_reduce" and id(s) not in self._counted)
+            self._allreduce_times.extend(fresh)
+            # by identity, because equal collectives happen; the tuple keeps the identities from being reused
+            self._counted = frozenset(map(id, samples))
+            self._counted_samples = samples
+
+    def _record(self, metrics: DistributedMetrics) -> NetworkMetrics:
+        result = NetworkMetrics(time=time.time(), distributed=metrics)
+        with self._lock:
+            self._latest = metrics
+            self._history.append(result)
+        return result
+
+    def series(self) -> tuple[Series, ...]:
+        """The window, per operation, backend and group; nothing for those without a collective in it."""
+        return (
+            (semconv.WINDOW_COUNT, lambda: self._each(lambda s: s.count)),
+            (semconv.WINDOW_P50, lambda: self._each(lambda s: s.duration_p50)),
+            (semconv.WINDOW_P99, lambda: self._each(lambda s: s.duration_p99)),
+            (semconv.WINDOW_BUSBW, lambda: self._each(lambda s: s.busbw)),
+        )
+
+    def _each(self, read: Callable[[CollectiveStats], float | None]) -> Iterable[Observation]:
+        for stats in self._latest.collectives if self._latest is not None else ():
+            value = read(stats)
+            if value is not None:
+                yield Observation(
+                    value,
+                    {
+                        semconv.COLLECTIVE_NAME: stats.name or "",
+                        semconv.BACKEND: stats.backend or "",
+                        semconv.GROUP_NAME: stats.group or "",
+                    },
+                )
+
+    def _after_fork_in_child(self) -> None:
+        super()._after_fork_in_child()
+        if self._sweep is not None:
+            self._sweep.after_fork_in_child()
+
+
+def _stats(
+    key: tuple[str, str, str] | tuple[None, None, None], samples: Sequence[CollectiveSample]
+) -> CollectiveStats:
+    durations = sorted(s.duration for s in samples)
+    busy = sum(durations)
+    size = sum(s.size for s in samples)
+    moved = [(s.size * s.bus_factor, s.duration) for s in samples if s.bus_factor is not None]
+    moving = sum(duration for _, duration in moved)
+    name, backend, group = key
+    return CollectiveStats(
+        name=name,
+        backend=backend,
+        group=group,
+        count=len(samples),
+        bytes=size,
+        duration_p50=_percentile(durations, 0.5),
+        duration_p99=_percentile(durations, 0.99),
+        algbw=size / busy if busy > 0 else None,
+        busbw=sum(scaled for scaled, _ in moved) / moving if moving > 0 else None,
+    )
+
+
+def _percentile(ordered: list[float], share: float) -> float:
+    """The nearest rank: a value that was measured, and at 99 % of fewer than 100 values the largest."""
+    return ordered[math.ceil(share * len(ordered)) - 1]

@@ -1,0 +1,229 @@
+"""TCP connect time to the targets the user names."""
+
+from __future__ import annotations
+
+import functools
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
+
+from opentelemetry.metrics import Histogram, Observation
+
+from otel_netmon import config, semconv
+from otel_netmon.monitors import tcp_connect
+from otel_netmon.monitors.base import HISTORY, Monitor, Series
+from otel_netmon.monitors.nics import names_or_globs
+from otel_netmon.monitors.values import LatencyStats
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import Meter
+
+_T = TypeVar("_T")
+
+MAX_THREADS: Final = 32
+RESOLVE_ALLOWANCE: Final = 2.0
+"""Seconds a round may take beyond its attempts, for resolving names, which has no timeout of its own."""
+
+
+class _Probe:
+    """One target's attempts under way. Its fields are read and written with the monitor's lock held."""
+
+    def __init__(self, target: str, deadline: float) -> None:
+        self.target = target
+        self.deadline = deadline
+        self.begun = False
+        self.recorded = False
+        self.times: list[float] = []
+        self.errors: list[str] = []
+        self.result: LatencyStats | None = None
+        self.finished = threading.Event()
+
+
+class NetworkLatencyMonitor(Monitor):
+    """Measures TCP connect time to ``target_hosts``, and to nothing else.
+
+    ``target_hosts``: ``host:port`` or ``[v6]:port``; ``None`` is what the configuration says, by default none.
+    ``attempts`` per target are made one after another, each with ``timeout`` seconds; targets go in parallel,
+    in at most 32 threads. A name that does not resolve or a port that refuses is a result. Raises ValueError
+    for a target that cannot be understood.
+
+    A target has one round under way at a time: callers that come meanwhile share its result. The threads are
+    daemons, so a resolver that never answers holds up neither a result nor the end of the process.
+    """
+
+    name: ClassVar[str] = "latency"
+    probes: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        target_hosts: str | Iterable[str] | None = None,
+        *,
+        attempts: int | None = None,
+        timeout: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(clock=clock)
+        settings = config.current()
+        targets = settings.latency_targets if target_hosts is None else names_or_globs(target_hosts) or ()
+        self._targets = {target: config.parse_target(target) for target in targets}
+        self._attempts = settings.latency_attempts if attempts is None else attempts
+        self._timeout = settings.latency_timeout if timeout is None else timeout
+        if self._attempts < 1 or not 0 < self._timeout < math.inf:
+            raise ValueError(f"attempts ({attempts!r}) and timeout ({timeout!r}) must be above 0")
+        turns = math.ceil(len(self._targets) / MAX_THREADS)
+        self._budget = turns * self._attempts * self._timeout + RESOLVE_ALLOWANCE
+        self._running: dict[str, _Probe] = {}
+        self._history = {target: deque[LatencyStats](maxlen=HISTORY) for target in self._targets}
+        self._latest: dict[str, LatencyStats] = {}
+        self._histogram: Histogram | None = None
+        self._attributes: dict[str, dict[str, str | int]] = {
+            target: {semconv.SERVER_ADDRESS: host, semconv.SERVER_PORT: port}
+            for target, (host, port) in self._targets.items()
+        }
+
+    @property
+    def latency_history(self) -> dict[str, deque[LatencyStats]]:
+        """A copy of the last 100 rounds of each target, oldest first."""
+        with self._lock:
+            return {target: history.copy() for target, history in self._history.items()}
+
+    def measure_latency(self) -> dict[str, LatencyStats]:
+        """Make one round of attempts to every target, by target as the user wrote it; never raises OSError.
+
+        Blocks for the slowest target: ``attempts * timeout`` + 2 s at most, once per 32 targets begun.
+        """
+        probes, queue = self._begin()
+        for _ in range(min(len(queue), MAX_THREADS)):
+            worker = threading.Thread(target=self._work, args=(queue,), name="otel-netmon-latency", daemon=True)
+            try:
+                worker.start()
+            except RuntimeError as error:  # no more threads to be had: the others do the work, or nobody
+                self._log_once(error)
+                break
+        for probe in probes:
+            probe.finished.wait(max(0.0, probe.deadline - time.monotonic()))
+        fresh: list[LatencyStats] = []
+        with self._lock:
+            results = {probe.target: self._settle(probe, queue, fresh) for probe in probes}
+            histogram = self._histogram
+        if histogram is not None:
+            for stats in fresh:
+                for seconds in stats.times:
+                    histogram.record(seconds, self._attributes[stats.target])
+        return results
+
+    def _begin(self) -> tuple[list[_Probe], deque[_Probe]]:
+        deadline = time.monotonic() + self._budget
+        probes: list[_Probe] = []
+        queue: deque[_Probe] = deque()
+        with self._lock:
+            for target in self._targets:
+                probe = self._running.get(target)
+                if probe is None:
+                    probe = self._running[target] = _Probe(target, deadline)
+                    queue.append(probe)
+                elif probe.result is not None:  # given up as late, and its thread is still stuck
+                    probe = _Probe(target, deadline)
+                    probe.result = self._stats(probe, tcp_connect.TIMEOUT)
+                    probe.finished.set()
+                probes.append(probe)
+        return probes, queue
+
+    def _settle(self, probe: _Probe, queue: deque[_Probe], fresh: list[LatencyStats]) -> LatencyStats:
+        """The result, what there is of it at the deadline, or that there is none; lock held.
+
+        Of the callers that share a result one puts it into the history, and into ``fresh``.
+        """
+        if probe.result is None and probe.begun:
+            late = () if len(probe.times) + len(probe.errors) >= self._attempts else (tcp_connect.TIMEOUT,)
+            probe.result = self._stats(probe, *late)
+        elif probe.result is None:
+            none = (tcp_connect.NOT_MEASURED,)
+            probe.result = LatencyStats(
+                probe.target, *self._targets[probe.target], time.time(), attempts=0, errors=none
+            )
+            if probe in queue:
+                queue.remove(probe)
+                self._running.pop(probe.target, None)
+        if not probe.recorded:
+            probe.recorded = True
+            self._history[probe.target].append(probe.result)
+            self._latest[probe.target] = probe.result
+            fresh.append(probe.result)
+        return probe.result
+
+    def _work(self, queue: deque[_Probe]) -> None:
+        while True:
+            with self._lock:
+                if not queue:
+                    return
+                probe = queue.popleft()
+                probe.begun = True
+            try:
+                tcp_connect.attempt(
+                    *self._targets[probe.target],
+                    self._attempts,
+                    self._timeout,
+                    on_time=functools.partial(self._note, probe.times),
+                    on_error=functools.partial(self._note, probe.errors),
+                )
+            except Exception as error:  # noqa: BLE001  # whoever waits for this probe must be told
+                self._log_once(error)
+                self._note(probe.errors, tcp_connect.error_word(error))
+            with self._lock:
+                if probe.result is None:
+                    probe.result = self._stats(probe)
+                if self._running.get(probe.target) is probe:
+                    del self._running[probe.target]
+            probe.finished.set()
+
+    def _note(self, values: list[_T], value: _T) -> None:
+        with self._lock:
+            values.append(value)
+
+    def _stats(self, probe: _Probe, *more: str) -> LatencyStats:
+        host, port = self._targets[probe.target]
+        errors = (*probe.errors, *more)
+        return LatencyStats.of(probe.target, host, port, times=tuple(probe.times), errors=errors)
+
+    def sample(self) -> None:
+        """One round."""
+        self.measure_latency()
+
+    def register(self, meter: Meter) -> None:
+        """As every monitor; and every round fills the histogram of connect times, outside the lock."""
+        super().register(meter)
+        histogram = semconv.create(meter, semconv.LATENCY)
+        assert isinstance(histogram, Histogram)
+        with self._lock:
+            self._histogram = histogram
+
+    def unregister(self) -> None:
+        """As every monitor."""
+        super().unregister()
+        with self._lock:
+            self._histogram = None
+
+    def series(self) -> tuple[Series, ...]:
+        """The last round per target."""
+        return (
+            (semconv.LATENCY_MEAN, lambda: self._each(lambda s: s.mean)),
+            (semconv.LATENCY_MIN, lambda: self._each(lambda s: s.min)),
+            (semconv.LATENCY_MAX, lambda: self._each(lambda s: s.max)),
+            (semconv.LATENCY_JITTER, lambda: self._each(lambda s: s.jitter)),
+            (semconv.LATENCY_LOSS, lambda: self._each(lambda s: s.loss)),
+        )
+
+    def _each(self, read: Callable[[LatencyStats], float | None]) -> Iterable[Observation]:
+        for target, stats in self._latest.items():
+            value = read(stats)
+            if value is not None:
+                yield Observation(value, self._attributes[target])
+
+    def _after_fork_in_child(self) -> None:
+        super()._after_fork_in_child()
+        self._running = {}  # their threads stayed in the parent
+        self._histogram = None

@@ -1,0 +1,216 @@
+"""One thread that samples monitors at their intervals; a monitor that hangs delays no other."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import queue
+import random
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from otel_netmon.monitors.base import Monitor
+
+_logger = logging.getLogger(__name__)
+
+# The system's generator: drawing from the shared one would change the user's random numbers.
+_random: Final = random.SystemRandom().random
+
+
+class _Job:
+    """One monitor's timetable, on the grid ``base + k * interval``: late ticks do not shift later ones."""
+
+    def __init__(self, monitor: Monitor, interval: float, now: float, offset: float) -> None:
+        self.monitor = monitor
+        self._interval = interval
+        self._base = now + offset
+        # What sends nothing is sampled at once, so that a short job has data and rates a first reading.
+        self.due = self._base if monitor.probes else now
+
+    def advance(self, now: float) -> None:
+        """To the first point of the grid after ``now``; those missed are left out."""
+        k = max(0, math.floor((now - self._base) / self._interval))
+        while (due := self._base + k * self._interval) <= now:
+            k += 1
+        self.due = due
+
+
+class _Worker:
+    """A thread that samples one monitor whenever it is told to; starting one each time would cost more.
+
+    ``tell`` and ``end`` are called with the scheduler's lock held.
+    """
+
+    def __init__(self, monitor: Monitor) -> None:
+        self._monitor = monitor
+        self._ended = False
+        self._orders: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self.idle = threading.Event()
+        self.idle.set()
+        self.thread = threading.Thread(target=self._run, name=f"otel-netmon-{monitor.name}", daemon=True)
+        self.thread.start()
+
+    @property
+    def over(self) -> bool:
+        """True when it will never sample again; one that was told to end and still samples is not over."""
+        return (self._ended and self.idle.is_set()) or not self.thread.is_alive()
+
+    def tell(self) -> None:
+        """One sample, unless one is under way."""
+        if self.idle.is_set():
+            self.idle.clear()
+            self._orders.put(True)
+
+    def end(self) -> None:
+        """No more after the one under way."""
+        self._ended = True
+        self._orders.put(False)
+
+    def _run(self) -> None:
+        while self._orders.get():
+            self._monitor.run_once()
+            self.idle.set()
+
+
+class Scheduler:
+    """Calls ``run_once()`` of each monitor every ``interval`` seconds, each in a thread of its own, which lives
+    until ``stop``.
+
+    A monitor still at its last sample misses the tick. Ticks start at a random part of the interval per monitor,
+    so that many hosts started together do not tick together. ``start`` and ``stop`` may be repeated; a forked
+    child runs nothing until it calls ``start`` itself. All threads are daemons.
+    """
+
+    def __init__(
+        self,
+        monitors: Iterable[Monitor],
+        interval: float = 10.0,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = _random,
+    ) -> None:
+        if not 0 < interval < math.inf:
+            raise ValueError(f"interval is {interval!r}; it must be above 0")
+        self._monitors = tuple(monitors)
+        self._interval = interval
+        self._clock = clock
+        self._jitter = jitter
+        self._reset()
+        _schedulers.add(self)
+
+    def _reset(self) -> None:
+        self._lock = threading.RLock()
+        self._stop: threading.Event | None = None
+        self._thread: threading.Thread | None = None
+        self._workers: dict[Monitor, _Worker] = {}
+
+    @property
+    def running(self) -> bool:
+        """True between ``start`` and ``stop``."""
+        with self._lock:
+            return self._stop is not None
+
+    def start(self) -> None:
+        """Begin; a second call does nothing. Costs the start of a thread."""
+        with self._lock:
+            if self._stop is not None:
+                return
+            stop = threading.Event()
+            jobs = self._timetable()
+            thread = threading.Thread(
+                target=self._run, args=(jobs, stop), name="otel-netmon-scheduler", daemon=True
+            )
+            thread.start()
+            self._stop, self._thread = stop, thread
+
+    def stop(self, timeout: float = 5.0) -> bool:
+        """End, waiting at most ``timeout`` seconds. True when every thread has ended; a hung sample has not."""
+        deadline = time.monotonic() + timeout
+        with self._lock:
+            stop, thread = self._stop, self._thread
+            self._stop = self._thread = None
+        if stop is not None:
+            stop.set()
+        ended = thread is None or _join(thread, deadline)
+        with self._lock:  # only now: until the scheduler's thread ended it may have started another
+            workers = list(self._workers.values())
+            for worker in workers:
+                worker.end()
+        ended = _join_all([worker.thread for worker in workers], deadline) and ended
+        with self._lock:  # what hangs is kept, so that it is not started a second time
+            self._workers = {m: w for m, w in self._workers.items() if not w.over}
+        return ended
+
+    def sample_now(self, timeout: float = 1.0) -> bool:
+        """One sample now of each monitor that sends nothing, waiting at most ``timeout`` seconds for them.
+
+        For the end of a job, whose last seconds would otherwise be missing. True when all came to an end.
+        """
+        deadline = time.monotonic() + timeout
+        quiet = [monitor for monitor in self._monitors if not monitor.probes]
+        for monitor in quiet:
+            self._launch(monitor)
+        with self._lock:
+            idle = [self._workers[monitor].idle for monitor in quiet if monitor in self._workers]
+            if self._stop is None:  # not running: nobody else would end them
+                for worker in self._workers.values():
+                    worker.end()
+        return all(event.wait(max(0.0, deadline - time.monotonic())) for event in idle)
+
+    def _timetable(self) -> list[_Job]:
+        now = self._clock()
+        return [_Job(m, self._interval, now, self._jitter() * self._interval) for m in self._monitors]
+
+    def _run(self, jobs: list[_Job], stop: threading.Event) -> None:
+        while not stop.is_set():
+            due = self._tick(jobs)
+            if due is None:
+                return
+            stop.wait(max(0.0, due - self._clock()))
+
+    def _tick(self, jobs: list[_Job]) -> float | None:
+        """Start the samples that are due; the time of the next one."""
+        now = self._clock()
+        for job in jobs:
+            if job.due <= now:
+                job.advance(now)
+                self._launch(job.monitor)
+        return min((job.due for job in jobs), default=None)
+
+    def _launch(self, monitor: Monitor) -> None:
+        with self._lock:
+            worker = self._workers.get(monitor)
+            if worker is None or worker.over:
+                try:
+                    worker = self._workers[monitor] = _Worker(monitor)
+                except RuntimeError as error:  # the interpreter is ending, or the system has no thread left
+                    _logger.debug("no thread for monitor %s: %s", monitor.name, error)
+                    return
+            worker.tell()
+
+
+_schedulers: Final[weakref.WeakSet[Scheduler]] = weakref.WeakSet()
+
+
+def _join(thread: threading.Thread, deadline: float) -> bool:
+    if thread is not threading.current_thread():
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return not thread.is_alive()
+
+
+def _join_all(threads: list[threading.Thread], deadline: float) -> bool:
+    ended = [_join(thread, deadline) for thread in threads]
+    return all(ended)
+
+
+def _after_fork_in_child() -> None:
+    for scheduler in list(_schedulers):
+        scheduler._reset()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
