@@ -1,0 +1,112 @@
+"""The seam on torch's dispatcher: one kernel per ``c10d`` operation, below autograd and above the backends.
+
+The kernels sit at the dispatch key ``BackendSelect``. It is in every thread's default dispatch set, whatever the
+device and whatever the tensors, and below ``Python`` and the autograd keys. So each call passes it exactly
+once: the user's, DDP's reducer (C++), functional collectives, compiled graphs, inference mode. Calls on fake
+tensors are taken by the ``Python`` key above and never arrive. ``_c10d_functional`` needs no kernels: its
+operations end in these. Cost: the boxing of one call, some 10 µs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from otel_netmon.collectives.operations import OPERATIONS, Operation
+
+if TYPE_CHECKING:
+    from otel_netmon.collectives.record import Recorder
+
+
+class DispatcherSeam:
+    """Kernels that are there from ``install`` to ``remove``. No exception leaves a kernel but the call's own."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._library: Any = None
+
+    def install(self) -> None:
+        """Register the kernels. Initialises no device; needs torch to be imported."""
+        import torch
+
+        library = torch.library.Library("c10d", "IMPL")
+        try:
+            for name, operation in OPERATIONS.items():
+                if hasattr(torch.ops.c10d, name):
+                    kernel = _kernel(getattr(torch.ops.c10d, name).default, operation, self._recorder)
+                    library.impl(name, kernel, "BackendSelect", with_keyset=True)
+        except BaseException:
+            library._destroy()
+            raise
+        self._library = library
+
+    def remove(self) -> None:
+        """Take the kernels out; what was there before is there again."""
+        if self._library is not None:
+            self._library._destroy()
+            self._library = None
+
+
+class _Arguments:
+    """Where an operation's arguments stand in its schema. torch leaves out trailing ones that are the default."""
+
+    def __init__(self, overload: Any, operation: Operation) -> None:
+        arguments = overload._schema.arguments
+        self._defaults = {i: argument.default_value for i, argument in enumerate(arguments)}
+        places = {argument.name: i for i, argument in enumerate(arguments)}
+        self.group = places["process_group"]
+        self._buffer = places[operation.buffer] if operation.buffer else None
+        self._reduce_op = places.get("reduce_op")
+        self._async = places.get("async_op")
+        self._splits = tuple(places[name] for name in operation.splits)
+
+    def tensors(self, args: Sequence[Any]) -> Sequence[Any]:
+        if self._buffer is None:
+            return ()
+        buffer = args[self._buffer]
+        if not isinstance(buffer, list):
+            return (buffer,)
+        if buffer and isinstance(buffer[0], list):
+            return [tensor for tensors in buffer for tensor in tensors]
+        return buffer
+
+    def reduce_op(self, args: Sequence[Any]) -> Any:
+        return None if self._reduce_op is None else args[self._reduce_op]
+
+    def is_async(self, args: Sequence[Any]) -> bool | None:
+        if self._async is None:
+            return None
+        return bool(args[self._async] if self._async < len(args) else self._defaults[self._async])
+
+    def is_even(self, args: Sequence[Any]) -> bool:
+        return all(len(set(args[place])) < 2 for place in self._splits)
+
+
+def _kernel(overload: Any, operation: Operation, recorder: Recorder) -> Callable[..., Any]:
+    import torch
+    from torch._C._distributed_c10d import ProcessGroup, Work
+
+    below = torch._C._dispatch_keyset_full_after(torch._C.DispatchKey.BackendSelect)
+    redispatch = overload.redispatch
+    unbox_group, unbox_work = ProcessGroup.unbox, Work.unbox
+    arguments = _Arguments(overload, operation)
+    group_at = arguments.group
+    returns = len(overload._schema.returns)
+
+    def kernel(keyset: Any, *args: Any) -> Any:
+        process_group = unbox_group(args[group_at])
+        event = recorder.begin(operation, process_group, arguments, args)
+        try:
+            result = redispatch(keyset & below, *args)
+        except BaseException as error:
+            if event is not None:
+                recorder.failed(event, error)
+            raise
+        if event is not None:
+            if returns:
+                recorder.watch(event, unbox_work(result if returns == 1 else result[-1]))
+            else:
+                recorder.finished(event)
+        return result
+
+    return kernel

@@ -1,0 +1,200 @@
+"""The capture engine of a process: seam, ring, steps and the thread that emits.
+
+Nothing but the seam's kernels exists until the first collective: no thread, no instrument, no provider look-up.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from otel_netmon import config, runtime
+from otel_netmon.collectives.dispatcher import DispatcherSeam
+from otel_netmon.collectives.emit import Emitter
+from otel_netmon.collectives.event import EventRing
+from otel_netmon.collectives.identity import RunId
+from otel_netmon.collectives.record import Recorder
+from otel_netmon.collectives.sink import MetricSink, RankIdentity
+from otel_netmon.collectives.spans import SpanMaker
+from otel_netmon.collectives.steps import StepTracker
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import TracerProvider
+
+    from otel_netmon.collectives.event import CollectiveEvent
+
+_logger = logging.getLogger(__name__)
+
+_BATCH: Final = 512
+"""Events per round: the SDK's queue holds 2,048 spans by default and drops the oldest when it is full."""
+_PAUSE: Final = 0.02
+_LAST_WAIT: Final = 2.0
+_CALLBACK_WAIT: Final = 1.0
+_COMPLETION_WAIT: Final = 0.05
+
+
+class Engine:
+    """One per process. ``start`` and ``stop`` may be called any number of times."""
+
+    def __init__(
+        self, tracer_provider: TracerProvider | None = None, meter_provider: MeterProvider | None = None
+    ) -> None:
+        self._settings = config.current()
+        self._lock = threading.RLock()
+        self._tracer_provider = tracer_provider
+        self._meter_provider = meter_provider
+        self.steps = StepTracker()
+        self._ring = EventRing(self._settings.ring_size)
+        self._recorder = Recorder(self._ring, self.steps, on_first=self._first_event)
+        self._seam = DispatcherSeam(self._recorder)
+        self._optimizer_hook: Any = None
+        self._run_id = RunId(self._settings.run_id, self._settings.run_id_timeout)
+        self._sink: MetricSink | None = None
+        self._thread: threading.Thread | None = None
+        self._wake = threading.Event()
+        self._stopping = False
+        self._installed = False
+        self._abandoned: list[CollectiveEvent] = []
+        """In flight when the last round was made."""
+
+    # --- life ---------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Put the seam in. torch must be imported. A second call does nothing."""
+        import torch
+        from torch.optim.optimizer import register_optimizer_step_post_hook
+
+        with self._lock:
+            if self._installed or self._settings.capture == "off" or not torch.distributed.is_available():
+                return
+            self._seam.install()
+            self._optimizer_hook = register_optimizer_step_post_hook(self._optimizer_stepped)
+            self._installed = True
+            atexit.register(self._finish)
+
+    def stop(self) -> None:
+        """Take everything out, for good: ``_finish``, and report nothing more."""
+        self._finish()
+        if self._sink is not None:
+            self._sink.detach()
+
+    def _finish(self) -> None:
+        """Take the seam out, emit what is left and stop the thread; at most ``exit_timeout`` seconds.
+
+        At the end of the process this is all: the last export still reads the counters.
+        """
+        with self._lock:
+            if not self._installed:
+                return
+            self._installed = False
+        atexit.unregister(self._finish)
+        runtime.guarded(self._seam.remove)
+        runtime.guarded(self._optimizer_hook.remove)
+        thread = self._thread
+        if thread is not None:
+            self._stopping = True
+            self._wake.set()
+            thread.join(self._settings.exit_timeout)
+            if thread.is_alive():
+                _logger.warning(
+                    "otel-netmon: still emitting after OTEL_NETMON_EXIT_TIMEOUT=%g s; leaving the rest",
+                    self._settings.exit_timeout,
+                )
+        runtime.guarded(self._recorder.let_go, self._abandoned or self._ring.abandon())
+
+    def after_fork(self) -> None:
+        """In a forked child: forget the parent's events and thread; both come anew at the first collective."""
+        self._lock = threading.RLock()
+        self._ring.clear_after_fork()
+        self._wake = threading.Event()
+        self._thread = None
+        self._recorder.rearm(self._first_event)
+
+    def _optimizer_stepped(self, optimizer: object, _args: object, _kwargs: object) -> None:
+        runtime.guarded(self.steps.optimizer_stepped, optimizer)
+
+    # --- the first collective -----------------------------------------------------------------------------
+
+    def _first_event(self, event: CollectiveEvent) -> None:
+        """Start the background thread. On the training thread, once: it looks up references and starts it."""
+        self.steps.begin(event.start)
+        rank, store = _default_group()
+        self._run_id.agree_through(store, is_rank_0=rank.rank == 0)
+        with self._lock:
+            self._thread = threading.Thread(
+                target=self._run, args=(rank,), name="otel-netmon-emitter", daemon=True
+            )
+            self._thread.start()
+
+    # --- the background thread ----------------------------------------------------------------------------
+
+    def _run(self, rank: RankIdentity) -> None:
+        sink = self._sink = MetricSink.of(self._meter_provider, self._ring)
+        emitter = Emitter(sink, SpanMaker(self._tracer_provider), hold=self._settings.ring_size)
+        emitter.rank = rank
+        while not self._stopping:
+            runtime.guarded(self._round, emitter)
+            self._wake.wait(self._settings.emit_interval)
+        runtime.guarded(self._last_round, emitter)
+
+    def _round(self, emitter: Emitter) -> None:
+        """Drain the ring, in batches that leave the span processor time to export."""
+        run_id = self._run_id.resolve()
+        while True:
+            events = self._ring.drain(_BATCH)
+            emitter.take(events)
+            # Only now: every step that a drained event can belong to and that ended is among them.
+            emitter.emit(run_id, *self.steps.take())
+            self._sink_errors(emitter)
+            if len(events) < _BATCH:
+                return
+            time.sleep(_PAUSE)
+
+    def _last_round(self, emitter: Emitter) -> None:
+        deadline = time.monotonic() + min(_LAST_WAIT, self._settings.exit_timeout / 2)
+        while self._run_id.resolve() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        run_id = self._run_id.resolve(last_call=True)
+        assert run_id is not None
+        self._await_callbacks()
+        last = self.steps.finish()
+        self._round(emitter)
+        self._abandoned = self._ring.abandon()
+        emitter.take(self._ring.drain())  # what finished since the round above
+        emitter.take(self._abandoned)
+        closed, _, _ = self.steps.take()
+        emitter.emit(run_id, closed, last.index, last.last_tick)
+        emitter.finish(run_id, last)
+        self._sink_errors(emitter)
+
+    def _await_callbacks(self) -> None:
+        """Let those in flight that did complete say so: C++ callers go on before a future's callbacks ran."""
+        since = time.monotonic()
+        while in_flight := self._ring.in_flight():
+            completed = any(event.future is not None and event.future.done() for event in in_flight)
+            if time.monotonic() - since > (_CALLBACK_WAIT if completed else _COMPLETION_WAIT):
+                break
+            time.sleep(0.001)
+
+    def _sink_errors(self, emitter: Emitter) -> None:
+        if self._sink is not None:
+            self._sink.errors = self._recorder.errors + emitter.lost
+
+
+def _default_group() -> tuple[RankIdentity, Any]:
+    """This process in the job and the store of the default group; by the environment where there is none."""
+    from torch.distributed import distributed_c10d as c10d
+
+    environment = runtime.environment_rank(os.environ)
+    local_rank = environment.local_rank if environment else None
+    if c10d.is_initialized():
+        rank = RankIdentity(c10d.get_rank(), local_rank, c10d.get_world_size())
+        return rank, c10d._get_default_store()
+    if environment is not None:
+        return RankIdentity(environment.rank, local_rank, environment.world_size), None
+    return RankIdentity(), None

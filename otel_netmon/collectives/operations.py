@@ -1,0 +1,56 @@
+"""The operations of ``c10d``: their PyTorch names, and which tensors are the buffer that bandwidth goes by.
+
+The buffer is the one that nccl-tests counts (see ``bandwidth``): the total output of an all_gather, the total
+input of a reduce_scatter. A rank of a gather or scatter sees only its share of it: that is taken times the size of
+the group.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation as torch's dispatcher knows it."""
+
+    name: str
+    """As PyTorch's function is called."""
+    buffer: str | None = None
+    """Argument with the tensors of the buffer; ``None`` when there is none."""
+    formula: str | None = None
+    """The operation whose bus bandwidth formula applies; ``None`` when there is none."""
+    is_share: bool = False
+    """The buffer is one rank's share of what is counted."""
+    splits: tuple[str, ...] = ()
+    """Arguments with the sizes of unequal splits: no formula then."""
+    is_p2p: bool = False
+    """Between two ranks: not counted among the group's collectives."""
+
+
+OPERATIONS: Final = {
+    "allreduce_": Operation("all_reduce", "tensors", "all_reduce"),
+    "allreduce_coalesced_": Operation("all_reduce_coalesced", "tensors", "all_reduce"),
+    "broadcast_": Operation("broadcast", "tensors", "broadcast"),
+    "reduce_": Operation("reduce", "tensors", "reduce"),
+    "allgather_": Operation("all_gather", "output_tensors", "all_gather"),
+    "_allgather_base_": Operation("all_gather_into_tensor", "output_tensor", "all_gather"),
+    "allgather_coalesced_": Operation("all_gather_coalesced", "output_lists", "all_gather"),
+    "allgather_into_tensor_coalesced_": Operation("all_gather_into_tensor_coalesced", "outputs", "all_gather"),
+    "reduce_scatter_": Operation("reduce_scatter", "input_tensors", "reduce_scatter"),
+    "_reduce_scatter_base_": Operation("reduce_scatter_tensor", "input_tensor", "reduce_scatter"),
+    "reduce_scatter_tensor_coalesced_": Operation("reduce_scatter_tensor_coalesced", "inputs", "reduce_scatter"),
+    "alltoall_": Operation("all_to_all", "input_tensors", "all_to_all"),
+    "alltoall_base_": Operation(
+        "all_to_all_single", "input", "all_to_all", splits=("output_split_sizes", "input_split_sizes")
+    ),
+    "gather_": Operation("gather", "input_tensors", "gather", is_share=True),
+    "scatter_": Operation("scatter", "output_tensors", "scatter", is_share=True),
+    "barrier": Operation("barrier"),
+    "monitored_barrier_": Operation("monitored_barrier"),
+    "send": Operation("send", "tensors", "send", is_p2p=True),
+    "recv_": Operation("recv", "tensors", "recv", is_p2p=True),
+    "recv_any_source_": Operation("recv", "tensors", "recv", is_p2p=True),
+}
+"""By the name in ``torch.ops.c10d``. What a torch does not have is left out."""

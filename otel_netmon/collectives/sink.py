@@ -1,0 +1,164 @@
+"""Events to metrics, and what is the same for all events of one operation on one group."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+from weakref import WeakKeyDictionary
+
+from opentelemetry import metrics
+from opentelemetry.metrics import CallbackOptions, Observation
+
+from otel_netmon import semconv
+from otel_netmon.collective_window import CollectiveSample, window
+from otel_netmon.collectives.bandwidth import bus_factor
+from otel_netmon.version import __version__
+
+if TYPE_CHECKING:
+    from otel_netmon.collectives.event import CollectiveEvent, EventRing
+    from otel_netmon.collectives.groups import Group
+    from otel_netmon.collectives.operations import Operation
+
+
+@dataclass(frozen=True)
+class RankIdentity:
+    """This process in the job; what is not known is ``None``."""
+
+    rank: int = 0
+    local_rank: int | None = None
+    world_size: int | None = None
+
+
+class Series:
+    """What is the same for every event of one operation on one group: attribute dicts are built once."""
+
+    def __init__(self, group: Group, operation: Operation, on_host: bool, rank: RankIdentity) -> None:
+        self.operation = operation.name
+        self.backend = serving_backend(group, on_host)
+        self.factor = bus_factor(operation.formula, group.size) if on_host and operation.formula else None
+        self.key = (self.operation, self.backend, group.name)
+        self.metric = {
+            semconv.COLLECTIVE_NAME: self.operation,
+            semconv.BACKEND: self.backend,
+            semconv.GROUP_NAME: group.name,
+        }
+        self._failed: dict[str, dict[str, str]] = {}
+        self.span: dict[str, Any] = {
+            **self.metric,
+            semconv.GROUP_SIZE: group.size,
+            semconv.GROUP_RANK: group.rank,
+            semconv.COLLECTIVE_CLOCK: semconv.CLOCK_HOST,
+            **rank_attributes(rank),
+        }
+
+    def metric_attributes(self, error: str | None) -> dict[str, str]:
+        if error is None:
+            return self.metric
+        if error not in self._failed:
+            self._failed[error] = {**self.metric, semconv.ERROR_TYPE: error}
+        return self._failed[error]
+
+
+def serving_backend(group: Group, on_host: bool) -> str:
+    """Name of the backend that serves the group's tensors on the host, or on a device."""
+    return group.backend if on_host else group.device_backend or group.backend
+
+
+def rank_attributes(rank: RankIdentity) -> dict[str, Any]:
+    """``rank`` as span attributes, without what is not known."""
+    pairs = (
+        (semconv.RANK, rank.rank),
+        (semconv.LOCAL_RANK, rank.local_rank),
+        (semconv.WORLD_SIZE, rank.world_size),
+    )
+    return {name: value for name, value in pairs if value is not None}
+
+
+class MetricSink:
+    """The collective metrics. Histograms and the counter are synchronous, the rest are read on collection."""
+
+    _made: ClassVar[WeakKeyDictionary[metrics.MeterProvider, MetricSink]] = WeakKeyDictionary()
+
+    @classmethod
+    def of(cls, provider: metrics.MeterProvider | None, ring: EventRing) -> MetricSink:
+        """The sink of ``provider`` (default: the global one), reporting ``ring`` from now on.
+
+        One per provider: an instrument cannot be taken back from its meter, so it is used again.
+        """
+        provider = provider or metrics.get_meter_provider()
+        sink = cls._made.get(provider)
+        if sink is None:
+            sink = cls._made[provider] = cls(
+                provider.get_meter(semconv.SCOPE_COLLECTIVES, __version__, semconv.SCHEMA_URL)
+            )
+        sink._ring = ring
+        sink.errors = 0
+        return sink
+
+    def __init__(self, meter: metrics.Meter) -> None:
+        self._ring: EventRing | None = None
+        self.errors = 0
+        self._duration: Any = semconv.create(meter, semconv.COLLECTIVE_DURATION_METRIC)
+        self._size: Any = semconv.create(meter, semconv.COLLECTIVE_SIZE_METRIC)
+        self._io: Any = semconv.create(meter, semconv.COLLECTIVE_IO_METRIC)
+        semconv.create(meter, semconv.COLLECTIVE_ACTIVE_METRIC, [self._active])
+        semconv.create(meter, semconv.EVENTS_DROPPED, [self._dropped])
+        self._lock = threading.RLock()
+        self._seen: set[tuple[str, str, str]] = set()
+
+    def detach(self) -> None:
+        """Report nothing more."""
+        self._ring = None
+
+    def _active(self, _: CallbackOptions) -> Iterable[Observation]:
+        ring = self._ring
+        if ring is None:
+            return []
+        with self._lock:
+            counts = dict.fromkeys(self._seen, 0)
+        for (group, operation, on_host), count in ring.active().items():
+            key = (operation.name, serving_backend(group, on_host), group.name)
+            counts[key] = counts.get(key, 0) + count
+        with self._lock:
+            self._seen.update(counts)  # a series that was seen goes back to 0 instead of vanishing
+        names = (semconv.COLLECTIVE_NAME, semconv.BACKEND, semconv.GROUP_NAME)
+        return [Observation(count, dict(zip(names, key, strict=True))) for key, count in counts.items()]
+
+    def _dropped(self, _: CallbackOptions) -> Iterable[Observation]:
+        ring = self._ring
+        if ring is None:
+            return []
+        return [
+            Observation(ring.overwritten, {semconv.DROP_REASON: semconv.DROP_RING_FULL}),
+            Observation(self.errors, {semconv.DROP_REASON: semconv.DROP_ERROR}),
+        ]
+
+    def record(self, events: list[tuple[CollectiveEvent, Series]]) -> None:
+        """Feed finished events to the histograms, the counter and the window."""
+        samples = []
+        for event, series in events:
+            if event.end is None:
+                continue
+            attributes = series.metric_attributes(event.error)
+            seconds = (event.end - event.start) / 1e9
+            self._duration.record(seconds, attributes)
+            if event.operation.buffer is not None:
+                self._size.record(event.size, attributes)
+                self._io.add(event.size, attributes)
+            if event.error is None:
+                samples.append(
+                    CollectiveSample(
+                        event.end / 1e9,
+                        series.operation,
+                        series.backend,
+                        event.group.name,
+                        event.size,
+                        seconds,
+                        series.factor if event.is_even else None,
+                    )
+                )
+        window.extend(samples)
+        with self._lock:
+            self._seen.update(series.key for _, series in events)

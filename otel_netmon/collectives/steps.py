@@ -1,0 +1,125 @@
+"""What a training step is: from one optimizer step to the next, or what ``with otel_netmon.step():`` encloses.
+
+Every optimizer step and every explicit mark is a *tick*. Capture stamps an event with the tick it began under
+(one attribute read); which step a tick belongs to is worked out here, later. So a loop with several optimizers
+(a GAN, a wrapped optimizer) needs no guess on the training thread: a step is a cycle of optimizers, from the one
+that stepped first in the job to the last before it steps again. The rule sees only the order of calls, which is
+the same on all ranks, and so are the numbers.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+_HELD: Final = 4096
+"""Closed steps kept until they are emitted; far more than ever wait."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step that ended: its number from 0, the last tick in it, start and end in monotonic nanoseconds."""
+
+    index: int
+    last_tick: int
+    start: int
+    end: int
+    complete: bool = True
+    """False for the one that was open when the process ended."""
+
+
+class StepTracker:
+    """Turns optimizer steps and explicit marks into steps. All methods are safe to call from any thread."""
+
+    def __init__(self, clock: Callable[[], int] = time.monotonic_ns) -> None:
+        self._lock = threading.RLock()
+        self._clock = clock
+        self.tick = 0
+        """Ticks so far. Read by capture without the lock: it only ever grows."""
+        self._start = clock()
+        self._closed: list[Step] = []
+        self._next = 0
+        self._leader: int | None = None
+        self._cycle: list[int] = []
+        self._expected: list[int] = []
+        self._last_time = self._start
+        self._explicit = False
+        self._depth = 0
+        self._settled = 0
+
+    def begin(self, now: int | None = None) -> None:
+        """The first step starts now: what came before was not training."""
+        with self._lock:
+            if self.tick == 0:
+                self._start = self._clock() if now is None else now
+
+    def optimizer_stepped(self, optimizer: object) -> None:
+        """An optimizer's ``step()`` returned. Ignored once steps are marked explicitly."""
+        with self._lock:
+            if self._explicit:
+                return
+            now = self._clock()
+            key = id(optimizer)
+            if self._leader is None:
+                self._leader = key
+            if self._cycle and (key == self._leader or key in self._cycle):
+                # The loop came round: its step ended with the tick before.
+                if self._leader not in self._cycle and key in self._cycle:
+                    self._leader = self._cycle[0]  # the one that led is no longer used
+                self._close(self.tick, self._last_time)
+            self._cycle.append(key)
+            self.tick += 1
+            self._last_time = now
+            if self._cycle == self._expected:
+                self._close(self.tick, now)
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """One training step, said by the user; from then on optimizers say nothing. Nested ones are one."""
+        with self._lock:
+            if not self._explicit:
+                self._explicit = True
+                if self._cycle:
+                    self._close(self.tick, self._last_time)
+            self._depth += 1
+            if self._depth == 1:
+                self._start = self._clock()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._depth -= 1
+                if self._depth == 0:
+                    self.tick += 1
+                    self._close(self.tick, self._clock())
+
+    def _close(self, tick: int, now: int) -> None:
+        if len(self._closed) < _HELD:
+            self._closed.append(Step(self._next, tick, self._start, now))
+        self._next += 1
+        self._settled = tick
+        self._start = now
+        if self._cycle:
+            self._expected, self._cycle = self._cycle, []
+
+    def take(self) -> tuple[list[Step], int, int]:
+        """``(closed, open, settled)``: steps that ended since the last call, the open step's number, a tick.
+
+        An event of tick t belongs to the first step with ``last_tick > t``; where there is none, to the open
+        step if ``t <= settled``. Beyond that an optimizer has stepped of which it is not yet known whether it
+        was the last of its cycle: ask again later.
+        """
+        with self._lock:
+            closed, self._closed = self._closed, []
+            return closed, self._next, self._settled
+
+    def finish(self) -> Step:
+        """Close an undecided cycle and return what is still open, at the end of the process."""
+        with self._lock:
+            if self._cycle:
+                self._close(self.tick, self._last_time)
+            return Step(self._next, self.tick, self._start, self._clock(), complete=False)
