@@ -1,0 +1,228 @@
+"""A summary as blocks of text cells, and those as plain aligned text. Pure; ASCII but for names in the data."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from otel_netmon.analysis.results import Losses, Operation, Steps, Summary
+from otel_netmon.analysis.waiting import MIN_MATCHED, MIN_SHARE_OF_STEP, Verdict, Waiting
+
+MOST_ROWS: Final = 20
+"""Rows of a table that are printed; ``--json`` has them all."""
+_ABSENT: Final = "-"
+
+
+@dataclass(frozen=True)
+class Block:
+    """A titled table with notes below. Without headers it is a list of facts. ``left``: columns of text."""
+
+    title: str
+    headers: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+    left: frozenset[int] = frozenset({0})
+
+
+def blocks(summary: Summary) -> list[Block]:
+    """All that is said of a run, in the order it is read."""
+    folder = summary.folder.encode("utf-8", "replace").decode()  # a path need not be valid text
+    facts = (
+        ("ranks", _ranks(summary)),
+        ("steps", _steps(summary.steps)),
+        ("dropped", _losses(summary.losses)),
+        ("unreadable", _unreadable(summary.losses)),
+        ("files", f"{folder} ({_count(summary.files, 'file')}, {size(summary.size)})"),
+    )
+    runs = f": {len(summary.runs)} runs in one folder" if len(summary.runs) > 1 else ""
+    parts = [Block(f"otel-netmon summary{runs}", (), facts, left=frozenset({0, 1}))]
+    if summary.operations:
+        parts.append(_operations(summary.operations))
+    else:
+        parts.append(Block("Collectives", (), (), ("none was captured",)))
+    if summary.waiting is not None:
+        parts.append(_waiting(summary.waiting))
+    parts.append(_nics(summary))
+    return parts
+
+
+def plain(parts: Iterable[Block]) -> str:
+    """Blocks as aligned text without colours or box characters."""
+    lines: list[str] = []
+    for part in parts:
+        lines += ["", part.title] if part.title else [""]
+        table = [part.headers, *part.rows] if part.headers else list(part.rows)
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        for row in table:
+            cells = (
+                cell.ljust(width) if place in part.left else cell.rjust(width)
+                for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+            )
+            lines.append("  " + "  ".join(cells).rstrip())
+        for note in part.notes:
+            lines += textwrap.wrap(note, 100, initial_indent="  ", subsequent_indent="  ")
+    return "\n".join(lines)
+
+
+def _ranks(summary: Summary) -> str:
+    if not summary.ranks:
+        return "none seen: no span of a step or a collective"
+    seen = f"{len(summary.ranks)} seen ({spans(summary.ranks)})"
+    if summary.world_size is None:
+        return f"{seen}; the size of the job is not known"
+    missing = sorted(set(range(min(summary.world_size, 1 << 20))) - set(summary.ranks))
+    return f"{seen} of {summary.world_size}" + (f"; NOT SEEN: {spans(missing)}" if missing else "")
+
+
+def _steps(steps: Steps | None) -> str:
+    if steps is None:
+        return "none complete"
+    return f"{steps.count}, median {seconds(steps.median)}, p99 {seconds(steps.p99)} ({steps.span} spans)"
+
+
+def _losses(losses: Losses) -> str:
+    if losses.dropped is None:
+        events = "not reported"
+    else:
+        reasons = ", ".join(f"{name}: {count}" for name, count in sorted(losses.dropped.items()) if count)
+        events = f"{sum(losses.dropped.values())} events" + (f" ({reasons})" if reasons else "")
+    if losses.missing_spans:
+        events += f"; {losses.missing_spans} collectives were counted but have no span here"
+    return events
+
+
+def _unreadable(losses: Losses) -> str:
+    parts = (
+        (losses.truncated_lines, "line cut off at the end of a file (process killed, or still writing)"),
+        (losses.corrupt_lines, "corrupt line"),
+        (losses.bad_records, "record of a wrong type"),
+        (losses.skipped_files, "file skipped (a link, or no permission)"),
+    )
+    return "; ".join(f"{count} x {what}" for count, what in parts if count) or "0 lines"
+
+
+def _operations(operations: Sequence[Operation]) -> Block:
+    headers = ("operation", "group", "backend", "ranks", "calls", "bytes", "p50", "p99", "algbw", "busbw")
+    ordered = sorted(operations, key=lambda o: o.calls, reverse=True)
+    rows = tuple(
+        (
+            o.operation,
+            o.group,
+            o.backend,
+            f"{o.ranks}" + (f"/{o.group_size}" if o.group_size is not None else ""),
+            str(o.calls),
+            size(o.size),
+            seconds(o.p50),
+            seconds(o.p99),
+            rate(o.algbw),
+            rate(o.busbw),
+        )
+        for o in ordered[:MOST_ROWS]
+    )
+    notes = ["calls and bytes count every rank's call and buffer; bandwidths include waiting for late ranks"]
+    failed, unfinished = sum(o.failed for o in operations), sum(o.unfinished for o in operations)
+    if failed or unfinished:
+        notes.append(f"{failed} calls failed, {unfinished} had not finished when their process ended")
+    if any(o.p50 is None and o.calls > o.failed + o.unfinished for o in operations):
+        notes.append("no times where calls return before the transfer ends (tensors on a device)")
+    return Block("Collectives", headers, rows, (*notes, *_more(len(rows), len(operations))), frozenset({0, 1, 2}))
+
+
+def _waiting(waiting: Waiting) -> Block:
+    ordered = sorted(waiting.ranks, key=lambda rank: rank.caused, reverse=True)
+    rows = tuple(
+        (
+            str(r.rank),
+            seconds(r.waited),
+            _ABSENT if r.share is None else f"{r.share:.1%}",
+            f"{r.waited_for} ({r.waited_for / waiting.matched:.0%})",
+            seconds(r.caused),
+        )
+        for r in ordered[:MOST_ROWS]
+    )
+    headers = ("rank", "waited", "of step time", "was last in", "others waited for it")
+    notes = (_verdict(waiting), *_more(len(rows), len(ordered)))
+    return Block("Waiting in collectives", headers if rows else (), rows, notes)
+
+
+def _verdict(waiting: Waiting) -> str:
+    basis = (
+        f"from {waiting.matched} collectives seen on all their ranks in {waiting.steps} steps, without the first"
+    )
+    if waiting.unmatched:
+        basis += f"; {waiting.unmatched} more were not seen on all of them"
+    if waiting.verdict is Verdict.INSUFFICIENT:
+        return f"Not enough to say who was waited for ({basis}; {MIN_MATCHED} and a step are needed)."
+    if waiting.verdict is Verdict.SMALL:
+        return f"No rank stands out: ranks waited less than {MIN_SHARE_OF_STEP:.0%} of the step time ({basis})."
+    if waiting.verdict is Verdict.EVEN:
+        return f"No rank stands out: waiting is spread over the ranks ({basis})."
+    how = "for most of the time" if waiting.verdict is Verdict.STEADY else "at times, not steadily"
+    return (
+        f"Rank {waiting.rank} was waited for, {how}: it caused {waiting.caused_share or 0:.0%} of the waiting"
+        f" and was the late one in {waiting.late_steps} of {waiting.steps} steps ({basis})."
+        " A slow link to or from it can look the same: timing alone does not tell the two apart."
+    )
+
+
+def _nics(summary: Summary) -> Block:
+    if not summary.nics:
+        return Block("NICs", (), (), ("not known: bytes need two samples of the counters, some seconds apart",))
+    rows = tuple(
+        (nic.host or _ABSENT, nic.interface, size(nic.received), size(nic.transmitted), seconds(nic.seconds))
+        for nic in summary.nics[:MOST_ROWS]
+    )
+    headers = ("host", "NIC", "received", "sent", "within")
+    notes = ("all traffic of the NIC, the job's and others', between the first sample and the last",)
+    return Block("NICs", headers, rows, (*notes, *_more(len(rows), len(summary.nics))), frozenset({0, 1}))
+
+
+def _more(shown: int, total: int) -> tuple[str, ...]:
+    return (f"{total - shown} more rows; --json has them all",) if total > shown else ()
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def spans(ranks: Sequence[int]) -> str:
+    """Ascending ranks in brief: ``0-3, 6``."""
+    parts: list[list[int]] = []
+    for rank in ranks:
+        if parts and rank == parts[-1][1] + 1:
+            parts[-1][1] = rank
+        else:
+            parts.append([rank, rank])
+    shown = [str(low) if low == high else f"{low}-{high}" for low, high in parts[:MOST_ROWS]]
+    return ", ".join(shown) + (", ..." if len(parts) > MOST_ROWS else "")
+
+
+def seconds(value: float | None) -> str:
+    """A time with its unit, in three significant digits."""
+    if value is None:
+        return _ABSENT
+    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
+        if value >= scale:
+            return f"{_three(value / scale)} {unit}"
+    return f"{value * 1e9:.0f} ns" if value else "0 s"
+
+
+def size(value: float | None) -> str:
+    """A number of bytes with its decimal unit."""
+    if value is None:
+        return _ABSENT
+    for unit, scale in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if value >= scale:
+            return f"{_three(value / scale)} {unit}"
+    return f"{value:.0f} B"
+
+
+def rate(value: float | None) -> str:
+    """Bytes per second with their decimal unit."""
+    return _ABSENT if value is None else f"{size(value)}/s"
+
+
+def _three(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"

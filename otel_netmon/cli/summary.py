@@ -1,0 +1,112 @@
+"""``otel-netmon summary``: from files to a table on a terminal, plain text in a pipe, or JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Collection
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, TextIO
+
+from otel_netmon.analysis.reader import FolderError
+from otel_netmon.analysis.summary import summarise
+from otel_netmon.cli.render import Block, blocks, plain
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+_SILENT_SECONDS: Final = 1.0
+
+
+def show(folder: Path, *, as_json: bool) -> int:
+    """Print the summary of ``folder`` to stdout; 2 with one sentence on stderr when there is nothing in it."""
+    try:
+        if as_json:
+            with ReadingProgress() as progress:
+                summary = summarise(folder, progress=progress)
+            print(json.dumps(summary.to_dict(), indent=2, allow_nan=False))
+        else:
+            print_summary(folder, sys.stdout)
+    except FolderError as error:
+        print(f"otel-netmon: {error}", file=sys.stderr)
+        return 2
+    sys.stdout.flush()  # a broken pipe shows here, where it is handled
+    return 0
+
+
+def print_summary(folder: Path, stream: TextIO, *, exclude: Collection[str] = ()) -> None:
+    """Sum up ``folder`` without the files in ``exclude`` and print it; raises ``FolderError``."""
+    with ReadingProgress() as progress:
+        summary = summarise(folder, exclude=exclude, progress=progress)
+    parts = blocks(summary)
+    if stream.isatty():
+        _print_rich(parts, stream)
+    else:
+        text = plain(parts)
+        encoding = stream.encoding or "ascii"
+        print(text.encode(encoding, "replace").decode(encoding), file=stream)
+
+
+class ReadingProgress:
+    """Progress of reading, on stderr, if that is a terminal and it takes more than a second."""
+
+    def __init__(self) -> None:
+        self._since = time.monotonic()
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._wanted = sys.stderr is not None and sys.stderr.isatty()
+
+    def __enter__(self) -> ReadingProgress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, done: int, total: int) -> None:
+        if not self._wanted:
+            return
+        if self._bar is None:
+            if time.monotonic() - self._since < _SILENT_SECONDS:
+                return
+            from rich.console import Console
+            from rich.progress import Progress
+
+            self._bar = Progress(console=Console(stderr=True), transient=True)
+            self._task = self._bar.add_task("reading telemetry", total=total)
+            self._bar.start()
+        if self._task is not None:
+            self._bar.update(self._task, completed=done, total=total)
+
+
+def _print_rich(parts: list[Block], stream: TextIO) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(file=stream, highlight=False)
+    for part in parts:
+        console.print()
+        if part.title:
+            console.print(Text(part.title, style="bold"))
+        if part.rows:
+            # Without a box, and one space apart, the widest table fits into 80 columns.
+            table = Table(
+                box=None,  # and one space apart: the widest table fits into 80 columns
+                padding=(0, 1, 0, 0),
+                pad_edge=False,
+                show_header=bool(part.headers),
+                header_style="bold cyan",
+            )
+            for place in range(len(part.rows[0])):
+                header = part.headers[place] if part.headers else ""
+                table.add_column(Text(header), justify="left" if place in part.left else "right", overflow="fold")
+            for row in part.rows:
+                table.add_row(*(Text(cell) for cell in row))  # Text: names in the files are no markup
+            console.print(table)
+        for note in part.notes:
+            console.print(Text(note))
