@@ -1,0 +1,161 @@
+"""Where telemetry goes under `run`, and the summary at the end."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from otel_netmon.cli.run import auto_instrumentation_folder, child_environment, choose_exporters, service_name
+from tests.unit.cli.conftest import Cli
+
+FILES = "otel_netmon_file"
+ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+
+
+@pytest.mark.parametrize(
+    ("environ", "to_files", "traces", "metrics"),
+    [
+        ({}, False, FILES, FILES),
+        ({ENDPOINT: " "}, False, FILES, FILES),
+        ({ENDPOINT: "http://c:4317"}, False, "otlp", "otlp"),
+        ({ENDPOINT: "http://c:4317"}, True, f"otlp,{FILES}", f"otlp,{FILES}"),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://c:4317"}, False, "otlp", FILES),
+        ({"OTEL_TRACES_EXPORTER": "console", ENDPOINT: "http://c"}, False, "console", "otlp"),
+        ({"OTEL_METRICS_EXPORTER": "none"}, False, FILES, "none"),
+        ({"OTEL_METRICS_EXPORTER": "none"}, True, FILES, FILES),
+        ({"OTEL_TRACES_EXPORTER": f"{FILES}, console"}, True, f"{FILES},console", FILES),
+    ],
+)
+def test_exporters(environ: dict[str, str], to_files: bool, traces: str, metrics: str) -> None:
+    chosen = choose_exporters(environ, to_files=to_files)
+    assert chosen.variables == {"OTEL_TRACES_EXPORTER": traces, "OTEL_METRICS_EXPORTER": metrics}
+    assert chosen.files == (FILES in traces or FILES in metrics)
+
+
+def environment_for(environ: dict[str, str]) -> dict[str, str]:
+    chosen = choose_exporters(environ, to_files=False)
+    return child_environment(environ, ["train.py"], "/auto", chosen, Path("/out") if chosen.files else None)
+
+
+def test_defaults_give_way_to_the_user() -> None:
+    assert environment_for({}) == {
+        "PYTHONPATH": "/auto",
+        "OTEL_TRACES_EXPORTER": FILES,
+        "OTEL_METRICS_EXPORTER": FILES,
+        "OTEL_LOGS_EXPORTER": "none",
+        "OTEL_BSP_MAX_QUEUE_SIZE": "32768",
+        "OTEL_METRIC_EXPORT_INTERVAL": "5000",
+        "OTEL_EXPERIMENTAL_RESOURCE_DETECTORS": "otel,otel_netmon",
+        "OTEL_SERVICE_NAME": "train",
+        "OTEL_NETMON_OUTPUT_DIR": "/out",
+    }
+    users = {
+        "OTEL_LOGS_EXPORTER": "console",
+        "OTEL_BSP_MAX_QUEUE_SIZE": "7",
+        "OTEL_METRIC_EXPORT_INTERVAL": "8",
+        "OTEL_EXPERIMENTAL_RESOURCE_DETECTORS": "host",
+        "OTEL_SERVICE_NAME": "mine",
+        "UNRELATED": "x",
+    }
+    assert users.items() <= environment_for(users).items()
+    assert "OTEL_SERVICE_NAME" not in environment_for({"OTEL_RESOURCE_ATTRIBUTES": "a=b, service.name=mine"})
+    assert "OTEL_SERVICE_NAME" in environment_for({"OTEL_RESOURCE_ATTRIBUTES": "my.service.name=x"})
+    over_otlp = environment_for({ENDPOINT: "http://c:4317"})
+    assert not {"OTEL_METRIC_EXPORT_INTERVAL", "OTEL_NETMON_OUTPUT_DIR"} & over_otlp.keys()
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("", "/auto"),
+        ("/a:/b", "/auto:/a:/b"),
+        ("/a:/auto:/b", "/auto:/a:/b"),
+        ("/auto", "/auto"),
+        ("/a:", "/auto:/a:"),
+    ],
+)
+def test_python_path(given: str, expected: str) -> None:
+    assert environment_for({"PYTHONPATH": given})["PYTHONPATH"] == expected
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        ("torchrun --nproc-per-node 4 examples/train_digits.py --lr 1.py", "train_digits"),
+        ("python -m torch.distributed.run --nnodes 2 -m pkg.train", "pkg.train"),
+        ("python -m torch.distributed.run sub/t.py -m x", "t"),
+        ("/opt/bin/train --fast", "train"),
+        ("/", "unknown"),
+    ],
+)
+def test_service_name(command: str, name: str) -> None:
+    assert service_name(command.split()) == name
+
+
+def test_the_folder_that_instruments() -> None:
+    folder = auto_instrumentation_folder()
+    assert folder is not None
+    assert (Path(folder) / "sitecustomize.py").is_file()
+
+
+TRACED = """
+import os
+from opentelemetry import metrics, trace
+attributes = {"torch.distributed.rank": 0, "torch.distributed.world_size": 2, "torch.distributed.step": 3}
+trace.get_tracer("t").start_span("train_step", attributes=attributes).end()
+metrics.get_meter("t").create_counter("c").add(1)
+print("output of the command")
+"""
+
+
+def test_without_a_collector_files_and_a_summary(tmp_path: Path, cli: Cli) -> None:
+    process = cli(
+        "run", "--", sys.executable, "-c", TRACED, RANK="0", WORLD_SIZE="2", OTEL_NETMON_HOST_MONITORS="off"
+    )
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert out == b"output of the command\n"
+    (folder,) = (tmp_path / "otel-netmon-runs").iterdir()
+    names = sorted(path.name.partition("-")[0] for path in folder.iterdir())
+    assert names == ["metrics", "traces"]
+    assert all("-rank0-" in path.name and path.stat().st_mode & 0o777 == 0o600 for path in folder.iterdir())
+    assert folder.stat().st_mode & 0o777 == folder.parent.stat().st_mode & 0o777 == 0o700
+    text = err.decode()
+    assert "1 seen (0) of 2; NOT SEEN: 1" in text
+    assert str(folder) in text
+
+    again = cli("summary", str(folder))
+    out, _ = again.communicate(timeout=60)
+    assert again.returncode == 0
+    assert out.decode().split() == text[text.index("otel-netmon summary") :].split()
+
+
+def test_a_named_folder_is_kept_and_the_summary_is_of_this_run(tmp_path: Path, cli: Cli) -> None:
+    for run in (1, 2):
+        command = ("run", "--output", "here", sys.executable, "-c", TRACED)
+        process = cli(*command, OTEL_NETMON_HOST_MONITORS="off")
+        _, err = process.communicate(timeout=60)
+        assert len(list((tmp_path / "here").iterdir())) == 2 * run
+        assert "(2 files" in err.decode()
+        assert (f"{tmp_path}/here held 2 files before" in err.decode()) == (run == 2)
+    assert not (tmp_path / "otel-netmon-runs").exists()
+
+
+def test_no_telemetry_is_said_and_changes_nothing(tmp_path: Path, cli: Cli) -> None:
+    process = cli("run", "sh", "-c", "exit 5")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 5
+    assert "left no telemetry" in err.decode()
+    assert not (tmp_path / "otel-netmon-runs").exists()
+
+
+@pytest.mark.parametrize("words", [["--output", "otel-netmon-runs"], []])
+def test_a_folder_that_cannot_be_made(words: list[str], tmp_path: Path, cli: Cli) -> None:
+    (tmp_path / "otel-netmon-runs").write_text("a file")
+    process = cli("run", *words, "touch", "started")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "cannot be made" in err.decode() and "--output DIR" in err.decode()
+    assert not (tmp_path / "started").exists()

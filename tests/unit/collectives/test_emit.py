@@ -1,0 +1,322 @@
+"""Events to spans and metrics, without torch: ids, sampling, failures, and what waits for what."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, Sampler, TraceIdRatioBased
+
+from otel_netmon import semconv
+from otel_netmon.collectives import identity
+from otel_netmon.collectives.bandwidth import bus_factor
+from otel_netmon.collectives.emit import Emitter
+from otel_netmon.collectives.event import CollectiveEvent, EventRing
+from otel_netmon.collectives.groups import Group
+from otel_netmon.collectives.identity import RunId
+from otel_netmon.collectives.operations import OPERATIONS
+from otel_netmon.collectives.sink import MetricSink, RankIdentity
+from otel_netmon.collectives.spans import SpanMaker
+from otel_netmon.collectives.steps import Step
+
+RUN = "a run"
+ALL_REDUCE = OPERATIONS["allreduce_"]
+
+
+class Rank:
+    """One rank's emitter with an SDK that keeps everything in memory."""
+
+    def __init__(self, rank: int = 0, *, sampler: Sampler | None = None, hold: int = 100) -> None:
+        self.exported = InMemorySpanExporter()
+        provider = TracerProvider(sampler=sampler)
+        provider.add_span_processor(SimpleSpanProcessor(self.exported))
+        self.reader = InMemoryMetricReader()
+        self.ring = EventRing(1000)
+        sink = MetricSink.of(MeterProvider([self.reader]), self.ring)
+        self.emitter = Emitter(sink, SpanMaker(provider), hold=hold)
+        self.emitter.rank = RankIdentity(rank, rank, 4)
+        self.group = Group("0", 4, rank, "gloo")
+
+    def event(self, tick: int = 0, start: int = 1000, end: int | None = 2000, error: str | None = None) -> Any:
+        event = CollectiveEvent(ALL_REDUCE, self.group, start, tick)
+        event.size, event.elements, event.dtype, event.sequence = 4000, 1000, "float32", 7
+        event.end, event.error = end, error
+        return event
+
+    def play(self, *steps: Step, events: list[CollectiveEvent]) -> list[ReadableSpan]:
+        self.emitter.take(events)
+        settled = max((step.last_tick for step in steps), default=0)
+        self.emitter.emit(RUN, list(steps), len(steps), settled)
+        return list(self.exported.get_finished_spans())
+
+
+STEP = Step(0, last_tick=1, start=500, end=3000)
+
+
+def by_name(spans: list[ReadableSpan]) -> dict[str, ReadableSpan]:
+    return {span.name: span for span in spans}
+
+
+def context(span: ReadableSpan) -> trace.SpanContext:
+    found: trace.SpanContext | None = span.context
+    assert found is not None
+    return found
+
+
+def test_the_whole_of_a_step() -> None:
+    rank = Rank()
+    spans = by_name(rank.play(STEP, events=[rank.event()]))
+    root, rank_step, collective = spans["train_step"], spans["rank_step"], spans["all_reduce"]
+    assert root.parent is None
+    assert rank_step.parent is not None and rank_step.parent.span_id == context(root).span_id
+    assert collective.parent is not None and collective.parent.span_id == context(rank_step).span_id
+    assert {context(span).trace_id for span in spans.values()} == {identity.trace_id(RUN, 0)}
+    assert collective.end_time is not None and collective.start_time is not None
+    assert collective.end_time - collective.start_time == 1000
+    assert collective.attributes is not None
+    assert dict(collective.attributes) == {
+        semconv.COLLECTIVE_NAME: "all_reduce",
+        semconv.COLLECTIVE_SEQUENCE: 7,
+        semconv.COLLECTIVE_SIZE: 4000,
+        semconv.COLLECTIVE_ELEMENT_COUNT: 1000,
+        semconv.COLLECTIVE_DTYPE: "float32",
+        semconv.COLLECTIVE_CLOCK: "host",
+        semconv.COLLECTIVE_ALGBW: 4e9,
+        semconv.COLLECTIVE_BUSBW: 6e9,
+        semconv.GROUP_NAME: "0",
+        semconv.GROUP_SIZE: 4,
+        semconv.GROUP_RANK: 0,
+        semconv.BACKEND: "gloo",
+        semconv.RANK: 0,
+        semconv.LOCAL_RANK: 0,
+        semconv.WORLD_SIZE: 4,
+    }
+    assert rank_step.attributes is not None
+    assert rank_step.attributes[semconv.STEP] == 0
+    assert rank_step.attributes[semconv.RUN_ID] == RUN
+
+
+def test_ranks_meet_in_one_trace_and_only_rank_0_makes_the_root() -> None:
+    spans = [by_name(rank.play(STEP, events=[rank.event()])) for rank in (Rank(0), Rank(3))]
+    assert "train_step" not in spans[1]
+    parent = spans[1]["rank_step"].parent
+    assert parent is not None and parent.span_id == context(spans[0]["train_step"]).span_id
+    assert context(spans[0]["rank_step"]).span_id != context(spans[1]["rank_step"]).span_id
+
+
+@pytest.mark.parametrize("sampler", [TraceIdRatioBased(0.5), ParentBased(TraceIdRatioBased(0.5))])
+def test_a_ratio_sampler_keeps_whole_steps_the_same_on_every_rank(sampler: Sampler) -> None:
+    steps = [Step(i, last_tick=i + 1, start=i, end=i + 1) for i in range(64)]
+    kept = []
+    for number in (0, 3):
+        rank = Rank(number, sampler=sampler)
+        spans = rank.play(*steps, events=[rank.event(tick=i) for i in range(64)])
+        traces = {context(span).trace_id for span in spans}
+        assert {context(span).trace_id for span in spans if span.name == "all_reduce"} == traces
+        assert {context(span).trace_id for span in spans if span.name == "rank_step"} == traces
+        kept.append(traces)
+    assert kept[0] == kept[1]
+    assert 10 < len(kept[0]) < 54
+
+
+def test_metrics_are_not_sampled() -> None:
+    rank = Rank(sampler=ALWAYS_OFF)
+    assert rank.play(STEP, events=[rank.event(), rank.event()]) == []
+    data = rank.reader.get_metrics_data()
+    assert data is not None
+    metrics = {m.name: m for r in data.resource_metrics for s in r.scope_metrics for m in s.metrics}
+    (point,) = metrics["torch.distributed.collective.duration"].data.data_points
+    assert point.count == 2  # type: ignore[union-attr]
+    assert point.explicit_bounds == semconv.SECONDS_BUCKETS  # type: ignore[union-attr]
+
+
+def test_failure_and_in_flight() -> None:
+    rank = Rank()
+    failed, open_, *_ = rank.play(events=[rank.event(error="RuntimeError"), rank.event(end=None)])
+    assert failed.status.status_code is trace.StatusCode.ERROR
+    assert failed.status.description is None  # exception texts can hold data
+    assert failed.attributes is not None and failed.attributes["error.type"] == "RuntimeError"
+    assert semconv.COLLECTIVE_ALGBW not in failed.attributes
+    assert open_.status.status_code is trace.StatusCode.UNSET
+    assert open_.attributes is not None
+    assert open_.attributes[semconv.COLLECTIVE_STATE] == "in_flight"
+
+
+def test_a_device_collective_has_no_bandwidth() -> None:
+    rank = Rank()
+    event = rank.event()
+    event.on_host = False
+    (span,) = rank.play(events=[event])
+    assert span.attributes is not None
+    assert semconv.COLLECTIVE_ALGBW not in span.attributes
+    assert semconv.COLLECTIVE_BUSBW not in span.attributes
+    assert span.attributes[semconv.COLLECTIVE_CLOCK] == "host"
+
+
+def test_a_collective_that_outlasts_its_step_is_still_in_it() -> None:
+    rank = Rank()
+    rank.play(STEP, Step(1, last_tick=2, start=3000, end=4000), events=[])
+    (late,) = [s for s in rank.play(events=[rank.event(tick=0, end=9000)]) if s.name == "all_reduce"]
+    assert context(late).trace_id == identity.trace_id(RUN, 0)
+
+
+def test_an_event_whose_step_is_open_question_waits() -> None:
+    rank = Rank()
+    rank.emitter.take([rank.event(tick=1)])
+    rank.emitter.emit(RUN, [], 0, 0)  # an optimizer stepped; whether it ends the cycle is not known
+    assert rank.exported.get_finished_spans() == ()
+    rank.emitter.emit(RUN, [STEP], 1, 1)
+    spans = by_name(list(rank.exported.get_finished_spans()))
+    assert context(spans["all_reduce"]).trace_id == identity.trace_id(RUN, 1)
+
+
+def test_without_a_run_id_spans_wait_bounded_and_counted() -> None:
+    rank = Rank(hold=3)
+    rank.emitter.take([rank.event(start=i) for i in range(5)])
+    rank.emitter.emit(None, [STEP], 1, 1)
+    assert rank.exported.get_finished_spans() == ()
+    assert rank.emitter.lost == 2
+    assert len([s for s in rank.play(events=[]) if s.name == "all_reduce"]) == 3
+
+
+def test_a_provider_that_comes_late_gets_what_waited(monkeypatch: pytest.MonkeyPatch) -> None:
+    rank = Rank()
+    maker = SpanMaker()
+    monkeypatch.setattr(trace, "get_tracer_provider", trace.ProxyTracerProvider)
+    assert not maker.ready()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(rank.exported))
+    monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
+    assert maker.ready()
+    maker.emit("all_reduce", trace_id=5, parent_id=6, span_id=7, start=1, end=2, attributes={})
+    (span,) = rank.exported.get_finished_spans()
+    assert (context(span).trace_id, context(span).span_id) == (5, 7)
+
+
+@pytest.mark.parametrize("provider", [trace.NoOpTracerProvider(), trace.ProxyTracerProvider()])
+def test_no_real_provider_means_no_spans(provider: trace.TracerProvider) -> None:
+    assert not SpanMaker(provider).ready()
+
+
+def test_span_ids_do_not_touch_the_users_random_numbers() -> None:
+    import random
+
+    random.seed(1)
+    expected = random.getstate()
+    rank = Rank()
+    rank.play(STEP, events=[rank.event() for _ in range(10)])
+    assert random.getstate() == expected
+
+
+def test_the_launchers_trace_is_a_link(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRACEPARENT", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+    rank = Rank()
+    spans = by_name(rank.play(STEP, events=[rank.event()]))
+    (link,) = spans["train_step"].links
+    assert link.context.trace_id == 0x0AF7651916CD43DD8448EB211C80319C
+    assert spans["train_step"].parent is None
+    assert spans["all_reduce"].links == ()
+
+
+class Store:
+    """The two operations of a torch store that are used."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, bytes] = {}
+
+    def set(self, key: str, value: str) -> None:
+        self.values[key] = value.encode()
+
+    def check(self, keys: list[str]) -> bool:
+        return all(key in self.values for key in keys)
+
+    def get(self, key: str) -> bytes:
+        return self.values[key]
+
+
+def test_rank_0_says_the_run_id_and_the_others_take_it() -> None:
+    store = Store()
+    first, other = RunId(None, 30), RunId(None, 30)
+    first.agree_through(store, is_rank_0=True)
+    other.agree_through(store, is_rank_0=False)
+    assert other.resolve() is None
+    assert first.resolve() == other.resolve() == first.value
+    assert len(first.value or "") == 32
+
+
+def test_two_runs_never_share_an_id() -> None:
+    ids = [RunId(None, 30) for _ in range(2)]
+    for one in ids:
+        one.agree_through(Store(), is_rank_0=True)
+    assert ids[0].resolve() != ids[1].resolve()
+
+
+def test_a_rank_0_that_says_nothing_is_not_waited_for_without_end(caplog: pytest.LogCaptureFixture) -> None:
+    now = [0.0]
+    run_id = RunId(None, 30, clock=lambda: now[0])
+    run_id.agree_through(Store(), is_rank_0=False)
+    assert run_id.resolve() is None
+    now[0] = 31
+    assert run_id.resolve() is not None
+    assert "OTEL_NETMON_RUN_ID" in caplog.text
+
+
+def test_a_dead_store_does_not_raise() -> None:
+    class Dead:
+        def check(self, _: list[str]) -> bool:
+            raise RuntimeError("connection reset")
+
+    run_id = RunId(None, 30)
+    run_id.agree_through(Dead(), is_rank_0=False)
+    assert run_id.resolve() is None
+    assert run_id.resolve(last_call=True) is not None
+
+
+@pytest.mark.parametrize(
+    ("operation", "ranks", "expected"),
+    [
+        ("all_reduce", 2, 1.0),
+        ("all_reduce", 8, 1.75),
+        ("all_reduce", 1, None),
+        ("all_gather", 4, 0.75),
+        ("reduce_scatter", 4, 0.75),
+        ("all_to_all", 4, 0.75),
+        ("broadcast", 4, 1.0),
+        ("send", 2, 1.0),
+        ("barrier", 4, None),
+    ],
+)
+def test_bus_factors_are_those_of_nccl_tests(operation: str, ranks: int, expected: float | None) -> None:
+    assert bus_factor(operation, ranks) == expected
+
+
+def test_the_names_of_spans_are_those_of_the_operations() -> None:
+    assert {operation.name for operation in OPERATIONS.values()} == set(semconv.SPAN_COLLECTIVES)
+
+
+def test_what_finishes_while_the_engine_ends_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    from otel_netmon.collectives.engine import Engine
+
+    rank = Rank()
+    one = rank.event(end=None)
+    rank.ring.begin(one)
+    abandon = rank.ring.abandon
+
+    def finish_first() -> list[CollectiveEvent]:
+        rank.ring.finish(one, 2000, None)
+        return abandon()
+
+    monkeypatch.setattr(rank.ring, "abandon", finish_first)
+    pytest.importorskip("torch", reason="the recorder needs torch: pip install torch")
+    engine = Engine()
+    monkeypatch.setattr(engine, "_ring", rank.ring)
+    engine._last_round(rank.emitter)
+    (span,) = [s for s in rank.exported.get_finished_spans() if s.name == "all_reduce"]
+    assert span.attributes is not None
+    assert semconv.COLLECTIVE_STATE not in span.attributes

@@ -1,0 +1,119 @@
+"""What a step is: optimizer cycles, explicit marks, and which step a collective belongs to."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from otel_netmon.collectives.steps import Step, StepTracker
+
+
+class Program:
+    """Plays a training loop to a tracker and asks for each event's step, as the emitter does."""
+
+    def __init__(self) -> None:
+        self.time = itertools.count()
+        self.tracker = StepTracker(clock=lambda: next(self.time))
+        self.ticks: dict[str, int] = {}
+        self.steps: list[Step] = []
+
+    def play(self, moves: str) -> Program:
+        """``A``, ``B``… are optimizer steps; a lower-case letter is a collective of that name."""
+        for move in moves.replace(" ", ""):
+            if move.isupper():
+                self.tracker.optimizer_stepped(OPTIMIZERS[move])
+            else:
+                self.ticks[move] = self.tracker.tick
+        return self
+
+    def step_of(self, event: str) -> int | None:
+        closed, open_step, settled = self.tracker.take()
+        self.steps += closed
+        tick = self.ticks[event]
+        for step in self.steps:
+            if tick < step.last_tick:
+                return step.index
+        return open_step if tick <= settled else None
+
+
+OPTIMIZERS = {name: object() for name in "ABC"}
+
+
+def test_one_optimizer_is_one_step_each() -> None:
+    program = Program().play("a A b A c A d")
+    assert [program.step_of(event) for event in "abcd"] == [0, 1, 2, 3]
+    assert [step.index for step in program.steps] == [0, 1, 2]
+
+
+def test_after_the_first_step_it_is_open_what_the_cycle_is() -> None:
+    program = Program().play("a A b")
+    assert program.step_of("a") == 0
+    assert program.step_of("b") is None
+    assert program.play("A").step_of("b") == 1
+
+
+def test_two_optimizers_in_a_loop_are_one_step() -> None:
+    program = Program().play("a A b B c A d B e")
+    assert [program.step_of(event) for event in "abcde"] == [0, 0, 1, 1, 2]
+
+
+def test_an_optimizer_inside_another_is_one_step() -> None:
+    program = Program().play("a AB b AB c AB d")
+    assert [program.step_of(event) for event in "abcd"] == [0, 1, 2, 3]
+
+
+def test_a_step_ends_with_its_last_optimizer_and_the_next_begins_there() -> None:
+    closed, _, _ = Program().play("A B A B").tracker.take()
+    assert [step.last_tick for step in closed] == [2, 4]
+    assert closed[0].end == closed[1].start
+
+
+def test_a_second_optimizer_that_joins_later_costs_one_odd_step() -> None:
+    closed, open_step, settled = Program().play("A A A  AB AB AB").tracker.take()
+    assert [step.last_tick for step in closed] == [1, 2, 3, 4, 5, 7, 9]
+    assert (open_step, settled) == (7, 9)
+
+
+def test_an_optimizer_that_replaces_another_is_followed() -> None:
+    closed, _, settled = Program().play("A A  B B B").tracker.take()
+    assert [step.last_tick for step in closed] == [1, 2, 3, 4, 5]
+    assert settled == 5
+
+
+def test_explicit_steps_overrule_optimizers() -> None:
+    tracker = StepTracker()
+    for _ in range(3):
+        with tracker.step():
+            tracker.optimizer_stepped(OPTIMIZERS["A"])
+            tracker.optimizer_stepped(OPTIMIZERS["A"])
+    closed, open_step, _ = tracker.take()
+    assert [step.index for step in closed] == [0, 1, 2]
+    assert open_step == 3
+
+
+def test_nested_explicit_steps_are_one_and_an_exception_passes() -> None:
+    tracker = StepTracker()
+    with pytest.raises(ZeroDivisionError), tracker.step(), tracker.step():
+        raise ZeroDivisionError
+    closed, _, _ = tracker.take()
+    assert len(closed) == 1
+    assert closed[0].complete
+
+
+def test_what_is_open_at_the_end_is_incomplete() -> None:
+    tracker = StepTracker()
+    tracker.optimizer_stepped(OPTIMIZERS["A"])
+    last = tracker.finish()
+    closed, _, _ = tracker.take()
+    assert [(step.index, step.complete) for step in closed] == [(0, True)]
+    assert (last.index, last.complete) == (1, False)
+
+
+def test_steps_that_nobody_takes_are_bounded() -> None:
+    tracker = StepTracker()
+    for _ in range(10_000):
+        tracker.optimizer_stepped(OPTIMIZERS["A"])
+    closed, open_step, _ = tracker.take()
+    assert len(closed) <= 4096
+    assert open_step == 10_000

@@ -1,0 +1,239 @@
+"""What the monitors emit, by the SDK's own reader: names, kinds, units, attributes, and their health."""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import os
+import weakref
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+from otel_netmon import semconv
+from otel_netmon.collective_window import CollectiveSample, CollectiveWindow
+from otel_netmon.monitors import (
+    DistributedNetworkMonitor,
+    Monitor,
+    NetworkBandwidthMonitor,
+    NetworkInterfaceMonitor,
+    RealNetworkMonitor,
+    tcp_connect,
+)
+
+from .helpers import FIXTURES, Clock, FakeSource, held_by_another_thread, nic, unpack, wait_for_child
+
+GOLDEN = FIXTURES / "series.json"
+
+
+class Exported:
+    """A meter, and what a reader gets from it as plain data."""
+
+    def __init__(self) -> None:
+        self._reader = InMemoryMetricReader()
+        self.meter = MeterProvider([self._reader], shutdown_on_exit=False).get_meter("test")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        data = self._reader.get_metrics_data()
+        if data is None:
+            return []
+        plain = json.loads(data.to_json())
+        found = [m for r in plain["resource_metrics"] for s in r["scope_metrics"] for m in s["metrics"]]
+        return sorted((m for m in found if m["data"]["data_points"]), key=lambda m: str(m["name"]))
+
+    def points(self, metric: semconv.Metric) -> list[dict[str, Any]]:
+        return [p for m in self.metrics() if m["name"] == metric.name for p in m["data"]["data_points"]]
+
+    def values(self, metric: semconv.Metric) -> list[float]:
+        return [point["value"] for point in self.points(metric)]
+
+
+@pytest.fixture
+def exported() -> Exported:
+    return Exported()
+
+
+def shape(metric: dict[str, Any]) -> dict[str, Any]:
+    data = metric["data"]
+    kind = "histogram" if "bucket_counts" in data["data_points"][0] else "gauge"
+    if "is_monotonic" in data:
+        kind = "counter" if data["is_monotonic"] else "up_down_counter"
+    series = sorted(json.dumps(point["attributes"], sort_keys=True) for point in data["data_points"])
+    return {
+        "name": metric["name"],
+        "kind": kind,
+        "unit": metric["unit"],
+        "description": metric["description"],
+        "attributes": [json.loads(one) for one in series],
+    }
+
+
+def test_every_series_of_a_host(exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Held to ``fixtures/series.json``. To renew that: delete it, run, and read the difference."""
+    tree = unpack("host", tmp_path)
+    clock = Clock()
+    window = CollectiveWindow(60, clock=clock)
+    window.extend([CollectiveSample(clock.now, "all_reduce", "gloo", "0", 1000, 0.1, 1.5)])
+    monkeypatch.setattr(tcp_connect, "resolve", lambda host, port: [])
+    monkeypatch.setattr(tcp_connect, "connect", lambda addresses, timeout: 0.001)
+    monitor = RealNetworkMonitor(
+        interface=NetworkInterfaceMonitor(proc_root=tree.proc, sys_root=tree.sys, clock=clock),
+        target_hosts=["trainer-1:29500", "[::1]:29500"],
+        window=window,
+    )
+    monitor.register(exported.meter)
+    for _ in range(2):
+        assert all(part.run_once() for part in (*monitor.monitors, monitor))
+        for name in ("eth0", "bond0"):
+            tree.add(name, received=1_000_000, sent=2_000_000)
+        clock.now += 2
+    found = [shape(metric) for metric in exported.metrics()]
+    if not GOLDEN.exists():
+        GOLDEN.write_text(json.dumps(found, indent=1) + "\n")
+        pytest.fail(f"{GOLDEN} was missing and is written anew")
+    assert found == json.loads(GOLDEN.read_text())
+    by_name = {metric.name: metric for metric in semconv.METRICS}
+    for metric in found:
+        declared = by_name[metric["name"]]
+        assert (metric["unit"], metric["kind"]) == (declared.unit, declared.kind.removeprefix("observable_"))
+        assert all(set(attributes) == set(declared.attributes) for attributes in metric["attributes"])
+    histogram = exported.points(semconv.LATENCY)[0]
+    assert histogram["count"] == 2 * 2 * 3  # samples by the part and the whole, three attempts: none twice
+    assert list(histogram["explicit_bounds"]) == list(semconv.SECONDS_BUCKETS)
+
+
+class Stub(Monitor):
+    """Fails as it is told to."""
+
+    name = "stub"
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock=clock)
+        self.clock = clock
+        self.failure: Exception | None = None
+
+    def sample(self) -> None:
+        self.clock.now += 0.25
+        if self.failure is not None:
+            raise self.failure
+
+    def series(self) -> tuple[()]:
+        return ()
+
+
+def test_health(exported: Exported, caplog: pytest.LogCaptureFixture) -> None:
+    """Absent before the first sample; a failure costs neither an exception nor a line per sample."""
+    clock = Clock()
+    monitor = Stub(clock)
+    monitor.register(exported.meter)
+    assert exported.metrics() == []
+    assert monitor.run_once()
+    clock.now += 3
+    assert exported.values(semconv.MONITOR_SUCCESS) == [1]
+    assert exported.values(semconv.MONITOR_DURATION) == [0.25]
+    assert exported.values(semconv.MONITOR_AGE) == [3]
+    with caplog.at_level(logging.WARNING):
+        for failure in (OSError(13, "denied"), OSError(13, "denied again"), OSError(2, "gone"), ValueError("bad")):
+            monitor.failure = failure
+            assert not monitor.run_once()
+    assert [record.getMessage().split(" (")[0] for record in caplog.records] == [
+        "monitor stub: PermissionError: [Errno 13] denied",
+        "monitor stub: FileNotFoundError: [Errno 2] gone",
+        "monitor stub: ValueError: bad",
+    ]
+    assert exported.values(semconv.MONITOR_SUCCESS) == [0]
+    assert exported.values(semconv.MONITOR_AGE) == [4]
+
+
+def test_every_monitor_has_its_own_health_on_one_meter(exported: Exported) -> None:
+    """The SDK drops the callbacks of an instrument that is created twice; this is what that would cost."""
+    monitor = RealNetworkMonitor(target_hosts=())
+    monitor.register(exported.meter)
+    monitor.register(exported.meter)
+    monitor.get_current_metrics()
+    names = [point["attributes"][semconv.MONITOR_NAME] for point in exported.points(semconv.MONITOR_SUCCESS)]
+    assert sorted(names) == ["bandwidth", "distributed", "interface", "latency"]
+
+
+def test_after_unregister_it_is_silent_and_a_new_one_is_heard(exported: Exported) -> None:
+    source = FakeSource()
+    for name in ("eth0", "eth1"):
+        source.nics = [nic(name)]
+        monitor = NetworkInterfaceMonitor(source=source)
+        monitor.register(exported.meter)
+        monitor.sample()
+        seen = {point["attributes"][semconv.INTERFACE] for point in exported.points(semconv.NIC_IO)}
+        assert seen == {name}
+        monitor.unregister()
+        assert exported.points(semconv.NIC_IO) == []
+
+
+def test_a_callback_that_fails_costs_the_others_nothing(
+    exported: Exported, caplog: pytest.LogCaptureFixture
+) -> None:
+    monitor = NetworkInterfaceMonitor(source=FakeSource([nic(speed="fast", counters=None)]))
+    good = NetworkBandwidthMonitor(interface_monitor=NetworkInterfaceMonitor(source=FakeSource()))
+    for one in (monitor, good):
+        one.register(exported.meter)
+    monitor._latest = {"eth0": None}  # type: ignore[dict-item]  # state that no reading makes
+    good.run_once()
+    assert exported.points(semconv.NIC_IO) == []
+    assert exported.values(semconv.MONITOR_SUCCESS) == [1]
+    assert sum("AttributeError" in record.getMessage() for record in caplog.records) == 1
+
+
+def test_a_failing_part_is_none_in_the_whole_and_zero_in_its_health(exported: Exported) -> None:
+    source = FakeSource()
+
+    def fail() -> None:
+        raise PermissionError(13, "denied")
+
+    source.on_read = fail
+    monitor = RealNetworkMonitor(interface=NetworkInterfaceMonitor(source=source), target_hosts=())
+    monitor.register(exported.meter)
+    metrics = monitor.get_current_metrics()
+    assert (metrics.interfaces, metrics.bandwidth) == (None, None)
+    assert metrics.distributed is not None
+    assert "interfaces" not in metrics.to_dict()
+    health = {
+        point["attributes"][semconv.MONITOR_NAME]: point["value"]
+        for point in exported.points(semconv.MONITOR_SUCCESS)
+    }
+    assert health == {"interface": 0, "distributed": 1, "latency": 1}
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # Python 3.12 and later
+def test_a_forked_child_reports_nothing_and_can_measure(exported: Exported) -> None:
+    """Its parent reports this host; and a lock that a parent's thread held must not stay locked."""
+    monitor = DistributedNetworkMonitor(window=CollectiveWindow())
+    monitor.register(exported.meter)
+    monitor.run_once()
+    assert exported.values(semconv.MONITOR_SUCCESS) == [1]
+    with held_by_another_thread(monitor._lock):
+        child = os.fork()
+        if child == 0:  # no assertion may leave this branch: pytest would run twice
+            try:
+                silent = exported.points(semconv.MONITOR_SUCCESS) == []
+                monitor.measure_distributed_metrics()
+                os._exit(0 if silent and len(monitor.performance_history) == 2 else 3)
+            except BaseException:
+                os._exit(4)
+        code = wait_for_child(child)
+    assert code == 0
+    assert exported.values(semconv.MONITOR_SUCCESS) == [1]
+
+
+def test_a_monitor_that_nobody_holds_is_freed(exported: Exported) -> None:
+    """Its meter lives on, with the callbacks that once read it."""
+    monitor = RealNetworkMonitor(target_hosts=())
+    watched = [weakref.ref(one) for one in (monitor, *monitor.monitors)]
+    monitor.register(exported.meter)
+    monitor.run_once()
+    monitor.unregister()
+    del monitor
+    gc.collect()
+    assert [ref() for ref in watched] == [None] * 5

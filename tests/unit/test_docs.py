@@ -1,0 +1,131 @@
+"""The pages say what the code does: no name missing, none stale."""
+
+from __future__ import annotations
+
+import ast
+import re
+import runpy
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from otel_netmon import config, semconv
+from tests.conftest import BINARIES
+
+ROOT = Path(__file__).parents[2]
+PAGES = [
+    ROOT / name
+    for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/data.md")
+]
+CODE = re.compile(r"`([^`\n]+)`")
+OURS = re.compile(r"(?:torch\.distributed|otel_netmon|system\.network|hw\.network)\.[a-z0-9_.]+[a-z0-9_*]")
+
+
+def rows(heading: str) -> dict[str, list[str]]:
+    """The cells of the table below ``heading`` in the contract, by the name in the first."""
+    section = (ROOT / "docs" / "data.md").read_text().split(f"# {heading}\n", 1)[1].split("\n#", 1)[0]
+    lines = [re.split(r"(?<!\\) \| ", line[2:-2]) for line in section.splitlines() if line.startswith("| `")]
+    assert len({cells[0] for cells in lines}) == len(lines)
+    return {cells[0].strip("`"): cells for cells in lines}
+
+
+def names_known() -> Iterator[str]:
+    yield from (metric.name for metric in semconv.METRICS)
+    yield from (attribute.name for attribute in (*semconv.SPAN_ATTRIBUTES, *semconv.RESOURCE_ATTRIBUTES))
+    yield from (name for metric in semconv.METRICS for name in metric.attributes)
+    yield from (semconv.SCOPE_COLLECTIVES, semconv.SCOPE_MONITORS)
+
+
+def test_the_contract_was_written_from_the_code() -> None:
+    render = runpy.run_path(str(ROOT / "docs" / "make_data.py"))["render"]
+    assert (ROOT / "docs" / "data.md").read_text() == render(), "run `make docs`"
+
+
+def test_the_contract_has_every_metric() -> None:
+    found = {
+        name: (kind.replace(" ", "_"), unit.strip("`"), tuple(CODE.findall(attributes)), description)
+        for name, (_, kind, unit, attributes, description) in rows("Metrics").items()
+    }
+    assert found == {m.name: (m.kind, m.unit, m.attributes, m.description) for m in semconv.METRICS}
+
+
+def test_the_contract_has_every_span_and_attribute() -> None:
+    spans = {name: CODE.findall(parent)[:1] for name, (_, parent, _) in rows("Spans").items()}
+    assert spans == {span.name: [span.parent] if span.parent else [] for span in semconv.SPANS}
+    attributes = {
+        name: (kind, set(CODE.findall(on))) for name, (_, kind, on, _) in rows("Span attributes").items()
+    }
+    assert attributes == {
+        a.name: (a.type, {span.name for span in semconv.SPANS if a.name in span.attributes})
+        for a in semconv.SPAN_ATTRIBUTES
+    }
+    resource = {name: kind for name, (_, kind, _) in rows("Resource attributes").items()}
+    assert resource == {a.name: a.type for a in semconv.RESOURCE_ATTRIBUTES}
+
+
+def test_the_contract_has_every_variable() -> None:
+    found = {name: (accepted, doc) for name, (_, _, accepted, doc) in rows("Variables").items()}
+    assert found == {v.name: (v.accepted, v.doc) for v in config.VARIABLES}
+
+
+def test_every_name_is_documented_on_some_span() -> None:
+    """No attribute constant exists that the contract does not list."""
+    values = {value for name, value in vars(semconv).items() if isinstance(value, str) and name.isupper()}
+    spans = {span.name for span in semconv.SPANS}
+    prefixed = {value for value in values if OURS.fullmatch(value)}
+    assert prefixed - spans <= set(names_known()) | {semconv.SCHEMA_URL}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_page_names_what_does_not_exist(page: Path) -> None:
+    text = page.read_text()
+    variables = {variable.name for variable in config.VARIABLES} | {BINARIES}
+    assert set(re.findall(rf"{config.PREFIX}\w*[A-Z]", text)) <= variables
+    known = {*names_known(), *(f"otel_netmon.{name}" for name in ("step",))}
+    for code in CODE.findall(text):
+        for name in OURS.findall(code):
+            assert name in known or (name.endswith("*") and any(one.startswith(name[:-1]) for one in known)), name
+    for link in re.findall(r"\]\((?!https?:)([^)#]+)", text):
+        assert (page.parent / link).exists(), link
+
+
+def test_the_readmes_commands_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
+    commands = {
+        target
+        for page in PAGES
+        for target in re.findall(r"(?:`|^ {4})make ([a-z]+)", page.read_text(), re.MULTILINE)
+    }
+    assert {"demo", "test", "bench", "docs", "lint"} <= commands <= targets
+    assert {"demo", "test", "lint", "bench", "clean"} <= targets
+    flags = {flag for page in PAGES for flag in re.findall(r"(?:make .*?\b)([A-Z_]+)=", page.read_text())}
+    assert flags <= set(re.findall(r"^([A-Z_]+) \?=", makefile, re.MULTILINE))
+
+
+def test_the_readmes_python_is_valid() -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert blocks
+    import otel_netmon
+
+    for block in blocks:
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and node.module == "otel_netmon":
+                assert {alias.name for alias in node.names} <= set(otel_netmon.__all__)
+            if (
+                isinstance(node, ast.Attribute)
+                and isinstance(node.value, ast.Name)
+                and node.value.id == "otel_netmon"
+            ):
+                assert node.attr in otel_netmon.__all__
+
+
+def test_the_demo_has_no_line_of_ours() -> None:
+    script = (ROOT / "examples" / "train_digits.py").read_text()
+    assert not re.search(r"otel|netmon|opentelemetry", script, re.IGNORECASE)
+
+
+def test_the_scripts_are_valid_shell() -> None:
+    assert subprocess.run(["bash", "-n", ROOT / ".ci" / "run"], timeout=10).returncode == 0

@@ -1,0 +1,178 @@
+"""The two instrumentors as a loader and as a user call them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Iterator
+from importlib.metadata import entry_points
+from typing import Any
+
+import pytest
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+import otel_netmon
+from otel_netmon import NetmonInstrumentor, TorchDistributedInstrumentor, config, semconv
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.delenv(config.HOST_OWNER, raising=False)
+    config.current.cache_clear()
+    yield
+    for instrumentor in (NetmonInstrumentor(), TorchDistributedInstrumentor()):
+        if instrumentor.is_instrumented_by_opentelemetry:
+            instrumentor.uninstrument()
+    config.current.cache_clear()
+
+
+def python(code: str, **environ: str) -> str:
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("OTEL_")}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env={**clean, **environ},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def metric_names(reader: InMemoryMetricReader) -> dict[str, int]:
+    data = reader.get_metrics_data()
+    if data is None:
+        return {}
+    return {
+        metric.name: len(list(metric.data.data_points))
+        for resource in data.resource_metrics
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+    }
+
+
+def metrics_once_there(reader: InMemoryMetricReader, *needed: str) -> dict[str, int]:
+    """The metrics as soon as those ``needed`` are there; the first sample is made in a thread."""
+    names: dict[str, int] = {}
+    for _ in range(200):
+        names = metric_names(reader)
+        if set(needed) <= set(names):
+            break
+        threading.Event().wait(0.05)
+    return names
+
+
+def test_both_are_entry_points_of_the_loader() -> None:
+    found = {point.name: point.load() for point in entry_points(group="opentelemetry_instrumentor")}
+    assert found["netmon"] is NetmonInstrumentor
+    assert found["torch_distributed"] is TorchDistributedInstrumentor
+    assert NetmonInstrumentor.__bases__ == TorchDistributedInstrumentor.__bases__ == (BaseInstrumentor,)
+
+
+def test_the_monitors_report_through_the_given_provider_until_uninstrumented() -> None:
+    reader = InMemoryMetricReader()
+    before = threading.active_count()
+    NetmonInstrumentor().instrument(meter_provider=MeterProvider([reader]))
+    NetmonInstrumentor().instrument(meter_provider=MeterProvider([InMemoryMetricReader()]))  # does nothing
+    names = metrics_once_there(reader, semconv.NIC_IO.name, semconv.MONITOR_SUCCESS.name)
+    assert names[semconv.MONITOR_SUCCESS.name] >= 1
+    assert names[semconv.NIC_IO.name] >= 2
+    NetmonInstrumentor().uninstrument()
+    assert metric_names(reader) == {}
+    assert threading.active_count() == before
+    assert config.HOST_OWNER not in os.environ
+
+
+def test_a_rank_that_does_not_own_the_host_has_no_host_monitors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    reader = InMemoryMetricReader()
+    NetmonInstrumentor().instrument(meter_provider=MeterProvider([reader]))
+    names = metrics_once_there(reader, semconv.MONITOR_SUCCESS.name)
+    assert names[semconv.MONITOR_SUCCESS.name] == 1  # the monitor of its own collectives
+    assert semconv.NIC_IO.name not in names
+
+
+def test_instrumenting_does_not_import_torch() -> None:
+    code = """
+        import sys
+        from otel_netmon import NetmonInstrumentor, TorchDistributedInstrumentor
+        NetmonInstrumentor().instrument()
+        TorchDistributedInstrumentor().instrument()
+        print("torch" in sys.modules)
+    """
+    assert python(code) == "False"
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_everything_is_put_back_by_identity(when: str) -> None:
+    """Names of torch are never replaced; kernels and hooks are gone after uninstrument()."""
+    code = f"""
+        import sys
+        if {when!r} == "after":
+            import torch
+        from otel_netmon import TorchDistributedInstrumentor
+        TorchDistributedInstrumentor().instrument()
+        import torch, torch.distributed as dist
+        from torch.optim import optimizer
+
+        def kernel():
+            return torch._C._dispatch_has_kernel_for_dispatch_key("c10d::allreduce_", "BackendSelect")
+
+        def names():
+            owners = (dist, dist.distributed_c10d, torch.optim.Optimizer, torch.ops.c10d.allreduce_.default)
+            return [(owner, name, id(getattr(owner, name))) for owner in owners for name in dir(owner)
+                    if callable(getattr(owner, name)) and not hasattr(getattr(owner, name), "__self__")]
+
+        with_us = names()
+        assert kernel() and len(optimizer._global_optimizer_post_hooks) == 1
+        TorchDistributedInstrumentor().uninstrument()
+        assert not kernel() and not optimizer._global_optimizer_post_hooks
+        assert names() == with_us
+        TorchDistributedInstrumentor().instrument()
+        assert kernel() and len(optimizer._global_optimizer_post_hooks) == 1
+        TorchDistributedInstrumentor().instrument()
+        assert len(optimizer._global_optimizer_post_hooks) == 1
+        print("ok")
+    """
+    assert python(code) == "ok"
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"OTEL_NETMON_CAPTURE": "off"},
+        {"OTEL_NETMON_CAPTURE": "nonsense"},
+    ],
+)
+def test_capture_off_puts_nothing_in(environ: dict[str, str]) -> None:
+    code = """
+        import torch
+        from otel_netmon import TorchDistributedInstrumentor
+        TorchDistributedInstrumentor().instrument()
+        print(torch._C._dispatch_has_kernel_for_dispatch_key("c10d::allreduce_", "BackendSelect"))
+    """
+    assert python(code, **environ) == str(environ["OTEL_NETMON_CAPTURE"] != "off")
+
+
+def test_a_failure_of_ours_does_not_reach_the_loader(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def breaks(*_: Any) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr("otel_netmon.runtime.claim_host", breaks)
+    monkeypatch.setattr("otel_netmon.instrumentor.register_post_import_hook", breaks)
+    NetmonInstrumentor().instrument()
+    TorchDistributedInstrumentor().instrument()
+    assert caplog.text.count("going on without it") == 2
+
+
+def test_step_without_capture_is_nothing_and_lets_exceptions_pass() -> None:
+    with pytest.raises(KeyError), otel_netmon.step():
+        raise KeyError

@@ -1,0 +1,87 @@
+"""What users import, and what importing costs them."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import otel_netmon
+
+PACKAGE = Path(inspect.getfile(otel_netmon)).parent
+
+
+def test_all_names_exist_and_are_documented() -> None:
+    assert otel_netmon.__all__ == sorted(otel_netmon.__all__)
+    for name in otel_netmon.__all__:
+        value = getattr(otel_netmon, name)
+        assert name == "__version__" or inspect.getdoc(value), name
+
+
+def test_the_promised_names_are_there() -> None:
+    promised = {
+        "NetworkInterfaceMonitor",
+        "NetworkLatencyMonitor",
+        "NetworkBandwidthMonitor",
+        "DistributedNetworkMonitor",
+        "RealNetworkMonitor",
+        "NetworkMetrics",
+        "NetmonInstrumentor",
+        "TorchDistributedInstrumentor",
+        "step",
+    }
+    assert promised <= set(otel_netmon.__all__)
+
+
+def test_init_only_re_exports() -> None:
+    body = ast.parse((PACKAGE / "__init__.py").read_text()).body
+    docstring, *rest = body
+    assert isinstance(docstring, ast.Expr)
+    assert all(isinstance(node, ast.ImportFrom | ast.Assign) for node in rest)
+    imported = {alias.name for node in rest if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert imported == set(otel_netmon.__all__)
+
+
+def test_no_import_brings_torch_or_rich() -> None:
+    code = "import sys, otel_netmon; print(sorted({'torch', 'rich', 'psutil'} & set(sys.modules)))"
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert output.stdout.strip() == "[]", output.stderr
+
+
+def imports_of(folder: str) -> set[str]:
+    found: set[str] = set()
+    for file in (PACKAGE / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                found.update({node.module, *(f"{node.module}.{alias.name}" for alias in node.names)})
+            elif isinstance(node, ast.Import):
+                found.update(alias.name for alias in node.names)
+    return found
+
+
+def test_the_rooms_keep_apart() -> None:
+    def reaches(folder: str, other: str) -> bool:
+        return any(name == other or name.startswith(other + ".") for name in imports_of(folder))
+
+    assert not reaches("monitors", "otel_netmon.collectives")
+    assert not reaches("collectives", "otel_netmon.monitors")
+    for live in ("torch", "otel_netmon.monitors", "otel_netmon.collectives"):
+        assert not reaches("analysis", live)
+    for room in ("monitors", "collectives"):
+        for above in ("otel_netmon.instrumentor", "otel_netmon.cli", "otel_netmon.analysis"):
+            assert not reaches(room, above)
+
+
+def test_names_of_signals_stand_in_one_place() -> None:
+    """No literal that looks like one of our metric or attribute names outside semconv."""
+    from otel_netmon import semconv
+
+    names = {metric.name for metric in semconv.METRICS} | {a.name for a in semconv.SPAN_ATTRIBUTES}
+    for file in PACKAGE.rglob("*.py"):
+        if file.name == "semconv.py":
+            continue
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                assert node.value not in names, f"{file.name}:{node.lineno}: {node.value!r}"
