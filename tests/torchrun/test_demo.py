@@ -1,0 +1,116 @@
+"""The demo, unmodified, under ``otel-netmon run``: every all_reduce is in the files, its losses are the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.torchrun.harness import PROGRAMS, ROOT
+
+pytest.importorskip("sklearn", reason="the demo trains on scikit-learn's digits: pip install scikit-learn")
+
+RANKS = 4
+TD = "torch.distributed."
+
+
+def train(folder: Path, *prefix: str) -> subprocess.CompletedProcess[str]:
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "TORCH_", "MASTER_"))}
+    return subprocess.run(
+        [
+            *(*prefix, sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={RANKS}"),
+            *(str(PROGRAMS / "demo_and_truth.py"), str(folder), str(ROOT / "examples" / "train_digits.py")),
+            *("--epochs", "4"),
+        ],
+        env={**env, "OMP_NUM_THREADS": "1", "TORCH_FR_BUFFER_SIZE": "20000"},
+        capture_output=True,
+        text=True,
+        timeout=170,
+    )
+
+
+def spans_in(folder: Path) -> list[dict[str, Any]]:
+    return [
+        span
+        for file in folder.glob("traces-*.jsonl")
+        for line in file.read_text().splitlines()
+        for resource in json.loads(line)["resourceSpans"]
+        for scope in resource["scopeSpans"]
+        for span in scope["spans"]
+    ]
+
+
+def files_with(folder: Path, metric: str) -> list[str]:
+    return sorted(
+        file.name
+        for file in folder.glob("metrics-*.jsonl")
+        if any(
+            found["name"] == metric
+            for line in file.read_text().splitlines()
+            for resource in json.loads(line)["resourceMetrics"]
+            for scope in resource["scopeMetrics"]
+            for found in scope["metrics"]
+        )
+    )
+
+
+def attribute(span: dict[str, Any], name: str) -> Any:
+    for pair in span["attributes"]:
+        if pair["key"] == TD + name:
+            ((kind, value),) = pair["value"].items()
+            return int(value) if kind == "intValue" else value
+    return None
+
+
+def test_the_demo_is_seen_whole_and_is_not_changed(tmp_path: Path) -> None:
+    (tmp_path / "plain").mkdir()
+    run = tmp_path / "run"
+    plain = train(tmp_path / "plain")
+    ours = train(tmp_path, str(Path(sys.executable).with_name("otel-netmon")), "run", "--output", str(run), "--")
+    assert plain.returncode == 0, plain.stderr
+    assert ours.returncode == 0, ours.stderr
+
+    # bit-identical: the script prints its losses in full precision
+    assert "loss" in plain.stdout
+    assert ours.stdout == plain.stdout
+
+    spans = spans_in(run)
+    collectives = [span for span in spans if span["name"] not in ("train_step", "rank_step")]
+    for rank in range(RANKS):
+        truth = Counter(
+            (entry["profiling_name"].removeprefix("gloo:"), entry["collective_seq_id"])
+            for entry in json.loads((tmp_path / f"{rank}.json").read_text())["entries"]
+        )
+        seen = Counter(
+            (span["name"], attribute(span, "collective.sequence"))
+            for span in collectives
+            if attribute(span, "rank") == rank
+        )
+        assert seen == truth
+        assert sum(truth.values()) >= 30
+
+    # one trace a step, all ranks in it, one root, every parent there
+    steps: dict[int, set[str]] = {}
+    for span in spans:
+        if span["name"] == "rank_step":
+            steps.setdefault(attribute(span, "step"), set()).add(span["traceId"])
+    assert len(steps) >= 30
+    assert all(len(traces) == 1 for traces in steps.values())
+    by_trace = Counter(span["traceId"] for span in spans if span["name"] == "rank_step")
+    assert set(by_trace.values()) == {RANKS}
+    ids = {span["spanId"] for span in spans}
+    assert len(ids) == len(spans)
+    roots = [span for span in spans if not span.get("parentSpanId")]
+    assert Counter(span["name"] for span in roots) == {"train_step": len(steps)}
+    assert all(span["parentSpanId"] in ids for span in spans if span.get("parentSpanId"))
+
+    # the host's monitors ran once, in the launcher; the collectives' metrics come from every rank
+    (host_file,) = files_with(run, "system.network.io")
+    assert "launcher" in host_file
+    assert len(files_with(run, "torch.distributed.collective.duration")) == RANKS
