@@ -1,0 +1,120 @@
+"""Writes ``docs/data.md`` from the names and settings in the code. `make docs` runs it; a test compares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+
+from otel_netmon import config, semconv
+
+PAGE: Final = Path(__file__).with_name("data.md")
+
+_INTRO: Final = f"""\
+<!-- Written by `make docs` from otel_netmon/semconv.py and otel_netmon/config.py; a test compares them. -->
+
+# The data
+
+Everything that otel-netmon emits, and every variable that it reads. Units are UCUM: seconds (`s`) and bytes
+(`By`). What was not measured is absent, never 0. Scopes: `{semconv.SCOPE_MONITORS}` for the host,
+`{semconv.SCOPE_COLLECTIVES}` for the training. Borrowed names follow OpenTelemetry's semantic conventions,
+schema <{semconv.SCHEMA_URL}>, whose status for these is Development.
+"""
+
+_SPANS: Final = """
+## Spans
+
+All are of kind INTERNAL. A step is one trace, with the same trace id on every rank. The status is unset on
+success; on failure it is ERROR and `error.type` says what it was. When the launcher was started in a trace
+(`TRACEPARENT`), step spans carry a link to it.
+"""
+
+_METRICS: Final = """
+## Metrics
+
+Attributes of low cardinality only; rank and host are on the resource. `error.type` is there only on failure.
+"""
+
+_RESOURCE: Final = """
+## Resource attributes
+
+From the resource detector `otel_netmon`. `otel-netmon run` switches it on; elsewhere
+`OTEL_EXPERIMENTAL_RESOURCE_DETECTORS=otel,otel_netmon` does. `otel-netmon run` also sets `service.name` to the
+name of the script, unless the user has. What the user sets in `OTEL_RESOURCE_ATTRIBUTES` wins.
+"""
+
+_VARIABLES: Final = """
+## Variables
+
+In a running job a bad value costs one warning and the default is used; `otel-netmon run` refuses to start.
+Everything else is OpenTelemetry's own: `OTEL_EXPORTER_OTLP_ENDPOINT` and the rest of `OTEL_*`.
+"""
+
+
+def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = ["", _row(header), _row("---" for _ in header)]
+    return "\n".join([*lines, *map(_row, rows)]) + "\n"
+
+
+def _row(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _code(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _metric(metric: semconv.Metric) -> tuple[str, ...]:
+    kind = metric.kind.replace("_", " ")
+    return f"`{metric.name}`", kind, f"`{metric.unit}`", _code(metric.attributes), metric.description
+
+
+def _default(value: Any) -> str:
+    return "unset" if value in (None, ()) else f"`{value}`"
+
+
+def _spans_with(attribute: str) -> str:
+    return _code(span.name for span in semconv.SPANS if attribute in span.attributes)
+
+
+def render() -> str:
+    """The whole page."""
+    buckets = "".join(
+        f"\nBuckets of the histograms in `{unit}`: {', '.join(f'{bound:.10g}' for bound in bounds)}.\n"
+        for unit, bounds in (("s", semconv.SECONDS_BUCKETS), ("By", semconv.BYTES_BUCKETS))
+    )
+    return "".join(
+        (
+            _INTRO,
+            _SPANS,
+            _table(
+                ("span", "child of", "what it says"),
+                (
+                    (f"`{span.name}`", f"`{span.parent}`" if span.parent else "none: a root", span.description)
+                    for span in semconv.SPANS
+                ),
+            ),
+            "\n### Span attributes\n",
+            _table(
+                ("attribute", "type", "on", "what it says"),
+                ((f"`{a.name}`", a.type, _spans_with(a.name), a.description) for a in semconv.SPAN_ATTRIBUTES),
+            ),
+            _METRICS,
+            _table(("metric", "instrument", "unit", "attributes", "what it says"), map(_metric, semconv.METRICS)),
+            buckets,
+            _RESOURCE,
+            _table(
+                ("attribute", "type", "what it says"),
+                ((f"`{a.name}`", a.type, a.description) for a in semconv.RESOURCE_ATTRIBUTES),
+            ),
+            _VARIABLES,
+            _table(
+                ("variable", "default", "accepted", "what it does"),
+                ((f"`{v.name}`", _default(v.default), v.accepted, v.doc) for v in config.VARIABLES),
+            ),
+        )
+    )
+
+
+if __name__ == "__main__":
+    PAGE.write_text(render())
