@@ -11,7 +11,7 @@ from otel_netmon import config, semconv
 PAGE: Final = Path(__file__).with_name("data.md")
 
 _INTRO: Final = f"""\
-<!-- Written by `make docs` from otel_netmon/semconv.py and otel_netmon/config.py; a test compares them. -->
+<!-- Written by `make docs` from otel_netmon/semconv/ and otel_netmon/config.py; a test compares them. -->
 
 # The data
 

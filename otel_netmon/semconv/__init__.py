@@ -1,0 +1,21 @@
+"""Every metric, span and attribute name that this package emits, with its unit and meaning.
+
+No such literal stands anywhere else: code imports from here, and ``docs/data.md`` is held to this file by a
+test. Names that OpenTelemetry's semantic conventions define (schema 1.44.0, status Development) are imported
+from ``opentelemetry.semconv``; the conventions say nothing of collectives, so those are ours, under
+``torch.distributed.``. The health of the package itself is under ``otel_netmon.``.
+
+Units are seconds and bytes throughout (UCUM ``s``, ``By``).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from otel_netmon.semconv.collectives import *  # noqa: F403 - this is where all names are looked up
+from otel_netmon.semconv.model import *  # noqa: F403
+from otel_netmon.semconv.model import Metric
+from otel_netmon.semconv.monitors import *  # noqa: F403
+
+METRICS: Final[tuple[Metric, ...]] = tuple(v for v in list(globals().values()) if isinstance(v, Metric))
+"""All of them, in the order of their definition."""

@@ -1,0 +1,182 @@
+"""Collectives and steps: attributes, spans and metrics."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from opentelemetry.semconv._incubating.attributes import host_attributes as _host
+from opentelemetry.semconv._incubating.attributes import process_attributes as _process
+
+from otel_netmon.semconv.model import BYTES_BUCKETS, ERROR_TYPE, SECONDS_BUCKETS, Attribute, Metric, Span
+
+DROP_REASON: Final = "otel_netmon.drop.reason"
+
+_TD: Final = "torch.distributed."
+COLLECTIVE_NAME: Final = _TD + "collective.name"
+COLLECTIVE_SEQUENCE: Final = _TD + "collective.sequence"
+COLLECTIVE_SIZE: Final = _TD + "collective.size"
+COLLECTIVE_ELEMENT_COUNT: Final = _TD + "collective.element_count"
+COLLECTIVE_DTYPE: Final = _TD + "collective.dtype"
+COLLECTIVE_REDUCE_OP: Final = _TD + "collective.reduce_op"
+COLLECTIVE_ASYNC: Final = _TD + "collective.async"
+COLLECTIVE_ALGBW: Final = _TD + "collective.algbw"
+COLLECTIVE_BUSBW: Final = _TD + "collective.busbw"
+COLLECTIVE_CLOCK: Final = _TD + "collective.clock"
+COLLECTIVE_STATE: Final = _TD + "collective.state"
+GROUP_NAME: Final = _TD + "group.name"
+GROUP_SIZE: Final = _TD + "group.size"
+GROUP_RANK: Final = _TD + "group.rank"
+BACKEND: Final = _TD + "backend"
+RANK: Final = _TD + "rank"
+LOCAL_RANK: Final = _TD + "local_rank"
+WORLD_SIZE: Final = _TD + "world_size"
+STEP: Final = _TD + "step"
+STEP_INCOMPLETE: Final = _TD + "step.incomplete"
+RUN_ID: Final = _TD + "run.id"
+
+STATE_IN_FLIGHT: Final = "in_flight"
+CLOCK_HOST: Final = "host"
+CLOCK_DEVICE: Final = "device"
+
+
+SPAN_ATTRIBUTES: Final = (
+    Attribute(COLLECTIVE_NAME, "string", "operation, by its PyTorch name: `all_reduce`"),
+    Attribute(COLLECTIVE_SEQUENCE, "int", "the group's count of collectives: the same on every rank"),
+    Attribute(COLLECTIVE_SIZE, "int", "bytes of this rank's buffer, as nccl-tests counts it"),
+    Attribute(COLLECTIVE_ELEMENT_COUNT, "int", "elements in that buffer"),
+    Attribute(COLLECTIVE_DTYPE, "string", "element type: `float32`; absent when the tensors differ"),
+    Attribute(COLLECTIVE_REDUCE_OP, "string", "`sum`, `avg`, `max`, …; absent where nothing is reduced"),
+    Attribute(COLLECTIVE_ASYNC, "boolean", "true when the caller asked not to block"),
+    Attribute(COLLECTIVE_ALGBW, "double", "By/s: size over duration; absent without a true duration"),
+    Attribute(COLLECTIVE_BUSBW, "double", "By/s: algbw times nccl-tests' factor for the operation and group"),
+    Attribute(COLLECTIVE_CLOCK, "string", "`host`: from the call to its completion as the host saw it"),
+    Attribute(COLLECTIVE_STATE, "string", "`in_flight` when the process ended first; else absent"),
+    Attribute(GROUP_NAME, "string", "process group's name in torch: `0` is the default group"),
+    Attribute(GROUP_SIZE, "int", "ranks in the group"),
+    Attribute(GROUP_RANK, "int", "this process's rank within the group"),
+    Attribute(BACKEND, "string", "`gloo`, `nccl`, …"),
+    Attribute(RANK, "int", "global rank"),
+    Attribute(LOCAL_RANK, "int", "rank within the host; absent when the launcher does not say"),
+    Attribute(WORLD_SIZE, "int", "ranks in the job"),
+    Attribute(STEP, "int", "training step, from 0; on `train_step` and `rank_step`"),
+    Attribute(STEP_INCOMPLETE, "boolean", "true on the step that was open when the process ended; else absent"),
+    Attribute(RUN_ID, "string", "the run's id, the same on every rank; on the step spans"),
+    Attribute(ERROR_TYPE, "string", "class of the failure; absent on success"),
+)
+
+# --- spans ------------------------------------------------------------------------------------------------
+
+SPAN_TRAIN_STEP: Final = "train_step"
+SPAN_RANK_STEP: Final = "rank_step"
+SPAN_COLLECTIVES: Final = (
+    *("all_reduce", "all_reduce_coalesced", "broadcast", "reduce", "gather", "scatter"),
+    *("all_gather", "all_gather_into_tensor", "all_gather_coalesced", "all_gather_into_tensor_coalesced"),
+    *("reduce_scatter", "reduce_scatter_tensor", "reduce_scatter_tensor_coalesced"),
+    *("all_to_all", "all_to_all_single", "barrier", "monitored_barrier", "send", "recv"),
+)
+"""A collective's span is named by its operation, as PyTorch calls it."""
+
+SYNCHRONISING: Final = frozenset(SPAN_COLLECTIVES) - {"broadcast", "reduce", "gather", "scatter", "send", "recv"}
+"""Those that no rank leaves before all have entered."""
+
+
+_JOB: Final = (RANK, LOCAL_RANK, WORLD_SIZE)
+_STEP: Final = (STEP, STEP_INCOMPLETE, RUN_ID, *_JOB)
+
+SPANS: Final = (
+    Span(SPAN_TRAIN_STEP, None, "One training step, from rank 0 only: the root of the step's trace.", _STEP),
+    Span(SPAN_RANK_STEP, SPAN_TRAIN_STEP, "One training step on one rank.", _STEP),
+    Span(
+        SPAN_COLLECTIVES[0],
+        SPAN_RANK_STEP,
+        "One collective on one rank, from the call to its completion. Named by its operation; likewise "
+        + ", ".join(f"`{name}`" for name in SPAN_COLLECTIVES[1:])
+        + ".",
+        tuple(a.name for a in SPAN_ATTRIBUTES if a.name not in (STEP, STEP_INCOMPLETE, RUN_ID)),
+    ),
+)
+
+RESOURCE_ATTRIBUTES: Final = (
+    Attribute(_host.HOST_NAME, "string", "the host's name"),
+    Attribute(_process.PROCESS_PID, "int", "process id"),
+    Attribute(RANK, "int", "global rank, when the launcher's variables say it"),
+    Attribute(LOCAL_RANK, "int", "rank within the host, when they say it"),
+    Attribute(WORLD_SIZE, "int", "ranks in the job, when they say it"),
+)
+"""Those of the resource detector ``otel_netmon``."""
+
+
+_COLLECTIVE = (COLLECTIVE_NAME, BACKEND, GROUP_NAME, ERROR_TYPE)
+
+# --- metrics ----------------------------------------------------------------------------------------------
+COLLECTIVE_DURATION_METRIC: Final = Metric(
+    "torch.distributed.collective.duration",
+    "histogram",
+    "s",
+    "Time from a collective's call to its completion on this rank.",
+    _COLLECTIVE,
+    SECONDS_BUCKETS,
+)
+COLLECTIVE_SIZE_METRIC: Final = Metric(
+    "torch.distributed.collective.size",
+    "histogram",
+    "By",
+    "Bytes of this rank's buffer in a collective.",
+    _COLLECTIVE,
+    BYTES_BUCKETS,
+)
+COLLECTIVE_IO_METRIC: Final = Metric(
+    "torch.distributed.collective.io",
+    "counter",
+    "By",
+    "Sum of the bytes of this rank's buffers in collectives.",
+    _COLLECTIVE,
+)
+COLLECTIVE_ACTIVE_METRIC: Final = Metric(
+    "torch.distributed.collective.active",
+    "observable_up_down_counter",
+    "{collective}",
+    "Collectives started and not yet complete.",
+    _COLLECTIVE[:3],
+)
+
+# DistributedNetworkMonitor
+WINDOW_COUNT: Final = Metric(
+    "otel_netmon.collective.window.count",
+    "observable_gauge",
+    "{collective}",
+    "Collectives completed in the last window.",
+    _COLLECTIVE[:3],
+)
+WINDOW_P50: Final = Metric(
+    "otel_netmon.collective.window.duration.p50",
+    "observable_gauge",
+    "s",
+    "Median duration of the collectives in the last window.",
+    _COLLECTIVE[:3],
+)
+WINDOW_P99: Final = Metric(
+    "otel_netmon.collective.window.duration.p99",
+    "observable_gauge",
+    "s",
+    "99th percentile of the duration of the collectives in the last window.",
+    _COLLECTIVE[:3],
+)
+WINDOW_BUSBW: Final = Metric(
+    "otel_netmon.collective.window.busbw",
+    "observable_gauge",
+    "By/s",
+    "Mean bus bandwidth (bytes moved over time spent, nccl-tests' factor) in the last window.",
+    _COLLECTIVE[:3],
+)
+
+# health of the capture engine
+EVENTS_DROPPED: Final = Metric(
+    "otel_netmon.events.dropped",
+    "observable_counter",
+    "{event}",
+    "Collectives whose span was lost: `ring_full`, or an `error` of ours while recording or emitting.",
+    (DROP_REASON,),
+)
+DROP_RING_FULL: Final = "ring_full"
+DROP_ERROR: Final = "error"

@@ -1,0 +1,89 @@
+"""What a name comes with: how an attribute, a span and a metric are described, and how an instrument is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+from opentelemetry.semconv.attributes import error_attributes as _error
+from opentelemetry.semconv.schemas import Schemas
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from opentelemetry.metrics import CallbackT, Meter
+    from opentelemetry.metrics import Instrument as OTelInstrument
+
+SCHEMA_URL: Final = Schemas.V1_44_0.value
+"""Schema of the borrowed names; passed to every meter and tracer."""
+
+SCOPE_MONITORS: Final = "otel_netmon.monitors"
+SCOPE_COLLECTIVES: Final = "otel_netmon.collectives"
+
+ERROR_TYPE: Final = _error.ERROR_TYPE
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """One span or resource attribute of ours: its name, type, and what it says."""
+
+    name: str
+    type: Literal["string", "int", "double", "boolean"]
+    description: str
+
+
+@dataclass(frozen=True)
+class Span:
+    """One span: its parent's name, the attributes it may have, and what it says."""
+
+    name: str
+    parent: str | None
+    description: str
+    attributes: tuple[str, ...]
+
+
+Kind = Literal[
+    "counter",
+    "histogram",
+    "observable_counter",
+    "observable_up_down_counter",
+    "observable_gauge",
+]
+
+SECONDS_BUCKETS: Final = (*(float(f"{m}e{e}") for e in range(-5, 2) for m in ("1", "2.5", "5")), 100.0)
+"""10 µs … 100 s in 1 / 2.5 / 5 decades: the SDK's defaults are made for milliseconds."""
+
+BYTES_BUCKETS: Final = tuple(float(4**e) for e in range(4, 17))
+"""256 B … 4 GiB in powers of four."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric: what `docs/data.md` says of it, and all that is needed to create its instrument."""
+
+    name: str
+    kind: Kind
+    unit: str
+    description: str
+    attributes: tuple[str, ...] = ()
+    buckets: tuple[float, ...] | None = None
+
+
+def create(meter: Meter, metric: Metric, callbacks: Sequence[CallbackT] | None = None) -> OTelInstrument:
+    """Create the instrument that ``metric`` describes; ``callbacks`` only for the observable kinds.
+
+    Returns the API's instrument; synchronous kinds have ``add`` or ``record``.
+    """
+    make = getattr(meter, "create_" + metric.kind)
+    if metric.kind == "histogram":
+        instrument = make(
+            metric.name,
+            unit=metric.unit,
+            description=metric.description,
+            explicit_bucket_boundaries_advisory=metric.buckets,
+        )
+    elif metric.kind == "counter":
+        instrument = make(metric.name, unit=metric.unit, description=metric.description)
+    else:
+        instrument = make(metric.name, callbacks=callbacks, unit=metric.unit, description=metric.description)
+    return instrument  # type: ignore[no-any-return]  # getattr erases the four concrete types
