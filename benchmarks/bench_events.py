@@ -109,7 +109,7 @@ def emitting(count: int = 20_000) -> float:
 def fill(ring: EventRing, group: Group, count: int) -> None:
     for i in range(count):
         event = CollectiveEvent(ALL_REDUCE, group, i * 1000, 0)
-        event.size, event.elements, event.dtype, event.sequence = 4096, 1024, "float32", i
+        event.size, event.dtype, event.sequence = 4096, torch.float32, i
         ring.begin(event)
         ring.finish(event, i * 1000 + 500, None)
 

@@ -10,14 +10,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 MAX_SAMPLES: Final = 8192
 
 
-@dataclass(frozen=True)
-class CollectiveSample:
+class CollectiveSample(NamedTuple):
     """One completed collective.
 
     ``end`` is in seconds of the monotonic clock; ``size`` in bytes of this rank's buffer; ``duration`` in

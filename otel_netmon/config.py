@@ -115,7 +115,7 @@ class Config:
     capture: str = _var(
         "CAPTURE",
         "auto",
-        _choice("auto", "dispatcher", "off"),
+        _choice("auto", "hooks", "dispatcher", "off"),
         "How collectives are captured; off captures none.",
     )
     ring_size: int = _var(

@@ -9,20 +9,26 @@ operations end in these. Cost: the boxing of one call, some 10 µs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from otel_netmon.collectives.operations import OPERATIONS, Operation
 
 if TYPE_CHECKING:
+    from otel_netmon.collectives.event import CollectiveEvent
+    from otel_netmon.collectives.groups import Groups
     from otel_netmon.collectives.record import Recorder
 
 
 class DispatcherSeam:
     """Kernels that are there from ``install`` to ``remove``. No exception leaves a kernel but the call's own."""
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(
+        self, recorder: Recorder, groups: Groups, operations: Mapping[str, Operation] = OPERATIONS
+    ) -> None:
         self._recorder = recorder
+        self._groups = groups
+        self._operations = operations
         self._library: Any = None
 
     def install(self) -> None:
@@ -31,14 +37,22 @@ class DispatcherSeam:
 
         library = torch.library.Library("c10d", "IMPL")
         try:
-            for name, operation in OPERATIONS.items():
+            for name, operation in self._operations.items():
                 if hasattr(torch.ops.c10d, name):
-                    kernel = _kernel(getattr(torch.ops.c10d, name).default, operation, self._recorder)
+                    kernel = _kernel(
+                        getattr(torch.ops.c10d, name).default, operation, self._recorder, self._groups
+                    )
                     library.impl(name, kernel, "BackendSelect", with_keyset=True)
         except BaseException:
             library._destroy()
             raise
         self._library = library
+
+    def look(self) -> None:
+        """Nothing: the kernels serve every group there will be."""
+
+    def settle(self, this_thread: int) -> None:
+        """Nothing: a kernel sees its call raise."""
 
     def remove(self) -> None:
         """Take the kernels out; what was there before is there again."""
@@ -82,7 +96,7 @@ class _Arguments:
         return all(len(set(args[place])) < 2 for place in self._splits)
 
 
-def _kernel(overload: Any, operation: Operation, recorder: Recorder) -> Callable[..., Any]:
+def _kernel(overload: Any, operation: Operation, recorder: Recorder, groups: Groups) -> Callable[..., Any]:
     import torch
     from torch._C._distributed_c10d import ProcessGroup, Work
 
@@ -93,9 +107,24 @@ def _kernel(overload: Any, operation: Operation, recorder: Recorder) -> Callable
     group_at = arguments.group
     returns = len(overload._schema.returns)
 
+    def begin(args: Sequence[Any]) -> CollectiveEvent | None:
+        try:
+            process_group = unbox_group(args[group_at])
+            return recorder.begin(
+                operation,
+                groups.of(process_group),
+                process_group,
+                arguments.tensors(args),
+                arguments.is_async(args),
+                arguments.is_even(args),
+                arguments.reduce_op(args),
+            )
+        except Exception:  # noqa: BLE001 - law 1
+            recorder.failure()
+            return None
+
     def kernel(keyset: Any, *args: Any) -> Any:
-        process_group = unbox_group(args[group_at])
-        event = recorder.begin(operation, process_group, arguments, args)
+        event = begin(args)
         try:
             result = redispatch(keyset & below, *args)
         except BaseException as error:

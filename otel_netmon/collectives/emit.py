@@ -6,6 +6,7 @@ known; its parents' ids are computed, so it need not wait for the step to end.
 
 from __future__ import annotations
 
+import functools
 import time
 from bisect import bisect_right
 from collections import deque
@@ -35,6 +36,11 @@ def reduce_op_name(script_object: Any) -> str | None:
         return None
 
 
+@functools.lru_cache(maxsize=256)
+def _dtype_name(dtype: Any) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
 class Emitter:
     """Drained events in, spans and metrics out. Used by one thread at a time."""
 
@@ -58,17 +64,19 @@ class Emitter:
 
     def take(self, events: list[CollectiveEvent]) -> None:
         """Feed the metrics; keep the events for their spans."""
-        self._sink.record([(event, self._series_of(event)) for event in events])
+        series = self._series_of
+        self._sink.record([(event, series(event.group, event.operation, event.on_host)) for event in events])
+        self._sink.record_overwritten(series)
         self._waiting.extend(events)
         while len(self._waiting) > self._hold:
             self._waiting.popleft()
             self.lost += 1
 
-    def _series_of(self, event: CollectiveEvent) -> Series:
-        key = (event.group, event.operation, event.on_host)
+    def _series_of(self, group: Group, operation: Operation, on_host: bool) -> Series:
+        key = (group, operation, on_host)
         series = self._series.get(key)
         if series is None:
-            series = self._series[key] = Series(event.group, event.operation, event.on_host, self.rank)
+            series = self._series[key] = Series(group, operation, on_host, self.rank)
         return series
 
     def emit(self, run_id: str | None, closed: list[Step], open_step: int, settled: int) -> None:
@@ -113,7 +121,7 @@ class Emitter:
             del self._first_start[next(iter(self._first_start))]
         if not self._sampled(run_id, step):
             return
-        series = self._series_of(event)
+        series = self._series_of(event.group, event.operation, event.on_host)
         self._spans.emit(
             series.operation,
             trace_id=identity.trace_id(run_id, step),
@@ -158,11 +166,11 @@ def event_attributes(event: CollectiveEvent, series: Series) -> dict[str, Any]:
     attributes = dict(series.span)
     if event.operation.buffer is not None:
         attributes[semconv.COLLECTIVE_SIZE] = event.size
-        attributes[semconv.COLLECTIVE_ELEMENT_COUNT] = event.elements
     if event.sequence is not None:
         attributes[semconv.COLLECTIVE_SEQUENCE] = event.sequence
     if event.dtype is not None:
-        attributes[semconv.COLLECTIVE_DTYPE] = event.dtype
+        attributes[semconv.COLLECTIVE_DTYPE] = _dtype_name(event.dtype)
+        attributes[semconv.COLLECTIVE_ELEMENT_COUNT] = event.size // event.dtype.itemsize
     if event.reduce_op is not None:
         name = reduce_op_name(event.reduce_op)
         if name is not None:
@@ -173,6 +181,8 @@ def event_attributes(event: CollectiveEvent, series: Series) -> dict[str, Any]:
         attributes[semconv.ERROR_TYPE] = event.error
     if event.end is None:
         attributes[semconv.COLLECTIVE_STATE] = semconv.STATE_IN_FLIGHT
+    elif event.is_late:
+        attributes[semconv.COLLECTIVE_STATE] = semconv.STATE_LATE
     elif event.on_host and event.error is None and event.end > event.start and event.size:
         algbw = event.size * 1e9 / (event.end - event.start)
         attributes[semconv.COLLECTIVE_ALGBW] = algbw

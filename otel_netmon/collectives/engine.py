@@ -13,14 +13,16 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_netmon import config, runtime
-from otel_netmon.collectives.dispatcher import DispatcherSeam
 from otel_netmon.collectives.emit import Emitter
 from otel_netmon.collectives.event import EventRing
+from otel_netmon.collectives.groups import Groups
 from otel_netmon.collectives.identity import RunId
 from otel_netmon.collectives.record import Recorder
+from otel_netmon.collectives.seams import choose
 from otel_netmon.collectives.sink import MetricSink, RankIdentity
 from otel_netmon.collectives.spans import SpanMaker
 from otel_netmon.collectives.steps import StepTracker
+from otel_netmon.collectives.waits import Waits
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
@@ -50,8 +52,9 @@ class Engine:
         self._meter_provider = meter_provider
         self.steps = StepTracker()
         self._ring = EventRing(self._settings.ring_size)
-        self._recorder = Recorder(self._ring, self.steps, on_first=self._first_event)
-        self._seam = DispatcherSeam(self._recorder)
+        self._waits = Waits()
+        self._recorder = Recorder(self._ring, self.steps, self._waits, on_first=self._first_event)
+        self._seam = choose(self._settings.capture, self._recorder, Groups())
         self._optimizer_hook: Any = None
         self._run_id = RunId(self._settings.run_id, self._settings.run_id_timeout)
         self._sink: MetricSink | None = None
@@ -72,6 +75,7 @@ class Engine:
         with self._lock:
             if self._installed or self._settings.capture == "off" or not torch.distributed.is_available():
                 return
+            self._waits.install(self._recorder)
             self._seam.install()
             self._optimizer_hook = register_optimizer_step_post_hook(self._optimizer_stepped)
             self._installed = True
@@ -93,7 +97,9 @@ class Engine:
                 return
             self._installed = False
         atexit.unregister(self._finish)
+        runtime.guarded(self._seam.settle, threading.get_ident())
         runtime.guarded(self._seam.remove)
+        runtime.guarded(self._waits.remove)
         runtime.guarded(self._optimizer_hook.remove)
         thread = self._thread
         if thread is not None:
@@ -144,6 +150,8 @@ class Engine:
 
     def _round(self, emitter: Emitter) -> None:
         """Drain the ring, in batches that leave the span processor time to export."""
+        self._seam.look()
+        self._waits.follow_the_unwaited(self._recorder)
         run_id = self._run_id.resolve()
         while True:
             events = self._ring.drain(_BATCH)

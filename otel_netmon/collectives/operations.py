@@ -23,8 +23,10 @@ class Operation:
     """The operation whose bus bandwidth formula applies; ``None`` when there is none."""
     is_share: bool = False
     """The buffer is one rank's share of what is counted."""
+    has_splits: bool = False
+    """Its parts may be of unequal size, and then there is no formula."""
     splits: tuple[str, ...] = ()
-    """Arguments with the sizes of unequal splits: no formula then."""
+    """Arguments with the sizes of the parts."""
     is_p2p: bool = False
     """Between two ranks: not counted among the group's collectives."""
 
@@ -41,9 +43,13 @@ OPERATIONS: Final = {
     "reduce_scatter_": Operation("reduce_scatter", "input_tensors", "reduce_scatter"),
     "_reduce_scatter_base_": Operation("reduce_scatter_tensor", "input_tensor", "reduce_scatter"),
     "reduce_scatter_tensor_coalesced_": Operation("reduce_scatter_tensor_coalesced", "inputs", "reduce_scatter"),
-    "alltoall_": Operation("all_to_all", "input_tensors", "all_to_all"),
+    "alltoall_": Operation("all_to_all", "input_tensors", "all_to_all", has_splits=True),
     "alltoall_base_": Operation(
-        "all_to_all_single", "input", "all_to_all", splits=("output_split_sizes", "input_split_sizes")
+        "all_to_all_single",
+        "input",
+        "all_to_all",
+        has_splits=True,
+        splits=("output_split_sizes", "input_split_sizes"),
     ),
     "gather_": Operation("gather", "input_tensors", "gather", is_share=True),
     "scatter_": Operation("scatter", "output_tensors", "scatter", is_share=True),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary
@@ -14,12 +14,15 @@ from opentelemetry.metrics import CallbackOptions, Observation
 from otel_netmon import semconv
 from otel_netmon.collective_window import CollectiveSample, window
 from otel_netmon.collectives.bandwidth import bus_factor
+from otel_netmon.collectives.bulk import BulkHistogram
+from otel_netmon.collectives.tally import Tally
 from otel_netmon.version import __version__
 
 if TYPE_CHECKING:
     from otel_netmon.collectives.event import CollectiveEvent, EventRing
     from otel_netmon.collectives.groups import Group
     from otel_netmon.collectives.operations import Operation
+    from otel_netmon.collectives.tally import Amounts, Key
 
 
 @dataclass(frozen=True)
@@ -100,8 +103,8 @@ class MetricSink:
     def __init__(self, meter: metrics.Meter) -> None:
         self._ring: EventRing | None = None
         self.errors = 0
-        self._duration: Any = semconv.create(meter, semconv.COLLECTIVE_DURATION_METRIC)
-        self._size: Any = semconv.create(meter, semconv.COLLECTIVE_SIZE_METRIC)
+        self._duration = BulkHistogram(meter, semconv.COLLECTIVE_DURATION_METRIC)
+        self._size = BulkHistogram(meter, semconv.COLLECTIVE_SIZE_METRIC)
         self._io: Any = semconv.create(meter, semconv.COLLECTIVE_IO_METRIC)
         semconv.create(meter, semconv.COLLECTIVE_ACTIVE_METRIC, [self._active])
         semconv.create(meter, semconv.EVENTS_DROPPED, [self._dropped])
@@ -136,18 +139,16 @@ class MetricSink:
         ]
 
     def record(self, events: list[tuple[CollectiveEvent, Series]]) -> None:
-        """Feed finished events to the histograms, the counter and the window."""
+        """Feed finished events to the histograms, the counter and the window; and what the ring overwrote."""
+        tally = Tally()
+        series_of: dict[tuple[Group, Operation, bool], Series] = {}
         samples = []
         for event, series in events:
             if event.end is None:
                 continue
-            attributes = series.metric_attributes(event.error)
-            seconds = (event.end - event.start) / 1e9
-            self._duration.record(seconds, attributes)
-            if event.operation.buffer is not None:
-                self._size.record(event.size, attributes)
-                self._io.add(event.size, attributes)
-            if event.error is None:
+            tally.add(event)
+            series_of[event.group, event.operation, event.on_host] = series
+            if event.error is None and not event.is_late:
                 samples.append(
                     CollectiveSample(
                         event.end / 1e9,
@@ -155,10 +156,25 @@ class MetricSink:
                         series.backend,
                         event.group.name,
                         event.size,
-                        seconds,
+                        (event.end - event.start) / 1e9,
                         series.factor if event.is_even else None,
                     )
                 )
         window.extend(samples)
+        for key, amounts in tally.take().items():
+            self._feed(series_of[key.group, key.operation, key.on_host], key, amounts)
         with self._lock:
-            self._seen.update(series.key for _, series in events)
+            self._seen.update(series.key for series in series_of.values())
+
+    def record_overwritten(self, series_of: Callable[[Group, Operation, bool], Series]) -> None:
+        """Feed the metrics with the events that the ring overwrote since the last call."""
+        if self._ring is not None:
+            for key, amounts in self._ring.tally.take().items():
+                self._feed(series_of(key.group, key.operation, key.on_host), key, amounts)
+
+    def _feed(self, series: Series, key: Key, amounts: Amounts) -> None:
+        attributes = series.metric_attributes(key.error)
+        self._duration.record(amounts.seconds, attributes)
+        self._size.record(amounts.sizes, attributes)
+        if any(amounts.sizes.counts):
+            self._io.add(int(sum(amounts.sizes.sums)), attributes)

@@ -35,6 +35,7 @@ STEP_INCOMPLETE: Final = _TD + "step.incomplete"
 RUN_ID: Final = _TD + "run.id"
 
 STATE_IN_FLIGHT: Final = "in_flight"
+STATE_LATE: Final = "late"
 CLOCK_HOST: Final = "host"
 CLOCK_DEVICE: Final = "device"
 
@@ -50,7 +51,11 @@ SPAN_ATTRIBUTES: Final = (
     Attribute(COLLECTIVE_ALGBW, "double", "By/s: size over duration; absent without a true duration"),
     Attribute(COLLECTIVE_BUSBW, "double", "By/s: algbw times nccl-tests' factor for the operation and group"),
     Attribute(COLLECTIVE_CLOCK, "string", "`host`: from the call to its completion as the host saw it"),
-    Attribute(COLLECTIVE_STATE, "string", "`in_flight` when the process ended first; else absent"),
+    Attribute(
+        COLLECTIVE_STATE,
+        "string",
+        "`in_flight` when the process ended first; `late` when the end is only a bound; else absent",
+    ),
     Attribute(GROUP_NAME, "string", "process group's name in torch: `0` is the default group"),
     Attribute(GROUP_SIZE, "int", "ranks in the group"),
     Attribute(GROUP_RANK, "int", "this process's rank within the group"),

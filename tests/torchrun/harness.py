@@ -12,9 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
+from torch.distributed import ProcessGroup
 
 PROGRAMS = Path(__file__).parent / "programs"
 ROOT = Path(__file__).parents[2]
+
+_NO_HOOKS = "this torch has no process-group hooks: make test VENV=.venv214 TORCH=torch==2.14.1"
+SEAMS = (
+    "dispatcher",
+    pytest.param(
+        "hooks",
+        marks=pytest.mark.skipif(not hasattr(ProcessGroup, "register_pre_hook"), reason=_NO_HOOKS),
+    ),
+)
+"""Values of ``OTEL_NETMON_CAPTURE`` to parametrize a test with: each seam that this torch may have."""
 
 
 @dataclass(frozen=True)

@@ -4,32 +4,51 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.torchrun.harness import torchrun
+import pytest
+
+from tests.torchrun.harness import SEAMS, torchrun
 
 TD = "torch.distributed."
 
 
-def test_failures_pass_unchanged_and_are_said(tmp_path: Path) -> None:
+@pytest.mark.parametrize("seam", SEAMS)
+def test_failures_pass_unchanged_and_are_said(tmp_path: Path, seam: str) -> None:
     (tmp_path / "plain").mkdir()
     (tmp_path / "ours").mkdir()
     plain = torchrun("faults.py", tmp_path / "plain", "plain")
-    ours = torchrun("faults.py", tmp_path / "ours", "instrumented")
+    ours = torchrun("faults.py", tmp_path / "ours", "instrumented", OTEL_NETMON_CAPTURE=seam)
     assert (plain.code, ours.code) == (0, 0), ours.output
     assert [r["raised"] for r in ours.ranks] == [r["raised"] for r in plain.ranks]
-    assert len(ours.ranks[0]["raised"]) == 4
+    assert len(ours.ranks[0]["raised"]) == 5
 
-    spans = [s for s in ours.ranks[0]["spans"] if s["name"] == "all_reduce"]
-    bad_type, bad_layout, timed_out, in_flight = spans
-    for span, error in (
-        (bad_type, "RuntimeError"),
-        (bad_layout, "NotImplementedError"),
-        (timed_out, "RuntimeError"),
-    ):
-        assert span["status"]["status_code"] == "ERROR"
-        assert span["attributes"]["error.type"] == error
-        assert TD + "collective.algbw" not in span["attributes"]
-    assert in_flight["status"]["status_code"] == "UNSET"
-    assert in_flight["attributes"][TD + "collective.state"] == "in_flight"
+    hooks = seam == "hooks"
+    spans = ours.ranks[0]["spans"]
+    said = [
+        (span["name"], span["status"]["status_code"], span["attributes"].get("error.type"))
+        for span in spans
+        if span["name"].startswith("all_") and TD + "collective.state" not in span["attributes"]
+    ]
+    refused = [span for span in spans if span["name"] == "all_gather_into_tensor"]
+    bad_layout = [("all_reduce", "ERROR", "NotImplementedError")]
+    assert sorted(said) == sorted(
+        [
+            ("all_reduce", "ERROR", "RuntimeError"),
+            # The dispatcher refuses this one; on the other seam it never gets to the group, nor to its hooks.
+            *([] if hooks else bad_layout),
+            *([] if hooks else [("all_gather_into_tensor", "ERROR", error_of(ours.ranks[0]["raised"][3]))]),
+            ("all_reduce", "ERROR", "RuntimeError"),
+        ]
+    )
+    assert not any(TD + "collective.algbw" in span["attributes"] for span in spans if "error.type" in span)
+    (refusal,) = refused
+    assert refusal["status"]["status_code"] == "ERROR"
+    if hooks:  # a call that raised has no post-hook: neither its class nor its time is known
+        assert refusal["attributes"]["error.type"] == "_OTHER"
+        assert refusal["attributes"][TD + "collective.state"] == "late"
+        assert refusal["start_time"] == refusal["end_time"]
+
+    (in_flight,) = (s for s in spans if s["attributes"].get(TD + "collective.state") == "in_flight")
+    assert (in_flight["name"], in_flight["status"]["status_code"]) == ("all_reduce", "UNSET")
     assert "error.type" not in in_flight["attributes"]
 
     points = [
@@ -40,8 +59,14 @@ def test_failures_pass_unchanged_and_are_said(tmp_path: Path) -> None:
     by_error = {
         (p["attributes"][TD + "group.name"], p["attributes"].get("error.type")): p["count"] for p in points
     }
+    timed_out = {group for group, _ in by_error if group != "0"}
     assert by_error == {
         ("0", "RuntimeError"): 1,
-        ("0", "NotImplementedError"): 1,
-        (timed_out["attributes"][TD + "group.name"], "RuntimeError"): 1,
+        **({} if hooks else {("0", "NotImplementedError"): 1}),
+        (timed_out.pop(), "RuntimeError"): 1,
     }
+
+
+def error_of(raised: list[str]) -> str:
+    module, name, _ = raised
+    return name if module == "builtins" else f"{module}.{name}"

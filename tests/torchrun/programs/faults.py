@@ -25,6 +25,10 @@ def attempt(tensor: torch.Tensor, **kwargs: Any) -> None:
 attempt(torch.ones(4), op=dist.ReduceOp.BAND)  # fails in gloo's thread: wait() raises
 attempt(torch.ones(4, 4).to_sparse_csr())  # refused before anything is sent
 attempt("not a tensor")  # refused by torch before us
+try:
+    dist.all_gather_into_tensor(torch.ones(3), torch.ones(4))  # refused by the backend
+except Exception as error:
+    raised.append([type(error).__module__, type(error).__qualname__, str(error).partition("\n")[0][:60]])
 
 impatient = dist.new_group([0, 1], timeout=timedelta(seconds=1))
 if rank == 0:

@@ -29,6 +29,18 @@ RUN = "a run"
 ALL_REDUCE = OPERATIONS["allreduce_"]
 
 
+class Dtype:
+    """torch's, as far as it is read: these tests need no torch."""
+
+    itemsize = 4
+
+    def __str__(self) -> str:
+        return "torch.float32"
+
+
+FLOAT32 = Dtype()
+
+
 class Rank:
     """One rank's emitter with an SDK that keeps everything in memory."""
 
@@ -45,7 +57,7 @@ class Rank:
 
     def event(self, tick: int = 0, start: int = 1000, end: int | None = 2000, error: str | None = None) -> Any:
         event = CollectiveEvent(ALL_REDUCE, self.group, start, tick)
-        event.size, event.elements, event.dtype, event.sequence = 4000, 1000, "float32", 7
+        event.size, event.dtype, event.sequence = 4000, FLOAT32, 7
         event.end, event.error = end, error
         return event
 

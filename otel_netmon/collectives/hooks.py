@@ -1,0 +1,221 @@
+"""The seam on torch ≥ 2.14: a pre- and a post-hook on every process group.
+
+Hooks belong to one group. New groups are hooked where torch registers them, whoever asked for them (the
+default group, ``new_group``, ``split_group``, a dimension of a ``DeviceMesh``); those that exist already, when
+the seam is installed; and those that appear in torch's map by another way, by the engine's regular look. A
+group takes its hooks with it. ``monitored_barrier`` has no hooks: a kernel of the dispatcher stands in.
+
+What the hooks do not say: the reduction, and whether the splits of an ``all_to_all`` are equal.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+
+from otel_netmon.collectives.dispatcher import DispatcherSeam
+from otel_netmon.collectives.operations import OPERATIONS, Operation
+from otel_netmon.runtime import guarded
+
+if TYPE_CHECKING:
+    from otel_netmon.collectives.event import CollectiveEvent
+    from otel_netmon.collectives.groups import Group, Groups
+    from otel_netmon.collectives.record import Recorder
+
+_Pending: TypeAlias = "dict[int, tuple[CollectiveEvent, int]]"
+"""Calls whose post-hook has not come: their events and threads, by torch's number of the call."""
+
+_NOTHING: Final = (None, 0)
+_HOOK_ID: Final = 0x6F74656C  # "otel"; hooks are told apart by it
+_UNKNOWN_ERROR: Final = "_OTHER"
+"""OpenTelemetry's ``error.type`` for a failure of which the class is not known."""
+
+_WITHOUT_HOOKS: Final = {name: OPERATIONS[name] for name in ("monitored_barrier_",)}
+
+
+class _Hook(NamedTuple):
+    """What a hook's name stands for. Where that is several operations, the counts of tensors tell which."""
+
+    one: Operation | None = None
+    """The operation, if it is only one whatever the tensors."""
+    by_output: bool = False
+    """The buffer is the output."""
+    single: Operation | None = None
+    """With one input and one output."""
+    listed: Operation | None = None
+    """With one on one side and a list on the other."""
+    coalesced: Operation | None = None
+    """With several on both."""
+
+
+def _op(name: str) -> Operation:
+    return OPERATIONS[name]
+
+
+_HOOKS: Final = {
+    "SEND": _Hook(_op("send")),
+    "RECV": _Hook(_op("recv_"), by_output=True),
+    "BROADCAST": _Hook(_op("broadcast_")),
+    "REDUCE": _Hook(_op("reduce_")),
+    "BARRIER": _Hook(_op("barrier")),
+    "SCATTER": _Hook(_op("scatter_"), by_output=True),
+    "GATHER": _Hook(_op("gather_")),
+    "ALLREDUCE": _Hook(None, False, _op("allreduce_"), _op("allreduce_"), _op("allreduce_coalesced_")),
+    "ALLGATHER": _Hook(
+        None, True, _op("_allgather_base_"), _op("allgather_"), _op("allgather_into_tensor_coalesced_")
+    ),
+    "REDUCE_SCATTER": _Hook(
+        None,
+        False,
+        _op("_reduce_scatter_base_"),
+        _op("reduce_scatter_"),
+        _op("reduce_scatter_tensor_coalesced_"),
+    ),
+    "ALLTOALL": _Hook(None, False, _op("alltoall_base_"), _op("alltoall_"), _op("alltoall_")),
+}
+"""By torch's ``HookOpName``. Those that are no collective (a split, a window) are left out."""
+
+
+def are_there() -> bool:
+    """Whether this torch has the hooks. It must be imported."""
+    from torch.distributed import ProcessGroup
+
+    return hasattr(ProcessGroup, "register_pre_hook") and hasattr(ProcessGroup, "register_post_hook")
+
+
+class HooksSeam:
+    """Hooks on every group from ``install`` to ``remove``. No exception leaves a hook."""
+
+    def __init__(self, recorder: Recorder, groups: Groups) -> None:
+        self._recorder = recorder
+        self._groups = groups
+        self._rest = DispatcherSeam(recorder, groups, _WITHOUT_HOOKS)
+        self._lock = threading.RLock()
+        self._hooked: dict[int, weakref.ref[Any]] = {}
+        self._pending: dict[int, _Pending] = {}
+        self._original: Any = None
+        self._register: Any = None
+
+    def install(self) -> None:
+        """Hook the groups there are, and those to come. torch must be imported."""
+        from torch.distributed import distributed_c10d as c10d
+
+        original = self._original = c10d._register_process_group
+
+        def register(group_name: Any, group: Any) -> Any:
+            result = original(group_name, group)
+            guarded(self._hook, group)
+            return result
+
+        self._register = c10d._register_process_group = register
+        self._rest.install()
+        self.look()
+
+    def look(self) -> None:
+        """Hook the groups in torch's map that are not hooked yet."""
+        from torch.distributed import distributed_c10d as c10d
+
+        for group in list(c10d._world.pg_map):
+            self._hook(group)
+
+    def remove(self) -> None:
+        """Take all hooks out and put torch's function back."""
+        from torch.distributed import distributed_c10d as c10d
+
+        if self._original is None:
+            return
+        if c10d._register_process_group is self._register:
+            c10d._register_process_group = self._original
+        self._original = self._register = None
+        self._rest.remove()
+        with self._lock:
+            hooked, self._hooked = self._hooked, {}
+        for ref in hooked.values():
+            group = ref()
+            if group is not None:
+                group.unregister_pre_hook(_HOOK_ID)
+                group.unregister_post_hook(_HOOK_ID)
+
+    def settle(self, this_thread: int) -> None:
+        """Say which calls raised, of those that ``this_thread`` made: it is not inside any of them now."""
+        for pending in list(self._pending.values()):
+            _raised(pending, this_thread, self._recorder)
+
+    def _hook(self, process_group: Any) -> None:
+        with self._lock:
+            if self._original is None:
+                return
+            ref = self._hooked.get(id(process_group))
+            if ref is not None and ref() is process_group:
+                return
+            for key in [key for key, ref in self._hooked.items() if ref() is None]:
+                del self._hooked[key]
+                self._pending.pop(key, None)
+            group = self._groups.of(process_group)
+            pending: _Pending = {}
+            self._pending[id(process_group)] = pending
+            self._hooked[id(process_group)] = weakref.ref(process_group)
+        pre, post = _hooks(group, weakref.ref(process_group), self._recorder, pending)
+        process_group.register_pre_hook(_HOOK_ID, pre)
+        process_group.register_post_hook(_HOOK_ID, post)
+
+
+def _which(hook: _Hook, inputs: Sequence[Any], outputs: Sequence[Any]) -> Operation | None:
+    """The operation among those of ``hook``. An all_reduce has no outputs; lists of lists arrive flattened."""
+    if len(inputs) == 1 and len(outputs) <= 1:
+        return hook.single
+    if len(inputs) == 1 or len(outputs) == 1:
+        return hook.listed
+    return hook.coalesced
+
+
+def _raised(pending: _Pending, thread: int, recorder: Recorder) -> None:
+    for op_id, (event, of) in list(pending.items()):
+        if of == thread and pending.pop(op_id, None) is not None:
+            recorder.abandoned(event, _UNKNOWN_ERROR)
+
+
+def _hooks(
+    group: Group, process_group: weakref.ref[Any], recorder: Recorder, pending: _Pending
+) -> tuple[Callable[[Any], None], Callable[[Any], None]]:
+    from torch._C._distributed_c10d import HookOpName
+
+    begin, watch, get_ident = recorder.begin, recorder.watch, threading.get_ident
+    # By number: hashing and comparing torch's enum members costs more than the rest of a look-up.
+    hooks = {int(getattr(HookOpName, name)): hook for name, hook in _HOOKS.items() if hasattr(HookOpName, name)}
+
+    def pre(args: Any) -> None:
+        try:
+            hook = hooks.get(int(args.name))
+            if hook is None:
+                return
+            thread = get_ident()
+            if pending:
+                # A call on this group from this thread had a pre-hook and no post-hook: it raised.
+                _raised(pending, thread, recorder)
+            operation, by_output = hook.one, hook.by_output
+            tensors = args.output_tensors if by_output else args.input_tensors
+            is_even = True
+            if operation is None:
+                other = args.input_tensors if by_output else args.output_tensors
+                operation = _which(hook, other, tensors) if by_output else _which(hook, tensors, other)
+                if operation is None:
+                    return
+                is_even = not operation.splits
+            event = begin(operation, group, process_group, tensors, args.async_op, is_even)
+            if event is not None:
+                pending[args.op_id] = event, thread
+        except Exception:  # noqa: BLE001 - law 1
+            recorder.failure()
+
+    def post(args: Any) -> None:
+        try:
+            event, _ = pending.pop(args.op_id, _NOTHING)
+            if event is not None:
+                watch(event, args.work)
+        except Exception:  # noqa: BLE001 - law 1
+            recorder.failure()
+
+    return pre, post
