@@ -24,10 +24,9 @@ if TYPE_CHECKING:
     from otel_netmon.collectives.groups import Group, Groups
     from otel_netmon.collectives.record import Recorder
 
-_Pending: TypeAlias = "dict[int, tuple[CollectiveEvent, int]]"
-"""Calls whose post-hook has not come: their events and threads, by torch's number of the call."""
+_Pending: TypeAlias = "dict[int, CollectiveEvent]"
+"""By thread, the call that it is in on one group: its pre-hook came, its post-hook not yet."""
 
-_NOTHING: Final = (None, 0)
 _HOOK_ID: Final = 0x6F74656C  # "otel"; hooks are told apart by it
 _UNKNOWN_ERROR: Final = "_OTHER"
 """OpenTelemetry's ``error.type`` for a failure of which the class is not known."""
@@ -141,7 +140,9 @@ class HooksSeam:
     def settle(self, this_thread: int) -> None:
         """Say which calls raised, of those that ``this_thread`` made: it is not inside any of them now."""
         for pending in list(self._pending.values()):
-            _raised(pending, this_thread, self._recorder)
+            event = pending.pop(this_thread, None)
+            if event is not None:
+                self._recorder.abandoned(event, _UNKNOWN_ERROR)
 
     def _hook(self, process_group: Any) -> None:
         with self._lock:
@@ -171,12 +172,6 @@ def _which(hook: _Hook, inputs: Sequence[Any], outputs: Sequence[Any]) -> Operat
     return hook.coalesced
 
 
-def _raised(pending: _Pending, thread: int, recorder: Recorder) -> None:
-    for op_id, (event, of) in list(pending.items()):
-        if of == thread and pending.pop(op_id, None) is not None:
-            recorder.abandoned(event, _UNKNOWN_ERROR)
-
-
 def _hooks(
     group: Group, process_group: weakref.ref[Any], recorder: Recorder, pending: _Pending
 ) -> tuple[Callable[[Any], None], Callable[[Any], None]]:
@@ -191,10 +186,6 @@ def _hooks(
             hook = hooks.get(int(args.name))
             if hook is None:
                 return
-            thread = get_ident()
-            if pending:
-                # A call on this group from this thread had a pre-hook and no post-hook: it raised.
-                _raised(pending, thread, recorder)
             operation, by_output = hook.one, hook.by_output
             tensors = args.output_tensors if by_output else args.input_tensors
             is_even = True
@@ -205,14 +196,17 @@ def _hooks(
                     return
                 is_even = not operation.splits
             event = begin(operation, group, process_group, tensors, args.async_op, is_even)
+            thread = get_ident()
+            if thread in pending:  # the call before had no post-hook: it raised
+                recorder.abandoned(pending.pop(thread), _UNKNOWN_ERROR)
             if event is not None:
-                pending[args.op_id] = event, thread
+                pending[thread] = event
         except Exception:  # noqa: BLE001 - law 1
             recorder.failure()
 
     def post(args: Any) -> None:
         try:
-            event, _ = pending.pop(args.op_id, _NOTHING)
+            event = pending.pop(get_ident(), None)
             if event is not None:
                 watch(event, args.work)
         except Exception:  # noqa: BLE001 - law 1

@@ -41,7 +41,7 @@ class Recorder:
         on_first: Callable[[CollectiveEvent], None],
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        self._ring = ring
+        self.ring = ring
         self._steps = steps
         self._waits = waits
         self.clock = clock
@@ -101,7 +101,7 @@ class Recorder:
                 on_host,
                 reduce_op,
             )
-            if not self._ring.begin(event):
+            if not self.ring.begin(event):
                 return None
             if self._on_first is not None:
                 guarded(self._announce, event)
@@ -145,16 +145,16 @@ class Recorder:
 
     def finished(self, event: CollectiveEvent) -> None:
         """The call or the wait returned, and that was all."""
-        self._ring.finish(event, self.clock())
+        self.ring.finish(event, self.clock())
 
     def failed(self, event: CollectiveEvent, error: BaseException) -> None:
         """The call or the wait raised."""
-        self._ring.finish(event, self.clock(), error_type(error))
+        self.ring.finish(event, self.clock(), error_type(error))
 
     def abandoned(self, event: CollectiveEvent, error: str) -> None:
         """The call raised some time ago; when is not known."""
         event.is_late = True
-        self._ring.finish(event, event.start, error)
+        self.ring.finish(event, event.start, error)
 
     def _completed(self, event: CollectiveEvent, future: Any) -> None:
         try:
@@ -164,7 +164,7 @@ class Recorder:
                 future.value()
             except Exception as failure:  # noqa: BLE001 - the collective's own, which its caller gets from wait()
                 error = error_type(failure)
-            self._ring.finish(event, end, error)
+            self.ring.finish(event, end, error)
             event.future = None
         except Exception:  # noqa: BLE001 - law 1
             self.failure()

@@ -67,10 +67,6 @@ class Waits:
             self._expected[id(work)] = event
         return ours
 
-    def take(self, work: Any) -> CollectiveEvent | None:
-        """The event that expects a wait for ``work``, once."""
-        return self._expected.pop(id(work), None)
-
     def follow_the_unwaited(self, recorder: Recorder) -> None:
         """Fall back to the futures of works that nobody waited for; called from the background.
 
@@ -91,10 +87,11 @@ class Waits:
 
 def _make_wait(original: Any, waits: Waits, recorder: Recorder) -> Any:
     call = getattr(original, "__func__", original)
-    take, clock, get_ident = waits.take, recorder.clock, threading.get_ident
+    finish = recorder.ring.finish
+    expected, clock, get_ident = waits._expected, recorder.clock, threading.get_ident
 
     def wait(self: Any, *args: Any, **kwargs: Any) -> Any:
-        event = take(self)
+        event = expected.pop(id(self), None)
         since = clock()
         try:
             result = call(self, *args, **kwargs)
@@ -103,14 +100,14 @@ def _make_wait(original: Any, waits: Waits, recorder: Recorder) -> Any:
                 event.work = None
                 recorder.failed(event, error)
             raise
-        took = clock() - since
+        end = clock()
         if get_ident() == waits._main:
-            waits.blocked += took
+            waits.blocked += end - since
         if event is not None:
             event.work = None
             if event.is_async is not False and since - event.start > _AT_ONCE:
-                event.is_late = took < _BLOCKED
-            recorder.finished(event)
+                event.is_late = end - since < _BLOCKED
+            finish(event, end)
         return result
 
     wait.__doc__ = call.__doc__
