@@ -127,6 +127,18 @@ class Config:
     emit_interval: float = _var(
         "EMIT_INTERVAL", 0.5, _number(0.01, 60), "Seconds between two rounds of the thread that makes spans."
     )
+    trace_every: int = _var(
+        "TRACE_EVERY",
+        1,
+        _number(1, 1_000_000_000, int),
+        "Spans of every Nth training step only, the same on all ranks; metrics are of all.",
+    )
+    window: float = _var(
+        "WINDOW",
+        60.0,
+        _number(0, 86400),
+        "Seconds after which collectives that no step claims go into traces of that length; 0: never.",
+    )
     run_id: str | None = _var(
         "RUN_ID", None, _TEXT, "The run's id, the same on every rank; unset: rank 0 draws one for all."
     )

@@ -82,6 +82,11 @@ def environment_rank(environ: Mapping[str, str] = os.environ) -> RankInfo | None
     return None
 
 
+def restart_count(environ: Mapping[str, str] = os.environ) -> int:
+    """How many times the elastic launcher restarted this job's ranks; 0 where there is none."""
+    return _whole(environ.get("TORCHELASTIC_RESTART_COUNT")) or 0
+
+
 def _whole(text: str | None) -> int | None:
     return int(text) if text and text.isascii() and text.isdigit() and len(text) < 10 else None
 

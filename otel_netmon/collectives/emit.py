@@ -8,23 +8,33 @@ from __future__ import annotations
 
 import functools
 import time
-from bisect import bisect_right
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_netmon import semconv
-from otel_netmon.collectives import identity
+from otel_netmon.collectives import identity, readings
+from otel_netmon.collectives.periods import Calendar, Period, Sums, of_step
 from otel_netmon.collectives.sink import MetricSink, RankIdentity, Series, rank_attributes
+from otel_netmon.collectives.spans import link_to
+from otel_netmon.collectives.steps import SETUP, Step
 
 if TYPE_CHECKING:
     from otel_netmon.collectives.event import CollectiveEvent
     from otel_netmon.collectives.groups import Group
     from otel_netmon.collectives.operations import Operation
     from otel_netmon.collectives.spans import SpanMaker
-    from otel_netmon.collectives.steps import Step
 
 _REMEMBERED: Final = 1024
 _NEVER: Final = 1 << 62
+_PATIENCE: Final = 5_000_000_000
+"""Nanoseconds that an ended step waits for its collectives: what comes later is not in its sums."""
+
+_ON_RANK: Final = {
+    semconv.SPAN_TRAIN_STEP: semconv.SPAN_RANK_STEP,
+    semconv.SPAN_SETUP: semconv.SPAN_RANK_SETUP,
+    semconv.SPAN_WINDOW: semconv.SPAN_RANK_WINDOW,
+}
+_FIRST: Final = (of_step(SETUP), of_step(0))
 _REDUCE_OPS: Final = ("sum", "avg", "product", "min", "max", "band", "bor", "bxor", "premul_sum")
 
 
@@ -44,21 +54,25 @@ def _dtype_name(dtype: Any) -> str:
 class Emitter:
     """Drained events in, spans and metrics out. Used by one thread at a time."""
 
-    def __init__(self, sink: MetricSink, spans: SpanMaker, *, hold: int) -> None:
+    def __init__(
+        self, sink: MetricSink, spans: SpanMaker, *, hold: int, trace_every: int = 1, window: int = 0
+    ) -> None:
         self._sink = sink
         self._spans = spans
         self._hold = hold
+        self._trace_every = trace_every
         self.rank = RankIdentity()
+        self.attempt = 0
         # One anchor from the monotonic clock to the epoch: a step of the wall clock cannot make a negative
         # duration, nor move a span out of its parent.
         self._epoch = time.time_ns() - time.monotonic_ns()
+        self._calendar = Calendar(self._epoch, window)
         self._series: dict[tuple[Group, Operation, bool], Series] = {}
         self._waiting: deque[CollectiveEvent] = deque()
-        self._unemitted: deque[Step] = deque()
-        self._ends: list[tuple[int, int]] = []
-        """``(last tick, number)`` of the latest steps: an asynchronous collective may outlast its step."""
-        self._first_start: dict[int, int] = {}
-        self._verdicts: dict[int, bool] = {}
+        self._steps: deque[Step] = deque()
+        """Ended, and not emitted yet."""
+        self._sums: dict[Period, Sums] = {}
+        self._verdicts: dict[Period, bool] = {}
         self.lost = 0
         """Spans lost because no provider or run id came while more than ``hold`` events waited."""
 
@@ -79,53 +93,80 @@ class Emitter:
             series = self._series[key] = Series(group, operation, on_host, self.rank)
         return series
 
-    def emit(self, run_id: str | None, closed: list[Step], open_step: int, settled: int) -> None:
-        """Make the spans whose step is known: of the waiting events, then of the steps that ended."""
-        self._unemitted.extend(closed)
+    def marks(self, closed: list[Step], open_step: int, settled: int, unmarked: int = 0) -> None:
+        """What ``StepTracker`` said: call this before the events that it is about are taken."""
+        for step in closed:
+            self._calendar.closed(step)
+        self._steps.extend(closed)
+        while len(self._steps) > self._hold:
+            self._steps.popleft()
+        crowded = len(self._waiting) > self._hold // 2
+        self._calendar.now(open_step, settled, _NEVER if unmarked and crowded else unmarked)
+
+    def emit(self, run_id: str | None) -> None:
+        """Make the spans of the waiting events whose slice is known."""
         if run_id is None or not self._spans.ready():
-            while len(self._unemitted) > self._hold:
-                self._unemitted.popleft()
             return
-        for step in self._unemitted:
-            self._ends.append((step.last_tick, step.index))
-        del self._ends[:-_REMEMBERED]
         waiting, self._waiting = self._waiting, deque()
         for event in waiting:
-            place = bisect_right(self._ends, (event.tick, _NEVER))
-            if place < len(self._ends):
-                self._emit_event(run_id, self._ends[place][1], event)
-            elif event.tick <= settled:
-                self._emit_event(run_id, open_step, event)
-            else:
+            period = self._calendar.of(event)
+            if period is None:
                 self._waiting.append(event)
-        while self._unemitted:
-            self._emit_step(run_id, self._unemitted.popleft())
+            else:
+                self._emit_event(run_id, period, event)
+
+    def emit_periods(self, run_id: str | None, in_flight: int | None) -> None:
+        """Make the spans of the steps and windows that ended.
+
+        A step waits for its collectives: ``in_flight`` is the lowest tick of those that have not ended.
+        """
+        if run_id is None or not self._spans.ready():
+            return
+        now = time.monotonic_ns()
+        while self._steps:
+            step = self._steps[0]
+            if in_flight is not None and in_flight < step.last_tick and now - step.end < _PATIENCE:
+                break
+            self._emit_step(run_id, self._steps.popleft())
+        for period in [period for period in self._sums if self._calendar.ended(period, now - _PATIENCE)]:
+            self._emit_period(run_id, period, *self._calendar.bounds(period))
 
     def finish(self, run_id: str, last: Step) -> None:
-        """Make the spans of the step that was open when the process ended, if anything happened in it."""
-        if self._spans.ready() and last.index in self._first_start:
+        """Make the spans of what was open when the process ended, if anything happened in it."""
+        if not self._spans.ready():
+            return
+        if of_step(last.index) in self._sums:
             self._emit_step(run_id, last)
+        for period in list(self._sums):
+            if period.kind == semconv.SPAN_WINDOW:
+                start, end = self._calendar.bounds(period)
+                self._emit_period(run_id, period, start, min(end, time.monotonic_ns()))
 
-    def _sampled(self, run_id: str, step: int) -> bool:
-        verdict = self._verdicts.get(step)
+    def _sampled(self, run_id: str, period: Period) -> bool:
+        verdict = self._verdicts.get(period)
         if verdict is None:
-            verdict = self._spans.is_sampled(identity.trace_id(run_id, step), semconv.SPAN_TRAIN_STEP)
-            self._verdicts[step] = verdict
+            verdict = (
+                period.kind != semconv.SPAN_TRAIN_STEP or period.number % self._trace_every == 0
+            ) and self._spans.is_sampled(identity.trace_id(run_id, period.key), period.kind)
+            self._verdicts[period] = verdict
             if len(self._verdicts) > _REMEMBERED:
                 del self._verdicts[next(iter(self._verdicts))]
         return verdict
 
-    def _emit_event(self, run_id: str, step: int, event: CollectiveEvent) -> None:
-        self._first_start[step] = min(event.start, self._first_start.get(step, event.start))
-        if len(self._first_start) > _REMEMBERED:  # of steps that were emitted before their last collective
-            del self._first_start[next(iter(self._first_start))]
-        if not self._sampled(run_id, step):
+    def _emit_event(self, run_id: str, period: Period, event: CollectiveEvent) -> None:
+        sums = self._sums.get(period)
+        if sums is None:
+            sums = self._sums[period] = Sums(event.start)
+            if len(self._sums) > _REMEMBERED:  # of steps that were emitted before their last collective
+                del self._sums[next(iter(self._sums))]
+        sums.add(event)
+        if not self._sampled(run_id, period):
             return
         series = self._series_of(event.group, event.operation, event.on_host)
         self._spans.emit(
             series.operation,
-            trace_id=identity.trace_id(run_id, step),
-            parent_id=identity.rank_step_id(run_id, step, self.rank.rank),
+            trace_id=identity.trace_id(run_id, period.key),
+            parent_id=identity.rank_id(run_id, period.key, self.rank.rank),
             start=event.start + self._epoch,
             end=(time.monotonic_ns() if event.end is None else event.end) + self._epoch,
             attributes=event_attributes(event, series),
@@ -133,20 +174,37 @@ class Emitter:
         )
 
     def _emit_step(self, run_id: str, step: Step) -> None:
-        first = self._first_start.pop(step.index, step.start)
-        sampled = self._sampled(run_id, step.index)
-        self._verdicts.pop(step.index, None)
+        period = of_step(step.index)
+        if step.index == SETUP and period not in self._sums:
+            return  # nothing was communicated
+        self._emit_period(run_id, period, step.start, step.end, step)
+
+    def _emit_period(self, run_id: str, period: Period, start: int, end: int, step: Step | None = None) -> None:
+        sums = self._sums.pop(period, None)
+        sampled = self._sampled(run_id, period)
+        self._verdicts.pop(period, None)
         if not sampled:
             return
-        attributes = {semconv.STEP: step.index, semconv.RUN_ID: run_id, **rank_attributes(self.rank)}
-        if not step.complete:
+        attributes: dict[str, Any] = {semconv.RUN_ID: run_id, **rank_attributes(self.rank)}
+        if period.kind == semconv.SPAN_TRAIN_STEP:
+            attributes[semconv.STEP] = period.number
+        if self.attempt:
+            attributes[semconv.ATTEMPT] = self.attempt
+        if step is not None and not step.complete:
             attributes[semconv.STEP_INCOMPLETE] = True
-        trace_id = identity.trace_id(run_id, step.index)
-        root = identity.train_step_id(run_id, step.index)
-        start, end = min(first, step.start) + self._epoch, step.end + self._epoch
-        for name, span_id, parent_id in (
-            (semconv.SPAN_RANK_STEP, identity.rank_step_id(run_id, step.index, self.rank.rank), root),
-            (semconv.SPAN_TRAIN_STEP, root, None),
+        on_rank = {**attributes, **_sums_attributes(sums, start)}
+        if step is not None:
+            on_rank |= readings.attributes(step.used)
+        if sums is not None:
+            start = min(sums.first, start)
+        trace_id, root = identity.trace_id(run_id, period.key), identity.root_id(run_id, period.key)
+        links = list(self._spans.links)
+        if self.attempt and period in _FIRST:
+            before, key = identity.previous(run_id, self.attempt), of_step(SETUP).key
+            links.append(link_to(identity.trace_id(before, key), identity.root_id(before, key)))
+        for name, span_id, parent_id, each in (
+            (_ON_RANK[period.kind], identity.rank_id(run_id, period.key, self.rank.rank), root, on_rank),
+            (period.kind, root, None, attributes),
         ):
             if parent_id is not None or self.rank.rank == 0:
                 self._spans.emit(
@@ -154,11 +212,28 @@ class Emitter:
                     trace_id=trace_id,
                     span_id=span_id,
                     parent_id=parent_id,
-                    start=start,
-                    end=end,
-                    attributes=attributes,
-                    links=self._spans.links,
+                    start=start + self._epoch,
+                    end=end + self._epoch,
+                    attributes=each,
+                    links=links,
                 )
+
+
+def _sums_attributes(sums: Sums | None, start: int) -> dict[str, Any]:
+    if sums is None:
+        return {
+            semconv.STEP_COLLECTIVE_COUNT: 0,
+            semconv.STEP_COLLECTIVE_SIZE: 0,
+            semconv.STEP_COLLECTIVE_TIME: 0.0,
+        }
+    attributes = {
+        semconv.STEP_COLLECTIVE_COUNT: sums.count,
+        semconv.STEP_COLLECTIVE_SIZE: sums.size,
+        semconv.STEP_COLLECTIVE_TIME: sums.busy() / 1e9,
+    }
+    if sums.first >= start:
+        attributes[semconv.STEP_FIRST_COLLECTIVE] = (sums.first - start) / 1e9
+    return attributes
 
 
 def event_attributes(event: CollectiveEvent, series: Series) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from otel_netmon.collectives.emit import Emitter
 from otel_netmon.collectives.event import EventRing
 from otel_netmon.collectives.groups import Groups
 from otel_netmon.collectives.identity import RunId
+from otel_netmon.collectives.marks import Construction
+from otel_netmon.collectives.readings import Meter
 from otel_netmon.collectives.record import Recorder
 from otel_netmon.collectives.seams import choose
 from otel_netmon.collectives.sink import MetricSink, RankIdentity
@@ -50,13 +52,15 @@ class Engine:
         self._lock = threading.RLock()
         self._tracer_provider = tracer_provider
         self._meter_provider = meter_provider
-        self.steps = StepTracker()
-        self._ring = EventRing(self._settings.ring_size)
         self._waits = Waits()
+        self._meter = Meter(lambda: self._waits.blocked)
+        self._marks = Construction(self._constructed)
+        self.steps = StepTracker(read=self._meter.read)
+        self._ring = EventRing(self._settings.ring_size)
         self._recorder = Recorder(self._ring, self.steps, self._waits, on_first=self._first_event)
         self._seam = choose(self._settings.capture, self._recorder, Groups())
         self._optimizer_hook: Any = None
-        self._run_id = RunId(self._settings.run_id, self._settings.run_id_timeout)
+        self._run_id = RunId(self._settings.run_id, self._settings.run_id_timeout, attempt=runtime.restart_count())
         self._sink: MetricSink | None = None
         self._thread: threading.Thread | None = None
         self._wake = threading.Event()
@@ -76,6 +80,8 @@ class Engine:
             if self._installed or self._settings.capture == "off" or not torch.distributed.is_available():
                 return
             self._waits.install(self._recorder)
+            self._meter.install()
+            self._marks.install()
             self._seam.install()
             self._optimizer_hook = register_optimizer_step_post_hook(self._optimizer_stepped)
             self._installed = True
@@ -100,6 +106,7 @@ class Engine:
         runtime.guarded(self._seam.settle, threading.get_ident())
         runtime.guarded(self._seam.remove)
         runtime.guarded(self._waits.remove)
+        runtime.guarded(self._marks.remove)
         runtime.guarded(self._optimizer_hook.remove)
         thread = self._thread
         if thread is not None:
@@ -112,6 +119,7 @@ class Engine:
                     self._settings.exit_timeout,
                 )
         runtime.guarded(self._recorder.let_go, self._abandoned or self._ring.abandon())
+        runtime.guarded(self._meter.remove)
 
     def after_fork(self) -> None:
         """In a forked child: forget the parent's events and thread; both come anew at the first collective."""
@@ -120,6 +128,10 @@ class Engine:
         self._wake = threading.Event()
         self._thread = None
         self._recorder.rearm(self._first_event)
+        self._meter.after_fork()
+
+    def _constructed(self) -> None:
+        runtime.guarded(self.steps.constructed)
 
     def _optimizer_stepped(self, optimizer: object, _args: object, _kwargs: object) -> None:
         runtime.guarded(self.steps.optimizer_stepped, optimizer)
@@ -140,9 +152,17 @@ class Engine:
     # --- the background thread ----------------------------------------------------------------------------
 
     def _run(self, rank: RankIdentity) -> None:
+        settings = self._settings
         sink = self._sink = MetricSink.of(self._meter_provider, self._ring)
-        emitter = Emitter(sink, SpanMaker(self._tracer_provider), hold=self._settings.ring_size)
+        emitter = Emitter(
+            sink,
+            SpanMaker(self._tracer_provider),
+            hold=settings.ring_size,
+            trace_every=settings.trace_every,
+            window=int(settings.window * 1e9),
+        )
         emitter.rank = rank
+        emitter.attempt = self._run_id.attempt
         while not self._stopping:
             runtime.guarded(self._round, emitter)
             self._wake.wait(self._settings.emit_interval)
@@ -153,12 +173,18 @@ class Engine:
         self._seam.look()
         self._waits.follow_the_unwaited(self._recorder)
         run_id = self._run_id.resolve()
+        # In this order: what ended before the marks is in the ring, and what had not is seen in flight.
+        emitter.marks(*self.steps.take(), self.steps.unmarked())
+        in_flight = min((event.tick for event in self._ring.in_flight()), default=None)
+        self._drain(emitter, run_id)
+        emitter.emit_periods(run_id, in_flight)
+        self._sink_errors(emitter)
+
+    def _drain(self, emitter: Emitter, run_id: str | None) -> None:
         while True:
             events = self._ring.drain(_BATCH)
             emitter.take(events)
-            # Only now: every step that a drained event can belong to and that ended is among them.
-            emitter.emit(run_id, *self.steps.take())
-            self._sink_errors(emitter)
+            emitter.emit(run_id)
             if len(events) < _BATCH:
                 return
             time.sleep(_PAUSE)
@@ -171,12 +197,14 @@ class Engine:
         assert run_id is not None
         self._await_callbacks()
         last = self.steps.finish()
-        self._round(emitter)
-        self._abandoned = self._ring.abandon()
-        emitter.take(self._ring.drain())  # what finished since the round above
-        emitter.take(self._abandoned)
         closed, _, _ = self.steps.take()
-        emitter.emit(run_id, closed, last.index, last.last_tick)
+        emitter.marks(closed, last.index, last.last_tick)
+        self._drain(emitter, run_id)
+        self._abandoned = self._ring.abandon()
+        emitter.take(self._ring.drain())  # what finished since
+        emitter.take(self._abandoned)
+        emitter.emit(run_id)
+        emitter.emit_periods(run_id, None)
         emitter.finish(run_id, last)
         self._sink_errors(emitter)
 

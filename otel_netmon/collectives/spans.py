@@ -110,6 +110,11 @@ def parent_context(trace_id: int, span_id: int) -> Context:
     return trace.set_span_in_context(trace.NonRecordingSpan(context), _EMPTY)
 
 
+def link_to(trace_id: int, span_id: int) -> trace.Link:
+    """A link to the span with these ids."""
+    return trace.Link(trace.SpanContext(trace_id, span_id, is_remote=True, trace_flags=_SAMPLED))
+
+
 def launcher_links() -> list[trace.Link]:
     """A link to the trace that the launcher was started in (``TRACEPARENT``), if there is one."""
     carrier = {name.lower(): os.environ[name] for name in ("TRACEPARENT", "TRACESTATE") if name in os.environ}

@@ -5,6 +5,8 @@ Every optimizer step and every explicit mark is a *tick*. Capture stamps an even
 (a GAN, a wrapped optimizer) needs no guess on the training thread: a step is a cycle of optimizers, from the one
 that stepped first in the job to the last before it steps again. The rule sees only the order of calls, which is
 the same on all ranks, and so are the numbers.
+
+What comes before the last construction of an optimizer or of DDP ahead of the first step is setup, not step 0.
 """
 
 from __future__ import annotations
@@ -16,6 +18,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from otel_netmon.collectives.readings import Readings
+
+SETUP: Final = -1
+"""Number of what came before the first step."""
+
+_NOTHING_READ: Final = Readings()
 _HELD: Final = 4096
 """Closed steps kept until they are emitted; far more than ever wait."""
 
@@ -25,19 +33,32 @@ class Step:
     """A step that ended: its number from 0, the last tick in it, start and end in monotonic nanoseconds."""
 
     index: int
+    """``SETUP`` for what came before the first step."""
     last_tick: int
     start: int
     end: int
     complete: bool = True
     """False for the one that was open when the process ended."""
+    used: Readings = _NOTHING_READ
+    """What the process used in it."""
 
 
 class StepTracker:
     """Turns optimizer steps and explicit marks into steps. All methods are safe to call from any thread."""
 
-    def __init__(self, clock: Callable[[], int] = time.monotonic_ns) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], int] = time.monotonic_ns,
+        read: Callable[[], Readings] = Readings,
+    ) -> None:
         self._lock = threading.RLock()
         self._clock = clock
+        self._read = read
+        self._at_start = self._at_mark = Readings()
+        self.marked = False
+        """Whether any step was ever marked, by an optimizer or explicitly."""
+        self._setup: tuple[int, int, Readings] | None = None
+        """Tick, time and readings at the end of what is setup so far."""
         self.tick = 0
         """Ticks so far. Read by capture without the lock: it only ever grows."""
         self._start = clock()
@@ -49,20 +70,40 @@ class StepTracker:
         self._last_time = self._start
         self._explicit = False
         self._depth = 0
-        self._settled = 0
+        self._settled = -1
+        self._begun = False
 
     def begin(self, now: int | None = None) -> None:
-        """The first step starts now: what came before was not training."""
+        """The first step, or the setup, starts now: what came before had no collective."""
         with self._lock:
-            if self.tick == 0:
+            if not self._begun and not self.marked:
+                self._begun = True
                 self._start = self._clock() if now is None else now
+                self._at_start = self._read()
+
+    def constructed(self) -> None:
+        """An optimizer or a wrapper of the model was made. Before the first step, what came so far was setup."""
+        with self._lock:
+            if not self.marked:
+                self.tick += 1
+                self._setup = self.tick, self._clock(), self._read()
+
+    def _first_mark(self) -> None:
+        """The first step ends, or is announced: what is setup is certain now."""
+        self.marked = True
+        self._settled = self.tick
+        if self._setup is not None:
+            self._close(*self._setup, index=SETUP)
+            self._setup = None
 
     def optimizer_stepped(self, optimizer: object) -> None:
         """An optimizer's ``step()`` returned. Ignored once steps are marked explicitly."""
         with self._lock:
             if self._explicit:
                 return
-            now = self._clock()
+            now, used = self._clock(), self._read()
+            if not self.marked:
+                self._first_mark()
             key = id(optimizer)
             if self._leader is None:
                 self._leader = key
@@ -70,24 +111,27 @@ class StepTracker:
                 # The loop came round: its step ended with the tick before.
                 if self._leader not in self._cycle and key in self._cycle:
                     self._leader = self._cycle[0]  # the one that led is no longer used
-                self._close(self.tick, self._last_time)
+                self._close(self.tick, self._last_time, self._at_mark)
             self._cycle.append(key)
             self.tick += 1
-            self._last_time = now
+            self._last_time, self._at_mark = now, used
             if self._cycle == self._expected:
-                self._close(self.tick, now)
+                self._close(self.tick, now, used)
 
     @contextmanager
     def step(self) -> Iterator[None]:
         """One training step, said by the user; from then on optimizers say nothing. Nested ones are one."""
         with self._lock:
             if not self._explicit:
+                if not self.marked:
+                    self.constructed()
+                    self._first_mark()
                 self._explicit = True
                 if self._cycle:
-                    self._close(self.tick, self._last_time)
+                    self._close(self.tick, self._last_time, self._at_mark)
             self._depth += 1
             if self._depth == 1:
-                self._start = self._clock()
+                self._start, self._at_start = self._clock(), self._read()
         try:
             yield
         finally:
@@ -95,14 +139,16 @@ class StepTracker:
                 self._depth -= 1
                 if self._depth == 0:
                     self.tick += 1
-                    self._close(self.tick, self._clock())
+                    self._close(self.tick, self._clock(), self._read())
 
-    def _close(self, tick: int, now: int) -> None:
+    def _close(self, tick: int, now: int, read: Readings, index: int | None = None) -> None:
         if len(self._closed) < _HELD:
-            self._closed.append(Step(self._next, tick, self._start, now))
-        self._next += 1
+            number = self._next if index is None else index
+            self._closed.append(Step(number, tick, self._start, now, used=read.since(self._at_start)))
+        if index is None:
+            self._next += 1
         self._settled = tick
-        self._start = now
+        self._start, self._at_start = now, read
         if self._cycle:
             self._expected, self._cycle = self._cycle, []
 
@@ -117,9 +163,15 @@ class StepTracker:
             closed, self._closed = self._closed, []
             return closed, self._next, self._settled
 
+    def unmarked(self) -> int:
+        """For how long, in nanoseconds, nothing has marked a step; 0 once something did."""
+        with self._lock:
+            return 0 if self.marked else self._clock() - self._start
+
     def finish(self) -> Step:
         """Close an undecided cycle and return what is still open, at the end of the process."""
         with self._lock:
             if self._cycle:
-                self._close(self.tick, self._last_time)
-            return Step(self._next, self.tick, self._start, self._clock(), complete=False)
+                self._close(self.tick, self._last_time, self._at_mark)
+            used = self._read().since(self._at_start)
+            return Step(self._next, self.tick, self._start, self._clock(), complete=False, used=used)

@@ -33,6 +33,18 @@ WORLD_SIZE: Final = _TD + "world_size"
 STEP: Final = _TD + "step"
 STEP_INCOMPLETE: Final = _TD + "step.incomplete"
 RUN_ID: Final = _TD + "run.id"
+ATTEMPT: Final = _TD + "run.attempt"
+STEP_FIRST_COLLECTIVE: Final = _TD + "step.first_collective"
+STEP_COLLECTIVE_COUNT: Final = _TD + "step.collective_count"
+STEP_COLLECTIVE_SIZE: Final = _TD + "step.collective_size"
+STEP_COLLECTIVE_TIME: Final = _TD + "step.collective_time"
+STEP_WAIT_TIME: Final = _TD + "step.wait_time"
+STEP_GC_TIME: Final = _TD + "step.gc_time"
+STEP_DATA_TIME: Final = _TD + "step.data_time"
+STEP_CPU_TIME: Final = _TD + "step.cpu_time"
+STEP_RUN_QUEUE_TIME: Final = _TD + "step.run_queue_time"
+STEP_SWITCHES_VOLUNTARY: Final = _TD + "step.context_switches.voluntary"
+STEP_SWITCHES_INVOLUNTARY: Final = _TD + "step.context_switches.involuntary"
 
 STATE_IN_FLIGHT: Final = "in_flight"
 STATE_LATE: Final = "late"
@@ -66,6 +78,24 @@ SPAN_ATTRIBUTES: Final = (
     Attribute(STEP, "int", "training step, from 0; on `train_step` and `rank_step`"),
     Attribute(STEP_INCOMPLETE, "boolean", "true on the step that was open when the process ended; else absent"),
     Attribute(RUN_ID, "string", "the run's id, the same on every rank; on the step spans"),
+    Attribute(
+        ATTEMPT, "int", "how many times an elastic launcher restarted the ranks; absent at the first attempt"
+    ),
+    Attribute(
+        STEP_FIRST_COLLECTIVE, "double", "s from the start of the step to its first collective on this rank"
+    ),
+    Attribute(STEP_COLLECTIVE_COUNT, "int", "collectives that this rank began in the step"),
+    Attribute(STEP_COLLECTIVE_SIZE, "int", "sum of their `torch.distributed.collective.size`"),
+    Attribute(STEP_COLLECTIVE_TIME, "double", "s with at least one of them in flight, as the host saw it"),
+    Attribute(
+        STEP_WAIT_TIME, "double", "s of the main thread in `Work.wait`; waits within C++ (DDP's) are not seen"
+    ),
+    Attribute(STEP_GC_TIME, "double", "s in Python's garbage collector"),
+    Attribute(STEP_DATA_TIME, "double", "s of the main thread in `__next__` of a `DataLoader`"),
+    Attribute(STEP_CPU_TIME, "double", "s on a CPU, all threads of the process"),
+    Attribute(STEP_RUN_QUEUE_TIME, "double", "s that the main thread was ready to run and waited for a CPU"),
+    Attribute(STEP_SWITCHES_VOLUNTARY, "int", "context switches of the process because it waited for something"),
+    Attribute(STEP_SWITCHES_INVOLUNTARY, "int", "context switches of the process because it lost the CPU"),
     Attribute(ERROR_TYPE, "string", "class of the failure; absent on success"),
 )
 
@@ -73,6 +103,10 @@ SPAN_ATTRIBUTES: Final = (
 
 SPAN_TRAIN_STEP: Final = "train_step"
 SPAN_RANK_STEP: Final = "rank_step"
+SPAN_SETUP: Final = "setup"
+SPAN_RANK_SETUP: Final = "rank_setup"
+SPAN_WINDOW: Final = "window"
+SPAN_RANK_WINDOW: Final = "rank_window"
 SPAN_COLLECTIVES: Final = (
     *("all_reduce", "all_reduce_coalesced", "broadcast", "reduce", "gather", "scatter"),
     *("all_gather", "all_gather_into_tensor", "all_gather_coalesced", "all_gather_into_tensor_coalesced"),
@@ -86,18 +120,33 @@ SYNCHRONISING: Final = frozenset(SPAN_COLLECTIVES) - {"broadcast", "reduce", "ga
 
 
 _JOB: Final = (RANK, LOCAL_RANK, WORLD_SIZE)
-_STEP: Final = (STEP, STEP_INCOMPLETE, RUN_ID, *_JOB)
+_PERIOD: Final = (RUN_ID, ATTEMPT, *_JOB)
+_STEP: Final = (STEP, STEP_INCOMPLETE, *_PERIOD)
+_SUMS: Final = (STEP_FIRST_COLLECTIVE, STEP_COLLECTIVE_COUNT, STEP_COLLECTIVE_SIZE, STEP_COLLECTIVE_TIME)
+_USED: Final = (
+    *(STEP_WAIT_TIME, STEP_GC_TIME, STEP_DATA_TIME, STEP_CPU_TIME, STEP_RUN_QUEUE_TIME),
+    *(STEP_SWITCHES_VOLUNTARY, STEP_SWITCHES_INVOLUNTARY),
+)
 
 SPANS: Final = (
     Span(SPAN_TRAIN_STEP, None, "One training step, from rank 0 only: the root of the step's trace.", _STEP),
-    Span(SPAN_RANK_STEP, SPAN_TRAIN_STEP, "One training step on one rank.", _STEP),
+    Span(SPAN_RANK_STEP, SPAN_TRAIN_STEP, "One training step on one rank.", (*_STEP, *_SUMS, *_USED)),
+    Span(SPAN_SETUP, None, "What was communicated before the first step, from rank 0 only: a root.", _PERIOD),
+    Span(SPAN_RANK_SETUP, SPAN_SETUP, "The same on one rank.", (*_PERIOD, *_SUMS, *_USED)),
+    Span(
+        SPAN_WINDOW,
+        None,
+        "A slice of the clock where nothing marks steps (inference, say), from rank 0 only: a root.",
+        _PERIOD,
+    ),
+    Span(SPAN_RANK_WINDOW, SPAN_WINDOW, "The same on one rank.", (*_PERIOD, *_SUMS)),
     Span(
         SPAN_COLLECTIVES[0],
         SPAN_RANK_STEP,
         "One collective on one rank, from the call to its completion. Named by its operation; likewise "
         + ", ".join(f"`{name}`" for name in SPAN_COLLECTIVES[1:])
         + ".",
-        tuple(a.name for a in SPAN_ATTRIBUTES if a.name not in (STEP, STEP_INCOMPLETE, RUN_ID)),
+        tuple(a.name for a in SPAN_ATTRIBUTES if a.name not in {*_STEP, *_SUMS, *_USED} - {*_JOB}),
     ),
 )
 

@@ -109,9 +109,10 @@ def test_instrumenting_does_not_import_torch() -> None:
     assert python(code) == "False"
 
 
+@pytest.mark.parametrize("capture", ["dispatcher", "auto"])
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_everything_is_put_back_by_identity(when: str) -> None:
-    """Names of torch are never replaced; kernels and hooks are gone after uninstrument()."""
+def test_everything_is_put_back_by_identity(when: str, capture: str) -> None:
+    """What is replaced in torch is there again after uninstrument(); kernels and hooks are gone."""
     code = f"""
         import sys
         if {when!r} == "after":
@@ -120,27 +121,44 @@ def test_everything_is_put_back_by_identity(when: str) -> None:
         TorchDistributedInstrumentor().instrument()
         import torch, torch.distributed as dist
         from torch.optim import optimizer
+        from torch.utils.data.dataloader import _BaseDataLoaderIter
+        dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+        group = dist.group.WORLD
 
         def kernel():
-            return torch._C._dispatch_has_kernel_for_dispatch_key("c10d::allreduce_", "BackendSelect")
+            return torch._C._dispatch_has_kernel_for_dispatch_key("c10d::monitored_barrier_", "BackendSelect")
 
         def names():
-            owners = (dist, dist.distributed_c10d, torch.optim.Optimizer, torch.ops.c10d.allreduce_.default)
-            return [(owner, name, id(getattr(owner, name))) for owner in owners for name in dir(owner)
-                    if callable(getattr(owner, name)) and not hasattr(getattr(owner, name), "__self__")]
+            owners = (dist, dist.distributed_c10d, torch.optim.Optimizer, torch.ops.c10d.allreduce_.default,
+                      torch.distributed.Work, torch.nn.parallel.DistributedDataParallel, _BaseDataLoaderIter)
+            return {{(owner, name): value for owner in owners for name, value in list(vars(owner).items())
+                    if callable(value)}}
+
+        def changed(a, b):
+            return sorted(name for (owner, name), value in a.items() if b.get((owner, name)) is not value)
 
         with_us = names()
         assert kernel() and len(optimizer._global_optimizer_post_hooks) == 1
         TorchDistributedInstrumentor().uninstrument()
+        without = names()
+        hooks = hasattr(dist.ProcessGroup, "register_pre_hook") and {capture!r} == "auto"
+        replaced = ["__init__", "__init__", "__next__", "wait"]
+        assert changed(with_us, without) == sorted(replaced + hooks * ["_register_process_group"])
         assert not kernel() and not optimizer._global_optimizer_post_hooks
-        assert names() == with_us
+        assert not group._has_hooks() if hooks and hasattr(group, "_has_hooks") else True
         TorchDistributedInstrumentor().instrument()
         assert kernel() and len(optimizer._global_optimizer_post_hooks) == 1
+        dist.all_reduce(torch.ones(2))  # on a group that was there before
         TorchDistributedInstrumentor().instrument()
         assert len(optimizer._global_optimizer_post_hooks) == 1
+        TorchDistributedInstrumentor().uninstrument()
+        assert changed(without, names()) == [] and dist.Work.wait is without[dist.Work, "wait"]
+        import gc
+        assert not any("otel_netmon" in str(getattr(each, "__module__", "")) for each in gc.callbacks)
+        dist.destroy_process_group()
         print("ok")
     """
-    assert python(code) == "ok"
+    assert python(code, OTEL_NETMON_CAPTURE=capture) == "ok"
 
 
 @pytest.mark.parametrize(
@@ -155,7 +173,7 @@ def test_capture_off_puts_nothing_in(environ: dict[str, str]) -> None:
         import torch
         from otel_netmon import TorchDistributedInstrumentor
         TorchDistributedInstrumentor().instrument()
-        print(torch._C._dispatch_has_kernel_for_dispatch_key("c10d::allreduce_", "BackendSelect"))
+        print(torch._C._dispatch_has_kernel_for_dispatch_key("c10d::monitored_barrier_", "BackendSelect"))
     """
     assert python(code, **environ) == str(environ["OTEL_NETMON_CAPTURE"] != "off")
 

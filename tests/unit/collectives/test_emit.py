@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -21,9 +22,10 @@ from otel_netmon.collectives.event import CollectiveEvent, EventRing
 from otel_netmon.collectives.groups import Group
 from otel_netmon.collectives.identity import RunId
 from otel_netmon.collectives.operations import OPERATIONS
+from otel_netmon.collectives.readings import Readings
 from otel_netmon.collectives.sink import MetricSink, RankIdentity
 from otel_netmon.collectives.spans import SpanMaker
-from otel_netmon.collectives.steps import Step
+from otel_netmon.collectives.steps import SETUP, Step
 
 RUN = "a run"
 ALL_REDUCE = OPERATIONS["allreduce_"]
@@ -44,14 +46,25 @@ FLOAT32 = Dtype()
 class Rank:
     """One rank's emitter with an SDK that keeps everything in memory."""
 
-    def __init__(self, rank: int = 0, *, sampler: Sampler | None = None, hold: int = 100) -> None:
+    run = RUN
+
+    def __init__(
+        self,
+        rank: int = 0,
+        *,
+        sampler: Sampler | None = None,
+        hold: int = 100,
+        trace_every: int = 1,
+        window: int = 0,
+    ) -> None:
         self.exported = InMemorySpanExporter()
         provider = TracerProvider(sampler=sampler)
         provider.add_span_processor(SimpleSpanProcessor(self.exported))
         self.reader = InMemoryMetricReader()
         self.ring = EventRing(1000)
-        sink = MetricSink.of(MeterProvider([self.reader]), self.ring)
-        self.emitter = Emitter(sink, SpanMaker(provider), hold=hold)
+        self.meter_provider = MeterProvider([self.reader])
+        sink = MetricSink.of(self.meter_provider, self.ring)
+        self.emitter = Emitter(sink, SpanMaker(provider), hold=hold, trace_every=trace_every, window=window)
         self.emitter.rank = RankIdentity(rank, rank, 4)
         self.group = Group("0", 4, rank, "gloo")
 
@@ -62,10 +75,18 @@ class Rank:
         return event
 
     def play(self, *steps: Step, events: list[CollectiveEvent]) -> list[ReadableSpan]:
-        self.emitter.take(events)
         settled = max((step.last_tick for step in steps), default=0)
-        self.emitter.emit(RUN, list(steps), len(steps), settled)
+        self.emitter.marks(list(steps), len(steps), settled)
+        self.emitter.take(events)
+        self.emitter.emit(self.run)
+        self.emitter.emit_periods(self.run, None)
         return list(self.exported.get_finished_spans())
+
+    def points(self, metric: str) -> Any:
+        data = self.reader.get_metrics_data()
+        assert data is not None
+        metrics = {m.name: m for r in data.resource_metrics for s in r.scope_metrics for m in s.metrics}
+        return metrics[metric].data.data_points
 
 
 STEP = Step(0, last_tick=1, start=500, end=3000)
@@ -88,7 +109,7 @@ def test_the_whole_of_a_step() -> None:
     assert root.parent is None
     assert rank_step.parent is not None and rank_step.parent.span_id == context(root).span_id
     assert collective.parent is not None and collective.parent.span_id == context(rank_step).span_id
-    assert {context(span).trace_id for span in spans.values()} == {identity.trace_id(RUN, 0)}
+    assert {context(span).trace_id for span in spans.values()} == {identity.trace_id(RUN, "0")}
     assert collective.end_time is not None and collective.start_time is not None
     assert collective.end_time - collective.start_time == 1000
     assert collective.attributes is not None
@@ -112,6 +133,114 @@ def test_the_whole_of_a_step() -> None:
     assert rank_step.attributes is not None
     assert rank_step.attributes[semconv.STEP] == 0
     assert rank_step.attributes[semconv.RUN_ID] == RUN
+
+
+def test_a_rank_step_says_what_happened_in_it() -> None:
+    rank = Rank()
+    step = Step(0, last_tick=1, start=1000, end=90_000, used=Readings(gc=2_000_000_000, voluntary=3))
+    events = [rank.event(start=2000, end=5000), rank.event(start=4000, end=6000), rank.event(start=8000, end=9000)]
+    spans = by_name(rank.play(step, events=events))
+    attributes = spans["rank_step"].attributes
+    assert attributes is not None
+    assert attributes[semconv.STEP_COLLECTIVE_COUNT] == 3
+    assert attributes[semconv.STEP_COLLECTIVE_SIZE] == 12000
+    assert attributes[semconv.STEP_COLLECTIVE_TIME] == pytest.approx(5e-6)  # overlaps count once
+    assert attributes[semconv.STEP_FIRST_COLLECTIVE] == pytest.approx(1e-6)
+    assert attributes[semconv.STEP_GC_TIME] == 2
+    assert attributes[semconv.STEP_SWITCHES_VOLUNTARY] == 3
+    assert semconv.STEP_CPU_TIME not in attributes  # not read
+    root = spans["train_step"].attributes
+    assert root is not None and semconv.STEP_COLLECTIVE_COUNT not in root
+
+
+def test_a_step_waits_for_its_collectives_in_flight() -> None:
+    rank = Rank()
+    now = time.monotonic_ns()
+    step = Step(0, last_tick=1, start=now - 1000, end=now)
+    rank.emitter.marks([step], 1, 1)
+    rank.emitter.emit_periods(RUN, in_flight=0)
+    assert rank.exported.get_finished_spans() == ()
+    rank.emitter.take([rank.event(start=now - 500, end=now + 500)])
+    rank.emitter.emit(RUN)
+    rank.emitter.emit_periods(RUN, in_flight=1)  # of the next step
+    attributes = by_name(list(rank.exported.get_finished_spans()))["rank_step"].attributes
+    assert attributes is not None and attributes[semconv.STEP_COLLECTIVE_COUNT] == 1
+
+
+def test_setup_is_a_trace_of_its_own_and_absent_without_collectives() -> None:
+    rank = Rank()
+    setup, step = Step(SETUP, last_tick=1, start=0, end=900), Step(0, last_tick=2, start=900, end=5000)
+    spans = by_name(rank.play(setup, step, events=[rank.event(tick=0), rank.event(tick=1)]))
+    assert {"setup", "rank_setup", "train_step", "rank_step"} < set(spans)
+    assert spans["setup"].parent is None
+    assert context(spans["setup"]).trace_id != context(spans["train_step"]).trace_id
+    attributes = spans["setup"].attributes
+    assert attributes is not None and semconv.STEP not in attributes
+    assert "setup" not in by_name(Rank().play(setup, step, events=[rank.event(tick=1)]))
+
+
+def test_every_nth_step_is_traced_and_all_are_measured() -> None:
+    rank = Rank(trace_every=3)
+    steps = [Step(i, last_tick=i + 1, start=i, end=i + 1) for i in range(7)]
+    spans = rank.play(*steps, events=[rank.event(tick=i) for i in range(7)])
+    traces = {identity.trace_id(RUN, str(i)) for i in (0, 3, 6)}
+    assert {context(span).trace_id for span in spans} == traces
+    assert rank.points("torch.distributed.collective.duration")[0].count == 7
+
+
+def test_without_steps_there_are_windows_of_the_clock() -> None:
+    rank = Rank(window=1_000_000_000)
+    start = time.monotonic_ns() - 20_000_000_000
+    events = [rank.event(tick=0, start=start + i * 500_000_000, end=start + i * 500_000_000 + 7) for i in range(8)]
+    rank.emitter.marks([], 0, -1, unmarked=999_999_999)
+    rank.emitter.take(events)
+    rank.emitter.emit(RUN)
+    assert rank.exported.get_finished_spans() == ()  # a step may still be marked
+    rank.emitter.marks([], 0, -1, unmarked=1_000_000_000)
+    rank.emitter.emit(RUN)
+    rank.emitter.emit_periods(RUN, None)
+    spans = list(rank.exported.get_finished_spans())
+    roots = [span for span in spans if span.name == "window"]
+    assert 4 <= len(roots) <= 5
+    for root in roots:
+        inside = [s for s in spans if context(s).trace_id == context(root).trace_id and s.name == "all_reduce"]
+        assert 1 <= len(inside) <= 2
+        for span in inside:
+            assert root.start_time is not None and root.end_time is not None and span.start_time is not None
+            assert root.start_time <= span.start_time <= root.end_time
+
+
+def test_a_restart_is_another_run_and_says_which_came_before() -> None:
+    first, second = Rank(), Rank()
+    second.emitter.attempt = 1
+    setup = Step(SETUP, last_tick=1, start=0, end=900)
+    before = by_name(first.play(setup, events=[first.event()]))
+    second.run = identity.of_attempt(RUN, 1)
+    after = by_name(second.play(setup, events=[second.event()]))
+    assert context(before["setup"]).trace_id != context(after["setup"]).trace_id
+    (link,) = after["setup"].links
+    assert (link.context.trace_id, link.context.span_id) == (
+        context(before["setup"]).trace_id,
+        context(before["setup"]).span_id,
+    )
+    attributes = after["setup"].attributes
+    assert attributes is not None and attributes[semconv.ATTEMPT] == 1
+
+
+def test_what_the_ring_overwrote_still_counts() -> None:
+    rank = Rank()
+    rank.ring = MetricSink.of(rank.meter_provider, EventRing(4))._ring or rank.ring
+    for i in range(10):
+        event = CollectiveEvent(ALL_REDUCE, rank.group, 1000 * i, 0, 4000, FLOAT32, i)
+        rank.ring.begin(event)
+        rank.ring.finish(event, 1000 * i + 100 * (i + 1))
+    rank.emitter.take(rank.ring.drain())
+    (duration,) = rank.points("torch.distributed.collective.duration")
+    assert (duration.count, duration.sum) == (10, pytest.approx(5500e-9))
+    assert (duration.min, duration.max) == (pytest.approx(100e-9), pytest.approx(1000e-9))
+    (io,) = rank.points("torch.distributed.collective.io")
+    assert io.value == 40000
+    assert rank.ring.overwritten == 6
 
 
 def test_ranks_meet_in_one_trace_and_only_rank_0_makes_the_root() -> None:
@@ -175,23 +304,26 @@ def test_a_collective_that_outlasts_its_step_is_still_in_it() -> None:
     rank = Rank()
     rank.play(STEP, Step(1, last_tick=2, start=3000, end=4000), events=[])
     (late,) = [s for s in rank.play(events=[rank.event(tick=0, end=9000)]) if s.name == "all_reduce"]
-    assert context(late).trace_id == identity.trace_id(RUN, 0)
+    assert context(late).trace_id == identity.trace_id(RUN, "0")
 
 
 def test_an_event_whose_step_is_open_question_waits() -> None:
     rank = Rank()
+    rank.emitter.marks([], 0, 0)  # an optimizer stepped; whether it ends the cycle is not known
     rank.emitter.take([rank.event(tick=1)])
-    rank.emitter.emit(RUN, [], 0, 0)  # an optimizer stepped; whether it ends the cycle is not known
+    rank.emitter.emit(RUN)
     assert rank.exported.get_finished_spans() == ()
-    rank.emitter.emit(RUN, [STEP], 1, 1)
+    rank.emitter.marks([STEP], 1, 1)
+    rank.emitter.emit(RUN)
     spans = by_name(list(rank.exported.get_finished_spans()))
-    assert context(spans["all_reduce"]).trace_id == identity.trace_id(RUN, 1)
+    assert context(spans["all_reduce"]).trace_id == identity.trace_id(RUN, "1")
 
 
 def test_without_a_run_id_spans_wait_bounded_and_counted() -> None:
     rank = Rank(hold=3)
     rank.emitter.take([rank.event(start=i) for i in range(5)])
-    rank.emitter.emit(None, [STEP], 1, 1)
+    rank.emitter.marks([STEP], 1, 1)
+    rank.emitter.emit(None)
     assert rank.exported.get_finished_spans() == ()
     assert rank.emitter.lost == 2
     assert len([s for s in rank.play(events=[]) if s.name == "all_reduce"]) == 3

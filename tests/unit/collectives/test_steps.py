@@ -6,7 +6,8 @@ import itertools
 
 import pytest
 
-from otel_netmon.collectives.steps import Step, StepTracker
+from otel_netmon.collectives.readings import Readings
+from otel_netmon.collectives.steps import SETUP, Step, StepTracker
 
 
 class Program:
@@ -19,9 +20,11 @@ class Program:
         self.steps: list[Step] = []
 
     def play(self, moves: str) -> Program:
-        """``A``, ``B``… are optimizer steps; a lower-case letter is a collective of that name."""
+        """``A``, ``B``… are optimizer steps; a lower-case letter is a collective, ``+`` a construction."""
         for move in moves.replace(" ", ""):
-            if move.isupper():
+            if move == "+":
+                self.tracker.constructed()
+            elif move.isupper():
                 self.tracker.optimizer_stepped(OPTIMIZERS[move])
             else:
                 self.ticks[move] = self.tracker.tick
@@ -88,7 +91,7 @@ def test_explicit_steps_overrule_optimizers() -> None:
             tracker.optimizer_stepped(OPTIMIZERS["A"])
             tracker.optimizer_stepped(OPTIMIZERS["A"])
     closed, open_step, _ = tracker.take()
-    assert [step.index for step in closed] == [0, 1, 2]
+    assert [step.index for step in closed] == [SETUP, 0, 1, 2]
     assert open_step == 3
 
 
@@ -97,8 +100,8 @@ def test_nested_explicit_steps_are_one_and_an_exception_passes() -> None:
     with pytest.raises(ZeroDivisionError), tracker.step(), tracker.step():
         raise ZeroDivisionError
     closed, _, _ = tracker.take()
-    assert len(closed) == 1
-    assert closed[0].complete
+    assert [step.index for step in closed] == [SETUP, 0]
+    assert closed[1].complete
 
 
 def test_what_is_open_at_the_end_is_incomplete() -> None:
@@ -117,3 +120,35 @@ def test_steps_that_nobody_takes_are_bounded() -> None:
     closed, open_step, _ = tracker.take()
     assert len(closed) <= 4096
     assert open_step == 10_000
+
+
+def test_what_comes_before_the_last_construction_is_setup() -> None:
+    program = Program().play("a + b + c")
+    assert [program.step_of(event) for event in "abc"] == [None, None, None]  # another may follow
+    program.play("A d + A e")  # an optimizer made between two steps is nothing special
+    assert [program.step_of(event) for event in "abcde"] == [SETUP, SETUP, 0, 1, 2]
+    assert [step.index for step in program.steps] == [SETUP, 0, 1]
+
+
+def test_without_a_construction_there_is_no_setup() -> None:
+    program = Program().play("a A b A")
+    assert [program.step_of(event) for event in "ab"] == [0, 1]
+
+
+def test_a_step_has_what_was_used_in_it() -> None:
+    total = iter(range(0, 1000, 10))
+    tracker = StepTracker(read=lambda: Readings(wait=next(total)))
+    tracker.begin()
+    tracker.optimizer_stepped(OPTIMIZERS["A"])
+    tracker.optimizer_stepped(OPTIMIZERS["A"])
+    closed, _, _ = tracker.take()
+    assert [step.used.wait for step in closed] == [10, 10]
+    assert closed[0].used.cpu is None
+
+
+def test_how_long_nothing_was_marked() -> None:
+    program = Program()
+    program.tracker.begin()
+    assert program.tracker.unmarked() > 0
+    program.play("A")
+    assert program.tracker.unmarked() == 0

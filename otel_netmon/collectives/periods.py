@@ -1,0 +1,127 @@
+"""The time slices that a run's traces are cut into, and what is summed up of each on this rank.
+
+A slice is a training step, the setup before the first, or, where nothing marks steps, a window of the clock.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import deque
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from otel_netmon import semconv
+from otel_netmon.collectives.steps import SETUP, Step
+
+if TYPE_CHECKING:
+    from otel_netmon.collectives.event import CollectiveEvent
+
+_REMEMBERED: Final = 1024
+_NEVER: Final = 1 << 62
+_MERGE_AT: Final = 4096
+
+
+class Period(NamedTuple):
+    """One slice: its number among those of its ``kind``, the same on every rank."""
+
+    kind: str
+    number: int
+
+    @property
+    def key(self) -> str:
+        """What ids are made of."""
+        return str(self.number) if self.kind == semconv.SPAN_TRAIN_STEP else f"{self.kind} {self.number}"
+
+
+def of_step(index: int) -> Period:
+    """The slice of a step of that number."""
+    return Period(semconv.SPAN_SETUP, 0) if index == SETUP else Period(semconv.SPAN_TRAIN_STEP, index)
+
+
+class Sums:
+    """What a rank's collectives in one slice add up to. Times in nanoseconds."""
+
+    __slots__ = ("_busy", "_settled", "count", "first", "last", "size")
+
+    def __init__(self, first: int) -> None:
+        self.first = first
+        """Start of the first collective."""
+        self.last = first
+        """End of the latest one that ended."""
+        self.count = 0
+        self.size = 0
+        self._busy: list[tuple[int, int]] = []
+        self._settled = 0
+
+    def add(self, event: CollectiveEvent) -> None:
+        """Count an event."""
+        self.count += 1
+        self.size += event.size
+        self.first = min(self.first, event.start)
+        if event.end is not None:
+            self.last = max(self.last, event.end)
+            self._busy.append((event.start, event.end))
+            if len(self._busy) > _MERGE_AT:
+                merged = _merged(self._busy)
+                old, self._busy = merged[: -_MERGE_AT // 2], merged[-_MERGE_AT // 2 :]
+                self._settled += _total(old)  # events come by their end: nothing more will overlap the oldest
+
+    def busy(self) -> int:
+        """Time with at least one collective in flight."""
+        return self._settled + _total(_merged(self._busy))
+
+
+def _total(intervals: list[tuple[int, int]]) -> int:
+    return sum(end - start for start, end in intervals)
+
+
+def _merged(intervals: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted(intervals):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = merged[-1][0], max(end, merged[-1][1])
+        else:
+            merged.append((start, end))
+    return merged
+
+
+class Calendar:
+    """Which slice an event belongs to, as the steps' marks become known. Used by one thread."""
+
+    def __init__(self, epoch: int, window: int) -> None:
+        self._epoch = epoch
+        self._window = window
+        """Nanoseconds; 0: no windows."""
+        self._steps: deque[tuple[int, int]] = deque(maxlen=_REMEMBERED)
+        """``(last tick, number)`` of the latest steps: an asynchronous collective may outlast its step."""
+        self._open = 0
+        self._settled = -1
+        self._windows = False
+
+    def closed(self, step: Step) -> None:
+        """A step ended."""
+        self._steps.append((step.last_tick, step.index))
+
+    def now(self, open_step: int, settled: int, unmarked: int) -> None:
+        """Which step is open, and up to which tick that is certain; for how long nothing has marked a step."""
+        self._open, self._settled = open_step, settled
+        self._windows = 0 < self._window <= unmarked
+
+    def of(self, event: CollectiveEvent) -> Period | None:
+        """The event's slice; ``None`` when it is not known yet."""
+        place = bisect_right(self._steps, (event.tick, _NEVER))
+        if place < len(self._steps):
+            return of_step(self._steps[place][1])
+        if event.tick <= self._settled:
+            return of_step(self._open)
+        if self._windows:
+            return Period(semconv.SPAN_WINDOW, (event.start + self._epoch) // self._window)
+        return None
+
+    def ended(self, period: Period, now: int) -> bool:
+        """Whether ``period`` is a window that is over; ``now`` is monotonic."""
+        return period.kind == semconv.SPAN_WINDOW and (period.number + 1) * self._window <= now + self._epoch
+
+    def bounds(self, window: Period) -> tuple[int, int]:
+        """Start and end of a window, monotonic."""
+        start = window.number * self._window - self._epoch
+        return start, start + self._window

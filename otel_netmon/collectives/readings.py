@@ -1,0 +1,174 @@
+"""What this process used in a step: read at the step's marks, for some microseconds each.
+
+Everything is a running total; a step's share is the difference of two readings. What this system does not tell is
+``None`` and stays absent.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from otel_netmon import semconv
+
+
+class Readings(NamedTuple):
+    """Running totals: times in nanoseconds, switches as counts."""
+
+    wait: int | None = None
+    """The main thread in ``Work.wait``."""
+    gc: int | None = None
+    """Python's garbage collector, on any thread."""
+    data: int | None = None
+    """In ``__next__`` of a data loader."""
+    cpu: int | None = None
+    """All threads on a CPU."""
+    run_queue: int | None = None
+    """The main thread ready to run, and waiting for a CPU."""
+    voluntary: int | None = None
+    """Context switches of all threads, because they waited for something."""
+    involuntary: int | None = None
+    """The same, because another thread got the CPU."""
+
+    def since(self, before: Readings) -> Readings:
+        """What was added since ``before``."""
+        return Readings(
+            *(
+                None if now is None or then is None else max(0, now - then)
+                for now, then in zip(self, before, strict=True)
+            )
+        )
+
+
+_SCHEDSTAT: Final = "/proc/self/schedstat"
+"""Of the main thread: ns on a CPU, ns waiting for one, time slices."""
+
+_NANO: Final = 1e9
+_ATTRIBUTES: Final = (
+    (semconv.STEP_WAIT_TIME, _NANO),
+    (semconv.STEP_GC_TIME, _NANO),
+    (semconv.STEP_DATA_TIME, _NANO),
+    (semconv.STEP_CPU_TIME, _NANO),
+    (semconv.STEP_RUN_QUEUE_TIME, _NANO),
+    (semconv.STEP_SWITCHES_VOLUNTARY, None),
+    (semconv.STEP_SWITCHES_INVOLUNTARY, None),
+)
+
+
+def attributes(used: Readings) -> dict[str, float | int]:
+    """``used`` as span attributes, in seconds and counts."""
+    return {
+        name: value if unit is None else value / unit
+        for (name, unit), value in zip(_ATTRIBUTES, used, strict=True)
+        if value is not None
+    }
+
+
+class Meter:
+    """Reads the totals, from ``install`` to ``remove``. ``blocked`` gives the nanoseconds in ``Work.wait``."""
+
+    def __init__(self, blocked: Callable[[], int]) -> None:
+        self._blocked = blocked
+        self._gc = 0
+        self._gc_since: int | None = None
+        self._data = 0
+        self._schedstat: int | None = None
+        self._usage: Any = None
+        self._loader: Any = None
+        self._original_next: Any = None
+        self._next: Any = None
+        self._installed = False
+
+    def install(self) -> None:
+        """Begin to count. torch must be imported."""
+        self._installed = True
+        gc.callbacks.append(self._collecting)
+        self._open_schedstat()
+        try:
+            import resource
+        except ImportError:  # not on Windows
+            pass
+        else:
+            self._usage = lambda: resource.getrusage(resource.RUSAGE_SELF)
+        self._patch_loader()
+
+    def remove(self) -> None:
+        """Put everything back."""
+        if not self._installed:
+            return
+        self._installed = False
+        gc.callbacks.remove(self._collecting)
+        if self._schedstat is not None:
+            os.close(self._schedstat)
+            self._schedstat = None
+        if self._loader is not None and self._loader.__dict__.get("__next__") is self._next:
+            self._loader.__next__ = self._original_next
+        self._loader = None
+
+    def after_fork(self) -> None:
+        """In a forked child the open file is still the parent's."""
+        if self._schedstat is not None:
+            os.close(self._schedstat)
+            self._open_schedstat()
+
+    def read(self) -> Readings:
+        """The totals now. Some 5 µs."""
+        if not self._installed:
+            return Readings()
+        usage = None if self._usage is None else self._usage()
+        return Readings(
+            self._blocked(),
+            self._gc,
+            None if self._loader is None else self._data,
+            None if usage is None else int((usage.ru_utime + usage.ru_stime) * 1e9),
+            self._run_queue(),
+            None if usage is None else usage.ru_nvcsw,
+            None if usage is None else usage.ru_nivcsw,
+        )
+
+    def _collecting(self, phase: str, _info: dict[str, int]) -> None:
+        now = time.monotonic_ns()
+        if phase == "start":
+            self._gc_since = now
+        elif self._gc_since is not None:
+            self._gc += now - self._gc_since
+            self._gc_since = None
+
+    def _open_schedstat(self) -> None:
+        try:
+            self._schedstat = os.open(_SCHEDSTAT, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:  # not Linux, or a kernel without scheduler statistics
+            self._schedstat = None
+
+    def _run_queue(self) -> int | None:
+        if self._schedstat is None:
+            return None
+        try:
+            return int(os.pread(self._schedstat, 96, 0).split()[1])
+        except (OSError, ValueError, IndexError):
+            return None
+
+    def _patch_loader(self) -> None:
+        from torch.utils.data.dataloader import _BaseDataLoaderIter
+
+        original = self._original_next = _BaseDataLoaderIter.__dict__.get("__next__")
+        if original is None:
+            return
+        main = threading.main_thread().ident
+        clock, get_ident = time.monotonic_ns, threading.get_ident
+
+        def next_batch(iterator: Any) -> Any:
+            since = clock()
+            try:
+                return original(iterator)
+            finally:
+                if get_ident() == main:
+                    self._data += clock() - since
+
+        next_batch.__name__ = "__next__"
+        self._next = _BaseDataLoaderIter.__next__ = next_batch
+        self._loader = _BaseDataLoaderIter
