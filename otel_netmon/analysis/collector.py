@@ -72,7 +72,7 @@ class Collector:
         if rank is None:
             rank = span.source.rank
         trace = self._traces.setdefault(span.trace_id, len(self._traces))
-        if span.name in (semconv.SPAN_TRAIN_STEP, semconv.SPAN_RANK_STEP):
+        if span.name in semconv.SPAN_PERIODS:
             self._step(span, trace, rank)
         elif isinstance(operation := get(semconv.COLLECTIVE_NAME), str):
             self._collective(span, trace, rank, operation)
@@ -90,7 +90,7 @@ class Collector:
             self._step_of[trace] = step
         if isinstance(run, str):
             self._runs.add(run)
-        if span.attributes.get(semconv.STEP_INCOMPLETE) is not True:
+        if step is not None and span.attributes.get(semconv.STEP_INCOMPLETE) is not True:
             of = 0 if span.name == semconv.SPAN_TRAIN_STEP or rank is None else rank
             self._times[span.name][trace, of] = (span.end - span.start) / 1e9
 
@@ -106,12 +106,14 @@ class Collector:
         tally.group_size = tally.group_size or group_size
         size = whole(get(semconv.COLLECTIVE_SIZE))
         tally.size += size or 0
+        state = get(semconv.COLLECTIVE_STATE)
+        if state is not None:
+            self._spans_by[span.source.instance] -= 1  # the histogram counts only those with a duration
         if get(semconv.ERROR_TYPE) is not None:
             tally.failed += 1
-        elif get(semconv.COLLECTIVE_STATE) == semconv.STATE_IN_FLIGHT:
+        elif state == semconv.STATE_IN_FLIGHT:
             tally.unfinished += 1
-            self._spans_by[span.source.instance] -= 1  # the histogram counts the finished only
-        elif (algbw := get(semconv.COLLECTIVE_ALGBW)) is not None or not size:
+        elif state is None and ((algbw := get(semconv.COLLECTIVE_ALGBW)) is not None or not size):
             # A call without algbw but with bytes ended on a device: its span says when it was enqueued.
             seconds = (span.end - span.start) / 1e9
             tally.durations.append(seconds)

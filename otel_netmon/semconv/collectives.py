@@ -107,6 +107,11 @@ SPAN_SETUP: Final = "setup"
 SPAN_RANK_SETUP: Final = "rank_setup"
 SPAN_WINDOW: Final = "window"
 SPAN_RANK_WINDOW: Final = "rank_window"
+SPAN_PERIODS: Final = (
+    *(SPAN_TRAIN_STEP, SPAN_RANK_STEP, SPAN_SETUP, SPAN_RANK_SETUP, SPAN_WINDOW, SPAN_RANK_WINDOW),
+)
+"""All that stand above collectives."""
+
 SPAN_COLLECTIVES: Final = (
     *("all_reduce", "all_reduce_coalesced", "broadcast", "reduce", "gather", "scatter"),
     *("all_gather", "all_gather_into_tensor", "all_gather_coalesced", "all_gather_into_tensor_coalesced"),
@@ -143,7 +148,8 @@ SPANS: Final = (
     Span(
         SPAN_COLLECTIVES[0],
         SPAN_RANK_STEP,
-        "One collective on one rank, from the call to its completion. Named by its operation; likewise "
+        "One collective on one rank, from the call to its completion; below `rank_setup` or `rank_window` where "
+        "it is in no step. Named by its operation; likewise "
         + ", ".join(f"`{name}`" for name in SPAN_COLLECTIVES[1:])
         + ".",
         tuple(a.name for a in SPAN_ATTRIBUTES if a.name not in {*_STEP, *_SUMS, *_USED} - {*_JOB}),

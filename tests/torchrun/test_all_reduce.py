@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from otel_netmon import semconv
 from tests.torchrun.harness import SEAMS, Run, torchrun
 
 TD = "torch.distributed."
@@ -26,7 +27,7 @@ def all_reduces(report: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def collectives(report: dict[str, Any]) -> list[dict[str, Any]]:
-    return [span for span in report["spans"] if span["name"] not in ("train_step", "rank_step")]
+    return [span for span in report["spans"] if span["name"] not in semconv.SPAN_PERIODS]
 
 
 def attribute(span: dict[str, Any], name: str) -> Any:
@@ -125,6 +126,6 @@ def test_one_trace_per_step_on_all_ranks(run: Run) -> None:
     ids = {span["context"]["span_id"] for span in spans}
     assert len(ids) == len(spans)
     roots = [span for span in spans if span["parent_id"] is None]
-    assert Counter(span["name"] for span in roots) == {"train_step": 5}
+    assert Counter(span["name"] for span in roots) == {"train_step": 5, "setup": 1}
     assert {attribute(span, "rank") for span in roots} == {0}
     assert all(span["parent_id"] in ids for span in spans if span["parent_id"] is not None)
