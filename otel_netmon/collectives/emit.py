@@ -192,7 +192,7 @@ class Emitter:
             attributes[semconv.ATTEMPT] = self.attempt
         if step is not None and not step.complete:
             attributes[semconv.STEP_INCOMPLETE] = True
-        on_rank = {**attributes, **_sums_attributes(sums, start)}
+        on_rank = {**attributes, **_sums_attributes(sums, start, end)}
         if step is not None:
             on_rank |= readings.attributes(step.used)
         if sums is not None:
@@ -219,7 +219,7 @@ class Emitter:
                 )
 
 
-def _sums_attributes(sums: Sums | None, start: int) -> dict[str, Any]:
+def _sums_attributes(sums: Sums | None, start: int, end: int) -> dict[str, Any]:
     if sums is None:
         return {
             semconv.STEP_COLLECTIVE_COUNT: 0,
@@ -229,7 +229,7 @@ def _sums_attributes(sums: Sums | None, start: int) -> dict[str, Any]:
     attributes = {
         semconv.STEP_COLLECTIVE_COUNT: sums.count,
         semconv.STEP_COLLECTIVE_SIZE: sums.size,
-        semconv.STEP_COLLECTIVE_TIME: sums.busy() / 1e9,
+        semconv.STEP_COLLECTIVE_TIME: sums.busy(end) / 1e9,
     }
     if sums.first >= start:
         attributes[semconv.STEP_FIRST_COLLECTIVE] = (sums.first - start) / 1e9

@@ -13,6 +13,8 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_netmon import config, runtime
+from otel_netmon.collectives import dispatcher, event, groups, hooks, marks, readings, record, steps, tally, waits
+from otel_netmon.collectives.compiling import keep_out_of
 from otel_netmon.collectives.emit import Emitter
 from otel_netmon.collectives.event import EventRing
 from otel_netmon.collectives.groups import Groups
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
+_ON_THE_TRAINING_THREAD: Final = (
+    *(dispatcher, event, groups, hooks, marks, readings, record, runtime, steps, tally, waits),
+)
 _BATCH: Final = 512
 """Events per round: the SDK's queue holds 2,048 spans by default and drops the oldest when it is full."""
 _PAUSE: Final = 0.02
@@ -79,6 +84,7 @@ class Engine:
         with self._lock:
             if self._installed or self._settings.capture == "off" or not torch.distributed.is_available():
                 return
+            keep_out_of(*_ON_THE_TRAINING_THREAD)
             self._waits.install(self._recorder)
             self._meter.install()
             self._marks.install()

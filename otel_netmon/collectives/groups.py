@@ -14,7 +14,7 @@ class Group:
     Compared by identity: after a re-initialisation the same name is another group.
     """
 
-    __slots__ = ("__weakref__", "_counter", "backend", "device_backend", "name", "rank", "size")
+    __slots__ = ("__weakref__", "_counter", "backend", "device_backend", "name", "p2p_has_futures", "rank", "size")
 
     def __init__(self, name: str, size: int, rank: int, backend: str) -> None:
         self.name = name
@@ -24,6 +24,8 @@ class Group:
         """The backend that serves tensors in host memory."""
         self.device_backend: str | None = None
         """The backend that serves tensors on a device, once there was one."""
+        self.p2p_has_futures = True
+        """Whether the works of sends and receives have futures; gloo's have none, as the first one tells."""
         self._counter = itertools.count(1)
 
     def next_sequence(self) -> int:

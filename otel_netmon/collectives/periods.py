@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_netmon import semconv
@@ -65,12 +66,14 @@ class Sums:
                 old, self._busy = merged[: -_MERGE_AT // 2], merged[-_MERGE_AT // 2 :]
                 self._settled += _total(old)  # events come by their end: nothing more will overlap the oldest
 
-    def busy(self) -> int:
-        """Time with at least one collective in flight."""
-        return self._settled + _total(_merged(self._busy))
+    def busy(self, until: int) -> int:
+        """Time with at least one collective in flight, before ``until``."""
+        return self._settled + _total(
+            (start, min(end, until)) for start, end in _merged(self._busy) if start < until
+        )
 
 
-def _total(intervals: list[tuple[int, int]]) -> int:
+def _total(intervals: Iterable[tuple[int, int]]) -> int:
     return sum(end - start for start, end in intervals)
 
 

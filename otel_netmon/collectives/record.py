@@ -47,7 +47,6 @@ class Recorder:
         self.clock = clock
         self._on_first: Callable[[CollectiveEvent], None] | None = on_first
         self._first_lock = threading.RLock()
-        self._futureless: set[type] = set()
         self._collect, self._strided = _from_torch()
         self.errors = 0
         """Events lost to failures of ours."""
@@ -122,7 +121,8 @@ class Recorder:
             if not event.on_host or work is None:
                 self.finished(event)
             elif not (
-                (event.is_async is False or type(work) in self._futureless) and self._waits.expect(work, event)
+                (event.is_async is False or (event.operation.is_p2p and not event.group.p2p_has_futures))
+                and self._waits.expect(work, event)
             ):
                 self.follow(event, work)
         except Exception:  # noqa: BLE001 - law 1
@@ -136,7 +136,8 @@ class Recorder:
         try:
             future = work.get_future()
         except RuntimeError:  # gloo's sends and receives have none: the caller's wait tells
-            self._futureless.add(type(work))
+            if event.operation.is_p2p:
+                event.group.p2p_has_futures = False
             if not self._waits.expect(work, event):
                 raise
             return

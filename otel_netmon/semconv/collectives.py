@@ -86,7 +86,7 @@ SPAN_ATTRIBUTES: Final = (
     ),
     Attribute(STEP_COLLECTIVE_COUNT, "int", "collectives that this rank began in the step"),
     Attribute(STEP_COLLECTIVE_SIZE, "int", "sum of their `torch.distributed.collective.size`"),
-    Attribute(STEP_COLLECTIVE_TIME, "double", "s with at least one of them in flight, as the host saw it"),
+    Attribute(STEP_COLLECTIVE_TIME, "double", "s of the step with at least one of them in flight"),
     Attribute(
         STEP_WAIT_TIME, "double", "s of the main thread in `Work.wait`; waits within C++ (DDP's) are not seen"
     ),
