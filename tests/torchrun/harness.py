@@ -39,7 +39,13 @@ class Run:
 
 
 def torchrun(
-    program: str, folder: Path, *arguments: str, ranks: int = 2, timeout: float = 120, **environ: str
+    program: str,
+    folder: Path,
+    *arguments: str,
+    ranks: int = 2,
+    timeout: float = 120,
+    options: tuple[str, ...] = (),
+    **environ: str,
 ) -> Run:
     """Run ``programs/<program>`` with ``folder`` as its first argument; a rank may write ``folder/<rank>.json``.
 
@@ -49,6 +55,7 @@ def torchrun(
     env.update({"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TORCH_FR_BUFFER_SIZE": "20000"}, **environ)
     command = [
         *(sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"),
+        *options,
         *(str(PROGRAMS / program), str(folder), *arguments),
     ]
     process = subprocess.Popen(
