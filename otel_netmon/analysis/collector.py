@@ -107,15 +107,16 @@ class Collector:
         size = whole(get(semconv.COLLECTIVE_SIZE))
         tally.size += size or 0
         state = get(semconv.COLLECTIVE_STATE)
-        if state is not None:
+        algbw = get(semconv.COLLECTIVE_ALGBW)
+        if state is not None or (size and algbw is None and get(semconv.ERROR_TYPE) is None):
             self._spans_by[span.source.instance] -= 1  # the histogram counts only those with a duration
         if get(semconv.ERROR_TYPE) is not None:
             tally.failed += 1
         elif state == semconv.STATE_IN_FLIGHT:
             tally.unfinished += 1
-        elif state is None and ((algbw := get(semconv.COLLECTIVE_ALGBW)) is not None or not size):
+        elif state is None and (algbw is not None or not size):
             # A call without algbw but with bytes ended on a device: its span says when it was enqueued.
-            seconds = (span.end - span.start) / 1e9
+            seconds = get(semconv.COLLECTIVE_DEVICE_DURATION) or (span.end - span.start) / 1e9
             tally.durations.append(seconds)
             tally.algbw.add(algbw, seconds)
             tally.busbw.add(get(semconv.COLLECTIVE_BUSBW), seconds)

@@ -6,13 +6,13 @@ known; its parents' ids are computed, so it need not wait for the step to end.
 
 from __future__ import annotations
 
-import functools
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_netmon import semconv
 from otel_netmon.collectives import identity, readings
+from otel_netmon.collectives.attributes import event_attributes, sums_attributes
 from otel_netmon.collectives.periods import Calendar, Period, Sums, of_step
 from otel_netmon.collectives.sink import MetricSink, RankIdentity, Series, rank_attributes
 from otel_netmon.collectives.spans import link_to
@@ -35,20 +35,6 @@ _ON_RANK: Final = {
     semconv.SPAN_WINDOW: semconv.SPAN_RANK_WINDOW,
 }
 _FIRST: Final = (of_step(SETUP), of_step(0))
-_REDUCE_OPS: Final = ("sum", "avg", "product", "min", "max", "band", "bor", "bxor", "premul_sum")
-
-
-def reduce_op_name(script_object: Any) -> str | None:
-    """Name of torch's ``ReduceOp`` object as its dispatcher hands it over; ``None`` if it does not say."""
-    try:
-        return _REDUCE_OPS[script_object.op()]
-    except Exception:  # noqa: BLE001 - any object of any torch: absent, then
-        return None
-
-
-@functools.lru_cache(maxsize=256)
-def _dtype_name(dtype: Any) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 class Emitter:
@@ -192,7 +178,7 @@ class Emitter:
             attributes[semconv.ATTEMPT] = self.attempt
         if step is not None and not step.complete:
             attributes[semconv.STEP_INCOMPLETE] = True
-        on_rank = {**attributes, **_sums_attributes(sums, start, end)}
+        on_rank = {**attributes, **sums_attributes(sums, start, end)}
         if step is not None:
             on_rank |= readings.attributes(step.used)
         if sums is not None:
@@ -217,50 +203,3 @@ class Emitter:
                     attributes=each,
                     links=links,
                 )
-
-
-def _sums_attributes(sums: Sums | None, start: int, end: int) -> dict[str, Any]:
-    if sums is None:
-        return {
-            semconv.STEP_COLLECTIVE_COUNT: 0,
-            semconv.STEP_COLLECTIVE_SIZE: 0,
-            semconv.STEP_COLLECTIVE_TIME: 0.0,
-        }
-    attributes = {
-        semconv.STEP_COLLECTIVE_COUNT: sums.count,
-        semconv.STEP_COLLECTIVE_SIZE: sums.size,
-        semconv.STEP_COLLECTIVE_TIME: sums.busy(end) / 1e9,
-    }
-    if sums.first >= start:
-        attributes[semconv.STEP_FIRST_COLLECTIVE] = (sums.first - start) / 1e9
-    return attributes
-
-
-def event_attributes(event: CollectiveEvent, series: Series) -> dict[str, Any]:
-    """The span attributes of an event; what was not recorded is absent."""
-    attributes = dict(series.span)
-    if event.operation.buffer is not None:
-        attributes[semconv.COLLECTIVE_SIZE] = event.size
-    if event.sequence is not None:
-        attributes[semconv.COLLECTIVE_SEQUENCE] = event.sequence
-    if event.dtype is not None:
-        attributes[semconv.COLLECTIVE_DTYPE] = _dtype_name(event.dtype)
-        attributes[semconv.COLLECTIVE_ELEMENT_COUNT] = event.size // event.dtype.itemsize
-    if event.reduce_op is not None:
-        name = reduce_op_name(event.reduce_op)
-        if name is not None:
-            attributes[semconv.COLLECTIVE_REDUCE_OP] = name
-    if event.is_async is not None:
-        attributes[semconv.COLLECTIVE_ASYNC] = event.is_async
-    if event.error is not None:
-        attributes[semconv.ERROR_TYPE] = event.error
-    if event.end is None:
-        attributes[semconv.COLLECTIVE_STATE] = semconv.STATE_IN_FLIGHT
-    elif event.is_late:
-        attributes[semconv.COLLECTIVE_STATE] = semconv.STATE_LATE
-    elif event.on_host and event.error is None and event.end > event.start and event.size:
-        algbw = event.size * 1e9 / (event.end - event.start)
-        attributes[semconv.COLLECTIVE_ALGBW] = algbw
-        if series.factor is not None and event.is_even:
-            attributes[semconv.COLLECTIVE_BUSBW] = algbw * series.factor
-    return attributes

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from otel_netmon import config, runtime
 from otel_netmon.collectives import dispatcher, event, groups, hooks, marks, readings, record, steps, tally, waits
 from otel_netmon.collectives.compiling import keep_out_of
+from otel_netmon.collectives.device_times import DeviceTimes
 from otel_netmon.collectives.emit import Emitter
 from otel_netmon.collectives.event import EventRing
 from otel_netmon.collectives.groups import Groups
@@ -71,6 +72,7 @@ class Engine:
         self._wake = threading.Event()
         self._stopping = False
         self._installed = False
+        self._device_times = DeviceTimes()
         self._abandoned: list[CollectiveEvent] = []
         """In flight when the last round was made."""
 
@@ -181,15 +183,15 @@ class Engine:
         run_id = self._run_id.resolve()
         # In this order: what ended before the marks is in the ring, and what had not is seen in flight.
         emitter.marks(*self.steps.take(), self.steps.unmarked())
-        in_flight = min((event.tick for event in self._ring.in_flight()), default=None)
+        ticks = [event.tick for event in self._ring.in_flight()]
         self._drain(emitter, run_id)
-        emitter.emit_periods(run_id, in_flight)
+        emitter.emit_periods(run_id, min([*ticks, *self._device_times.ticks()], default=None))
         self._sink_errors(emitter)
 
     def _drain(self, emitter: Emitter, run_id: str | None) -> None:
         while True:
             events = self._ring.drain(_BATCH)
-            emitter.take(events)
+            emitter.take(self._device_times.pass_through(events))
             emitter.emit(run_id)
             if len(events) < _BATCH:
                 return
@@ -207,7 +209,7 @@ class Engine:
         emitter.marks(closed, last.index, last.last_tick)
         self._drain(emitter, run_id)
         self._abandoned = self._ring.abandon()
-        emitter.take(self._ring.drain())  # what finished since
+        emitter.take(self._device_times.pass_through(self._ring.drain(), last=True))  # and what finished since
         emitter.take(self._abandoned)
         emitter.emit(run_id)
         emitter.emit_periods(run_id, None)

@@ -24,6 +24,8 @@ class CollectiveEvent:
     """One call of one collective on this rank. Times are nanoseconds of the monotonic clock."""
 
     __slots__ = (
+        "device_bound",
+        "device_duration",
         "dtype",
         "end",
         "error",
@@ -80,10 +82,26 @@ class CollectiveEvent:
         """Class of the failure; ``None`` on success."""
         self.is_late = False
         """True when the completion was noticed some time after it happened: ``end`` is then only a bound."""
+        self.device_duration: int | None = None
+        """Nanoseconds on the device, where it was timed."""
+        self.device_bound: int | None = None
+        """Nanoseconds within which it was done on the device, where only that is known."""
         self.future: Any = None
         """What tells us of the completion, while in flight."""
         self.work: Any = None
         """torch's ``Work``, while the caller is expected to wait for it at once."""
+
+    @property
+    def duration(self) -> int | None:
+        """How long the collective took, in nanoseconds; ``None`` where that is not known.
+
+        On a device the host's times are of the call that enqueued it, and tell nothing of the transfer.
+        """
+        if self.device_duration is not None:
+            return self.device_duration
+        if self.end is None or self.is_late or not self.on_host:
+            return None
+        return self.end - self.start
 
 
 class EventRing:

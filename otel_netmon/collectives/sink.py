@@ -40,7 +40,7 @@ class Series:
     def __init__(self, group: Group, operation: Operation, on_host: bool, rank: RankIdentity) -> None:
         self.operation = operation.name
         self.backend = serving_backend(group, on_host)
-        self.factor = bus_factor(operation.formula, group.size) if on_host and operation.formula else None
+        self.factor = bus_factor(operation.formula, group.size) if operation.formula else None
         self.key = (self.operation, self.backend, group.name)
         self.metric = {
             semconv.COLLECTIVE_NAME: self.operation,
@@ -148,7 +148,8 @@ class MetricSink:
                 continue
             tally.add(event)
             series_of[event.group, event.operation, event.on_host] = series
-            if event.error is None and not event.is_late:
+            duration = event.duration
+            if event.error is None and duration is not None:
                 samples.append(
                     CollectiveSample(
                         event.end / 1e9,
@@ -156,7 +157,7 @@ class MetricSink:
                         series.backend,
                         event.group.name,
                         event.size,
-                        (event.end - event.start) / 1e9,
+                        duration / 1e9,
                         series.factor if event.is_even else None,
                     )
                 )

@@ -76,14 +76,15 @@ class Tally:
         self._amounts: dict[Key, Amounts] = {}
 
     def add(self, event: CollectiveEvent) -> None:
-        """Count a finished event; some microseconds. A duration that is only a bound is left out."""
+        """Count a finished event; some microseconds. A duration that is not known is left out."""
         key = Key(event.group, event.operation, event.on_host, event.error)
         with self._lock:
             amounts = self._amounts.get(key)
             if amounts is None:
                 amounts = self._amounts[key] = Amounts()
-            if event.end is not None and not event.is_late:
-                amounts.seconds.add((event.end - event.start) / 1e9)
+            duration = event.duration
+            if duration is not None:
+                amounts.seconds.add(duration / 1e9)
             if event.operation.buffer is not None:
                 amounts.sizes.add(event.size)
 

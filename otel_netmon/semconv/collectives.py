@@ -22,6 +22,8 @@ COLLECTIVE_ASYNC: Final = _TD + "collective.async"
 COLLECTIVE_ALGBW: Final = _TD + "collective.algbw"
 COLLECTIVE_BUSBW: Final = _TD + "collective.busbw"
 COLLECTIVE_CLOCK: Final = _TD + "collective.clock"
+COLLECTIVE_DEVICE_DURATION: Final = _TD + "collective.device_duration"
+COLLECTIVE_DEVICE_BOUND: Final = _TD + "collective.device_bound"
 COLLECTIVE_STATE: Final = _TD + "collective.state"
 GROUP_NAME: Final = _TD + "group.name"
 GROUP_SIZE: Final = _TD + "group.size"
@@ -62,7 +64,18 @@ SPAN_ATTRIBUTES: Final = (
     Attribute(COLLECTIVE_ASYNC, "boolean", "true when the caller asked not to block"),
     Attribute(COLLECTIVE_ALGBW, "double", "By/s: size over duration; absent without a true duration"),
     Attribute(COLLECTIVE_BUSBW, "double", "By/s: algbw times nccl-tests' factor for the operation and group"),
-    Attribute(COLLECTIVE_CLOCK, "string", "`host`: from the call to its completion as the host saw it"),
+    Attribute(
+        COLLECTIVE_CLOCK,
+        "string",
+        "`host`: from the call to its completion as the host saw it (on a device without timing: the call alone); "
+        "`device`: bandwidths and the metric are of the device's time",
+    ),
+    Attribute(COLLECTIVE_DEVICE_DURATION, "double", "s on the device, where the Flight Recorder timed it"),
+    Attribute(
+        COLLECTIVE_DEVICE_BOUND,
+        "double",
+        "s from the enqueueing until the Flight Recorder's watchdog noticed the end: it took no longer",
+    ),
     Attribute(
         COLLECTIVE_STATE,
         "string",
@@ -173,7 +186,7 @@ COLLECTIVE_DURATION_METRIC: Final = Metric(
     "torch.distributed.collective.duration",
     "histogram",
     "s",
-    "Time from a collective's call to its completion on this rank.",
+    "Time from a collective's call to its completion on this rank; on a device, its time there, if known.",
     _COLLECTIVE,
     SECONDS_BUCKETS,
 )
