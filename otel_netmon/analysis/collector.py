@@ -116,7 +116,8 @@ class Collector:
             tally.unfinished += 1
         elif state is None and (algbw is not None or not size):
             # A call without algbw but with bytes ended on a device: its span says when it was enqueued.
-            seconds = get(semconv.COLLECTIVE_DEVICE_DURATION) or (span.end - span.start) / 1e9
+            on_device = get(semconv.COLLECTIVE_DEVICE_DURATION)
+            seconds = on_device if isinstance(on_device, float) else (span.end - span.start) / 1e9
             tally.durations.append(seconds)
             tally.algbw.add(algbw, seconds)
             tally.busbw.add(get(semconv.COLLECTIVE_BUSBW), seconds)
