@@ -1,8 +1,9 @@
 """A histogram that takes a whole ``Distribution`` at once.
 
-The API has no such call: ``record`` takes one value, for some eight microseconds. This is one of the two places
-that look below the SDK's public surface (``spans`` is the other). Where the SDK is not as expected, or the user
-changed what is aggregated (a view, delta temporality, another SDK), each value goes through ``record``.
+The API has no such call: ``record`` takes one value, for some eight microseconds. This is one of the places that
+look below the SDK's public surface (``spans`` and ``finished_spans`` are the others). Where the SDK is not as
+expected, or the user changed what is aggregated (a view, delta temporality, another SDK), each value goes
+through ``record``.
 """
 
 from __future__ import annotations

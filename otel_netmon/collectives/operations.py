@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Final
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Operation:
-    """One operation as torch's dispatcher knows it."""
+    """One operation as torch's dispatcher knows it. Each exists once: compared by identity."""
 
     name: str
     """As PyTorch's function is called."""

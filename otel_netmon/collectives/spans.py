@@ -1,8 +1,8 @@
 """Spans with the ids that all ranks share, made from finished events through any TracerProvider.
 
-The one place that touches the SDK below its public surface: the id generator of *our own* tracer is replaced,
-because the API has no way to start a span with a given id. On a tracer that has none (another SDK) spans keep
-their shared trace id and get random span ids.
+The id generator of *our own* tracer is replaced, because the API has no way to start a span with a given id. On a
+tracer that has none (another SDK) spans keep their shared trace id and get random span ids. Where the processors
+allow it, spans are made finished (``finished_spans``); the first of a provider goes the SDK's own way.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from otel_netmon import semconv
+from otel_netmon.collectives.finished_spans import FinishedSpans
 from otel_netmon.version import __version__
 
 _SAMPLED: Final = trace.TraceFlags(trace.TraceFlags.SAMPLED)
@@ -53,6 +54,8 @@ class SpanMaker:
         self._made_from: object = None
         self._tracer: Any = None
         self._ids = _GivenIds()
+        self._fast: FinishedSpans | None = None
+        self._tried_fast = False
         self.links = launcher_links()
 
     def ready(self) -> bool:
@@ -60,7 +63,8 @@ class SpanMaker:
         provider = self._given or trace.get_tracer_provider()
         if provider is not self._made_from:
             self._made_from = provider
-            self._tracer = None
+            self._tracer = self._fast = None
+            self._tried_fast = False
             if not isinstance(provider, trace.ProxyTracerProvider | trace.NoOpTracerProvider):
                 tracer = provider.get_tracer(semconv.SCOPE_COLLECTIVES, __version__, schema_url=semconv.SCHEMA_URL)
                 if not isinstance(tracer, trace.NoOpTracer):
@@ -90,6 +94,9 @@ class SpanMaker:
         links: list[trace.Link] | None = None,
     ) -> None:
         """Start and end a span. Times are nanoseconds since the epoch; ``span_id`` 0 is a random one."""
+        if self._fast is not None and not links and self._fast.fit():
+            self._fast.emit(name, trace_id, parent_id, span_id, start, end, attributes, error)
+            return
         self._ids.trace_id = trace_id
         self._ids.span_id = span_id
         span = self._tracer.start_span(
@@ -102,6 +109,9 @@ class SpanMaker:
         if error:
             span.set_status(trace.StatusCode.ERROR)
         span.end(end)
+        if not self._tried_fast:
+            self._tried_fast = True
+            self._fast = FinishedSpans.of(self._made_from, span)
 
 
 def parent_context(trace_id: int, span_id: int) -> Context:
