@@ -16,13 +16,16 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet $(PIP_FLAGS)
 CODE := otel_netmon tests benchmarks examples docs
 
-.PHONY: demo test lint bench docs build clean
+.PHONY: demo test test-trainers lint bench docs build clean
 
 demo: $(VENV)/.installed-demo
 	PATH="$(BIN):$$PATH" OMP_NUM_THREADS=1 otel-netmon run -- torchrun --standalone --nproc-per-node 4 $(DEMO)
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+test-trainers: .venv-trainers/.installed
+	$(abspath .venv-trainers)/bin/python -m pytest tests/trainers $(PYTEST_FLAGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check $(CODE)
@@ -41,7 +44,7 @@ build: $(VENV)/.installed-dev
 	$(BIN)/twine check --strict dist/*
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-trainers build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
 # The stamps make a second call quick. A changed pyproject.toml installs again; torch stays.
@@ -58,4 +61,10 @@ $(VENV)/.installed-demo: $(VENV)/.installed-torch pyproject.toml
 
 $(VENV)/.installed-dev: $(VENV)/.installed-demo pyproject.toml
 	$(INSTALL) -e ".[dev]"
+	@touch $@
+
+.venv-trainers/.installed: tests/trainers/requirements.txt pyproject.toml
+	$(PYTHON) -m venv .venv-trainers
+	.venv-trainers/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) "$(TORCH)"
+	.venv-trainers/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -e . pytest pytest-timeout -r tests/trainers/requirements.txt
 	@touch $@

@@ -28,7 +28,7 @@ def _marker() -> Callable[[CodeType], None] | None:
     from torch._C._dynamo import eval_frame
 
     if hasattr(eval_frame, "skip_code"):  # before torch 2.7
-        return cast("Callable[[CodeType], None]", eval_frame.skip)
+        return cast("Callable[[CodeType], None]", eval_frame.skip_code)
     try:
         strategy = eval_frame._FrameExecStrategy(eval_frame._FrameAction.SKIP, eval_frame._FrameAction.DEFAULT)
     except AttributeError:

@@ -12,6 +12,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from opentelemetry import metrics, trace
+
 from otel_netmon import config, runtime
 from otel_netmon.collectives import dispatcher, event, groups, hooks, marks, readings, record, steps, tally, waits
 from otel_netmon.collectives.compiling import keep_out_of
@@ -20,7 +22,7 @@ from otel_netmon.collectives.emit import Emitter
 from otel_netmon.collectives.event import EventRing
 from otel_netmon.collectives.groups import Groups
 from otel_netmon.collectives.identity import RunId
-from otel_netmon.collectives.marks import Construction
+from otel_netmon.collectives.marks import Marks
 from otel_netmon.collectives.readings import Meter
 from otel_netmon.collectives.record import Recorder
 from otel_netmon.collectives.seams import choose
@@ -44,6 +46,7 @@ _BATCH: Final = 512
 """Events per round: the SDK's queue holds 2,048 spans by default and drops the oldest when it is full."""
 _PAUSE: Final = 0.02
 _LAST_WAIT: Final = 2.0
+_FLUSH_WAIT: Final = 2.0
 _CALLBACK_WAIT: Final = 1.0
 _COMPLETION_WAIT: Final = 0.05
 
@@ -60,7 +63,7 @@ class Engine:
         self._meter_provider = meter_provider
         self._waits = Waits()
         self._meter = Meter(lambda: self._waits.blocked)
-        self._marks = Construction(self._constructed)
+        self._marks = Marks(self._constructed, self._destroyed)
         self.steps = StepTracker(read=self._meter.read)
         self._ring = EventRing(self._settings.ring_size)
         self._recorder = Recorder(self._ring, self.steps, self._waits, on_first=self._first_event)
@@ -70,6 +73,8 @@ class Engine:
         self._sink: MetricSink | None = None
         self._thread: threading.Thread | None = None
         self._wake = threading.Event()
+        self._flush = False
+        self._flushed = threading.Event()
         self._stopping = False
         self._installed = False
         self._device_times = DeviceTimes()
@@ -86,7 +91,7 @@ class Engine:
         with self._lock:
             if self._installed or self._settings.capture == "off" or not torch.distributed.is_available():
                 return
-            keep_out_of(*_ON_THE_TRAINING_THREAD)
+            runtime.guarded(keep_out_of, *_ON_THE_TRAINING_THREAD)
             self._waits.install(self._recorder)
             self._meter.install()
             self._marks.install()
@@ -141,6 +146,14 @@ class Engine:
     def _constructed(self) -> None:
         runtime.guarded(self.steps.constructed)
 
+    def _destroyed(self) -> None:
+        """The job's groups are gone: have everything exported, and wait for that a little."""
+        if self._thread is not None:
+            self._flushed.clear()
+            self._flush = True
+            self._wake.set()
+            self._flushed.wait(min(_FLUSH_WAIT, self._settings.exit_timeout))
+
     def _optimizer_stepped(self, optimizer: object, _args: object, _kwargs: object) -> None:
         runtime.guarded(self.steps.optimizer_stepped, optimizer)
 
@@ -173,7 +186,13 @@ class Engine:
         emitter.attempt = self._run_id.attempt
         while not self._stopping:
             runtime.guarded(self._round, emitter)
+            if self._flush:
+                self._flush = False
+                runtime.guarded(self._export)
+                self._flushed.set()
             self._wake.wait(self._settings.emit_interval)
+            if not self._stopping:
+                self._wake.clear()
         runtime.guarded(self._last_round, emitter)
 
     def _round(self, emitter: Emitter) -> None:
@@ -187,6 +206,16 @@ class Engine:
         self._drain(emitter, run_id)
         emitter.emit_periods(run_id, min([*ticks, *self._device_times.ticks()], default=None))
         self._sink_errors(emitter)
+
+    def _export(self) -> None:
+        """Have the providers export what they hold, where they can be asked to."""
+        for provider in (
+            self._tracer_provider or trace.get_tracer_provider(),
+            self._meter_provider or metrics.get_meter_provider(),
+        ):
+            flush = getattr(provider, "force_flush", None)
+            if flush is not None:
+                flush(int(_FLUSH_WAIT * 1000))
 
     def _drain(self, emitter: Emitter, run_id: str | None) -> None:
         while True:

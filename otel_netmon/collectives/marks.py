@@ -1,4 +1,8 @@
-"""When optimizers and DDP are made: the last of that ahead of the first step is the end of the setup."""
+"""What happens around the steps: optimizers and DDP are made, and at the end the job's groups are destroyed.
+
+The last construction ahead of the first step is the end of the setup. After the groups are gone a process may be
+killed at any time (Ray does that), so what was captured has to be out by then.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +11,22 @@ from collections.abc import Callable
 from typing import Any
 
 
-class Construction:
-    """Calls ``made`` after each construction, from ``install`` to ``remove``. It must not raise.
+class Marks:
+    """Calls ``made`` after each construction, and ``destroyed`` when the default group is gone with all others.
 
-    The classes' own ``__init__`` is replaced, and put back by identity.
+    Neither may raise. What is replaced in torch from ``install`` to ``remove`` is put back by identity.
     """
 
-    def __init__(self, made: Callable[[], None]) -> None:
+    def __init__(self, made: Callable[[], None], destroyed: Callable[[], None]) -> None:
         self._made = made
+        self._destroyed = destroyed
+        self._unregister_all: Any = None
+        self._original: Any = None
         self._replaced: list[tuple[type, Any, Any]] = []
 
     def install(self) -> None:
         """Begin to watch. torch must be imported."""
+        from torch.distributed import distributed_c10d as c10d
         from torch.nn.parallel import DistributedDataParallel
         from torch.optim import Optimizer
 
@@ -27,6 +35,14 @@ class Construction:
             ours = _after(original, self._made)
             cls.__init__ = ours
             self._replaced.append((cls, original, ours))
+        self._original = original = getattr(c10d, "_unregister_all_process_groups", None)
+        if original is not None:
+
+            def unregister_all() -> None:
+                original()
+                self._destroyed()
+
+            self._unregister_all = c10d._unregister_all_process_groups = unregister_all
 
     def remove(self) -> None:
         """Put the originals back, where nobody else has replaced ours."""
@@ -34,6 +50,12 @@ class Construction:
             if cls.__dict__.get("__init__") is ours:
                 cls.__init__ = original  # type: ignore[misc]
         self._replaced.clear()
+        if self._original is not None:
+            from torch.distributed import distributed_c10d as c10d
+
+            if c10d._unregister_all_process_groups is self._unregister_all:
+                c10d._unregister_all_process_groups = self._original
+            self._original = None
 
 
 def _after(original: Callable[..., None], made: Callable[[], None]) -> Callable[..., None]:

@@ -142,7 +142,7 @@ def test_everything_is_put_back_by_identity(when: str, capture: str) -> None:
         TorchDistributedInstrumentor().uninstrument()
         without = names()
         hooks = hasattr(dist.ProcessGroup, "register_pre_hook") and {capture!r} == "auto"
-        replaced = ["__init__", "__init__", "__next__", "wait"]
+        replaced = ["__init__", "__init__", "__next__", "_unregister_all_process_groups", "wait"]
         assert changed(with_us, without) == sorted(replaced + hooks * ["_register_process_group"])
         assert not kernel() and not optimizer._global_optimizer_post_hooks
         assert not group._has_hooks() if hooks and hasattr(group, "_has_hooks") else True

@@ -1,0 +1,103 @@
+"""Real trainers, unmodified, under ``otel-netmon run``: seen whole, by steps, and not changed by it.
+
+They need packages of their own: ``make test-trainers`` installs them and runs this.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from otel_netmon import semconv
+
+PROGRAMS = Path(__file__).parent / "programs"
+BIN = Path(sys.executable).parent
+TORCHRUN = (str(BIN / "torchrun"), "--standalone", "--nproc-per-node", "2")
+STEPS = 5
+
+TRAINERS = {
+    "hf_trainer": ("transformers", TORCHRUN),
+    "accelerate_loop": ("accelerate", TORCHRUN),
+    "deepspeed_zero1": ("deepspeed", TORCHRUN),
+    "lightning_ddp": ("lightning", (sys.executable,)),
+    "ray_train": ("ray", (sys.executable,)),
+}
+
+
+def train(program: str, folder: Path, *before: str) -> subprocess.CompletedProcess[str]:
+    work = folder / ("ours" if before else "plain")
+    work.mkdir()
+    unwanted = ("OTEL_", "RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_", "TORCH")
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
+    environ |= {"PATH": f"{BIN}:{environ['PATH']}", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    _, launcher = TRAINERS[program]
+    return subprocess.run(
+        [*before, *launcher, str(PROGRAMS / f"{program}.py"), str(work)],
+        cwd=folder,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+def losses(done: subprocess.CompletedProcess[str]) -> str:
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("losses"))
+    return line
+
+
+def attributes(holder: dict[str, Any]) -> dict[str, Any]:
+    values = {a["key"]: next(iter(a["value"].items())) for a in holder.get("attributes", [])}
+    return {key: int(value) if kind == "intValue" else value for key, (kind, value) in values.items()}
+
+
+def spans_in(folder: Path) -> list[dict[str, Any]]:
+    return [
+        {**span, "attributes": attributes(span)}
+        for file in folder.glob("traces-*.jsonl")
+        for line in file.read_text().splitlines()
+        for resource in json.loads(line)["resourceSpans"]
+        for scope in resource["scopeSpans"]
+        for span in scope["spans"]
+    ]
+
+
+@pytest.mark.parametrize("program", TRAINERS)
+def test_a_real_trainer(program: str, tmp_path: Path) -> None:
+    package, _ = TRAINERS[program]
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"needs {package}: make test-trainers")
+    plain = train(program, tmp_path)
+    assert plain.returncode == 0, plain.stderr[-3000:]
+    output = tmp_path / "telemetry"
+    ours = train(program, tmp_path, str(BIN / "otel-netmon"), "run", "--output", str(output), "--")
+    assert ours.returncode == 0, ours.stderr[-3000:]
+    assert losses(ours) == losses(plain)
+
+    spans = spans_in(output)
+    steps: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
+    for span in spans:
+        if span["name"] == semconv.SPAN_RANK_STEP and semconv.STEP_INCOMPLETE not in span["attributes"]:
+            steps[span["attributes"][semconv.STEP]].append(span)
+    assert sorted(steps) == list(range(STEPS))
+    for number, ranks in steps.items():
+        assert sorted(span["attributes"][semconv.RANK] for span in ranks) == [0, 1], number
+        assert len({span["traceId"] for span in ranks}) == 1
+        assert all(span["attributes"][semconv.STEP_COLLECTIVE_COUNT] > 0 for span in ranks)
+    ids = {span["spanId"] for span in spans}
+    collectives = [span for span in spans if span["name"] in semconv.SPAN_COLLECTIVES]
+    assert all(span["parentSpanId"] in ids for span in collectives)
+    per_rank = Counter((span["attributes"][semconv.RANK], span["name"]) for span in collectives)
+    for (rank, name), count in per_rank.items():
+        assert per_rank[1 - rank, name] == count
+    assert not any(semconv.ERROR_TYPE in span["attributes"] for span in collectives)
+    assert not any(semconv.COLLECTIVE_STATE in span["attributes"] for span in collectives)
