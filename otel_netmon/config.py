@@ -115,8 +115,8 @@ class Config:
     capture: str = _var(
         "CAPTURE",
         "auto",
-        _choice("auto", "hooks", "dispatcher", "off"),
-        "How collectives are captured; off captures none.",
+        _choice("auto", "hooks", "dispatcher", "flight_recorder", "off"),
+        "How collectives are captured; auto takes hooks where torch has them; off captures none.",
     )
     ring_size: int = _var(
         "RING_SIZE",

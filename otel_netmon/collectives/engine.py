@@ -23,6 +23,7 @@ from otel_netmon.collectives.event import EventRing
 from otel_netmon.collectives.groups import Groups
 from otel_netmon.collectives.identity import RunId
 from otel_netmon.collectives.marks import Marks
+from otel_netmon.collectives.polling import needs_no_first_event
 from otel_netmon.collectives.readings import Meter
 from otel_netmon.collectives.record import Recorder
 from otel_netmon.collectives.seams import choose
@@ -32,6 +33,8 @@ from otel_netmon.collectives.steps import StepTracker
 from otel_netmon.collectives.waits import Waits
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
@@ -67,7 +70,7 @@ class Engine:
         self.steps = StepTracker(read=self._meter.read)
         self._ring = EventRing(self._settings.ring_size)
         self._recorder = Recorder(self._ring, self.steps, self._waits, on_first=self._first_event)
-        self._seam = choose(self._settings.capture, self._recorder, Groups())
+        self._seam = choose(self._settings.capture, self._recorder, Groups(), self.steps)
         self._optimizer_hook: Any = None
         self._run_id = RunId(self._settings.run_id, self._settings.run_id_timeout, attempt=runtime.restart_count())
         self._sink: MetricSink | None = None
@@ -98,6 +101,8 @@ class Engine:
             self._seam.install()
             self._optimizer_hook = register_optimizer_step_post_hook(self._optimizer_stepped)
             self._installed = True
+            if needs_no_first_event(self._seam):
+                self._start_thread(self._run_when_initialised)
             atexit.register(self._finish)
 
     def stop(self) -> None:
@@ -165,12 +170,26 @@ class Engine:
         rank, store = _default_group()
         self._run_id.agree_through(store, is_rank_0=rank.rank == 0)
         with self._lock:
-            self._thread = threading.Thread(
-                target=self._run, args=(rank,), name="otel-netmon-emitter", daemon=True
-            )
-            self._thread.start()
+            self._start_thread(self._run, rank)
+
+    def _start_thread(self, target: Callable[..., None], *args: Any) -> None:
+        self._thread = threading.Thread(target=target, args=args, name="otel-netmon-emitter", daemon=True)
+        self._thread.start()
 
     # --- the background thread ----------------------------------------------------------------------------
+
+    def _run_when_initialised(self) -> None:
+        """For a seam that has nothing on the training thread: wait for a process group, then as ever."""
+        from torch.distributed import distributed_c10d as c10d
+
+        while not c10d.is_initialized():
+            if self._stopping:
+                return
+            self._wake.wait(self._settings.emit_interval)
+        self.steps.begin()
+        rank, store = _default_group()
+        self._run_id.agree_through(store, is_rank_0=rank.rank == 0)
+        self._run(rank)
 
     def _run(self, rank: RankIdentity) -> None:
         settings = self._settings

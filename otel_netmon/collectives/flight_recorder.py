@@ -63,6 +63,8 @@ class Entry:
     """Seconds on the device; only where collective timing was on (``TORCH_NCCL_ENABLE_TIMING``)."""
     input_sizes: tuple[tuple[int, ...], ...]
     output_sizes: tuple[tuple[int, ...], ...]
+    dtypes: tuple[str, ...]
+    """Of the inputs, or of the outputs where there are none; as the recorder calls them: ``Float``."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,7 @@ def _entry(entry: Any) -> Entry:
         duration=None if duration is None else _positive(float(duration) / 1e3),
         input_sizes=_sizes(entry.get("input_sizes", ())),
         output_sizes=_sizes(entry.get("output_sizes", ())),
+        dtypes=tuple(str(each)[:32] for each in (entry.get("input_dtypes") or entry.get("output_dtypes") or ())),
     )
 
 

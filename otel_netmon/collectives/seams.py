@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Protocol
 from otel_netmon.collectives import hooks
 from otel_netmon.collectives.dispatcher import DispatcherSeam
 from otel_netmon.collectives.hooks import HooksSeam
+from otel_netmon.collectives.polling import FlightRecorderSeam
 
 if TYPE_CHECKING:
     from otel_netmon.collectives.groups import Groups
     from otel_netmon.collectives.record import Recorder
+    from otel_netmon.collectives.steps import StepTracker
 
 _logger = logging.getLogger(__name__)
 
@@ -32,8 +34,10 @@ class Seam(Protocol):
         """Say which calls raised, of those that ``this_thread`` made: it is not inside any of them now."""
 
 
-def choose(capture: str, recorder: Recorder, groups: Groups) -> Seam:
+def choose(capture: str, recorder: Recorder, groups: Groups, steps: StepTracker) -> Seam:
     """The seam that ``OTEL_NETMON_CAPTURE`` names, or for ``auto`` the cheapest that this torch has."""
+    if capture == "flight_recorder":
+        return FlightRecorderSeam(recorder, groups, steps)
     if capture in ("auto", "hooks"):
         if hooks.are_there():
             return HooksSeam(recorder, groups)

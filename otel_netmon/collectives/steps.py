@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import threading
 import time
+from bisect import bisect_right
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -72,6 +74,7 @@ class StepTracker:
         self._depth = 0
         self._settled = -1
         self._begun = False
+        self._tick_times: deque[int] = deque(maxlen=_HELD)
 
     def begin(self, now: int | None = None) -> None:
         """The first step, or the setup, starts now: what came before had no collective."""
@@ -85,7 +88,7 @@ class StepTracker:
         """An optimizer or a wrapper of the model was made. Before the first step, what came so far was setup."""
         with self._lock:
             if not self.marked:
-                self.tick += 1
+                self._advance()
                 self._setup = self.tick, self._clock(), self._read()
 
     def _first_mark(self) -> None:
@@ -113,7 +116,7 @@ class StepTracker:
                     self._leader = self._cycle[0]  # the one that led is no longer used
                 self._close(self.tick, self._last_time, self._at_mark)
             self._cycle.append(key)
-            self.tick += 1
+            self._advance()
             self._last_time, self._at_mark = now, used
             if self._cycle == self._expected:
                 self._close(self.tick, now, used)
@@ -138,8 +141,17 @@ class StepTracker:
             with self._lock:
                 self._depth -= 1
                 if self._depth == 0:
-                    self.tick += 1
+                    self._advance()
                     self._close(self.tick, self._clock(), self._read())
+
+    def _advance(self) -> None:
+        self.tick += 1
+        self._tick_times.append(self._clock())
+
+    def tick_at(self, time: int) -> int:
+        """The tick at a time of the monotonic clock, as far back as the last some thousand."""
+        with self._lock:
+            return self.tick - len(self._tick_times) + bisect_right(self._tick_times, time)
 
     def _close(self, tick: int, now: int, read: Readings, index: int | None = None) -> None:
         if len(self._closed) < _HELD:

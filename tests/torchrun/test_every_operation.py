@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from otel_netmon import semconv
 from tests.torchrun.harness import SEAMS, Run, torchrun
 from tests.torchrun.test_all_reduce import attribute, collectives
 
@@ -98,3 +99,28 @@ def test_the_flight_recorder_agrees(run: Run) -> None:
         for span in collectives(report):
             seen.update(as_the_flight_recorder_has_it(span))
         assert seen == truth
+
+
+def test_from_the_flight_recorder_alone(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Nothing is in torch; every entry of the recorder is a span, with its size, and none claims a duration."""
+    folder = tmp_path_factory.mktemp("polled")
+    run = torchrun("every_operation.py", folder, ranks=N, OTEL_NETMON_CAPTURE="flight_recorder")
+    assert run.code == 0, run.output
+    for report in run.ranks:
+        spans = [s for s in report["spans"] if s["name"] in semconv.SPAN_COLLECTIVES]
+        seen = Counter((s["name"], attribute(s, "collective.sequence")) for s in spans)
+        named = {"sparse_all_reduce": "all_reduce"}
+        truth_ = Counter(
+            (named.get(name, name), entry["collective_seq_id"])
+            for entry in report["entries"]
+            for name in [entry["profiling_name"].removeprefix("gloo:")]
+        )
+        assert seen == truth_
+        assert sum(seen.values()) > 10
+        states = Counter(attribute(s, "collective.state") for s in spans)
+        assert states["in_flight"] <= 1  # gloo's thread may retire the last one after our last look
+        assert states["late"] == len(spans) - states["in_flight"]
+        assert not any(attribute(s, "collective.algbw") for s in spans)
+        sizes = {s["name"]: attribute(s, "collective.size") for s in spans}
+        assert (sizes["broadcast"], sizes["all_gather"]) == (4, 4 * 10 * N)
+        assert len({s["context"]["trace_id"] for s in spans}) == 1
