@@ -88,6 +88,8 @@ class Collector:
         step, run = whole(span.attributes.get(semconv.STEP)), span.attributes.get(semconv.RUN_ID)
         if step is not None:
             self._step_of[trace] = step
+        elif span.name in (semconv.SPAN_SETUP, semconv.SPAN_RANK_SETUP):
+            self._step_of[trace] = -1
         if isinstance(run, str):
             self._runs.add(run)
         if step is not None and span.attributes.get(semconv.STEP_INCOMPLETE) is not True:

@@ -92,7 +92,8 @@ class Matcher:
     def measure(self, steps: Mapping[int, int], step_time: float | None) -> Waiting:
         """What it comes to. ``steps`` gives a trace's step number, ``step_time`` the seconds of all but step 0.
 
-        Step 0 is left out: processes start at different times, and who is waited for there says nothing.
+        Step 0 and what came before it (a negative number) are left out: processes start at different times, and
+        who is waited for there says nothing.
         """
         waited: dict[int, float] = defaultdict(float)
         caused: dict[int, float] = defaultdict(float)
@@ -100,7 +101,7 @@ class Matcher:
         by_step: dict[int, dict[int, float]] = defaultdict(lambda: defaultdict(float))
         matched = unmatched = 0
         for (trace, _, _), collectives in self._seen.items():
-            if steps.get(trace) == 0:
+            if steps.get(trace, 1) <= 0:
                 continue
             for durations in collectives.values():
                 by_rank = dict(zip(map(int, durations[1::2]), durations[2::2], strict=True))

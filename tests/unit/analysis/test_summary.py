@@ -14,7 +14,7 @@ from otel_netmon.analysis.nics import Nic
 from otel_netmon.analysis.reader import FolderError
 from otel_netmon.analysis.results import Summary
 from otel_netmon.analysis.summary import summarise
-from otel_netmon.analysis.waiting import Verdict, Waiting
+from otel_netmon.analysis.waiting import Matcher, Verdict, Waiting
 from tests.unit.analysis.synthetic import SIZE, Lateness, metrics_line, write_run
 
 
@@ -161,3 +161,12 @@ def test_percentile_is_one_of_the_values() -> None:
     assert [percentile(values, q) for q in (0.0, 0.5, 0.99, 1.0)] == [1, 50, 99, 100]
     assert percentile([], 0.5) is None
     assert percentile([3.0], 0.99) == 3.0
+
+
+def test_setup_and_the_first_step_say_nothing_of_waiting() -> None:
+    matcher = Matcher()
+    for trace in range(4):
+        for rank, seconds in enumerate((0.1, 0.2)):
+            matcher.add((trace, "0", "all_reduce"), 1, 2, rank, seconds)
+    found = matcher.measure({0: -1, 1: 0, 2: 1}, 1.0)  # setup, step 0, step 1, and a window of the clock
+    assert found.matched == 2
