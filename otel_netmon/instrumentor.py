@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
+from opentelemetry.metrics import NoOpMeterProvider
+from opentelemetry.trace import NoOpTracerProvider
 from wrapt import register_post_import_hook
 
 from otel_netmon import config, runtime, semconv
@@ -113,11 +115,12 @@ class TorchDistributedInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # t
             runtime.guarded(engine.stop)
 
     def _prepare(self, tracer_provider: TracerProvider | None, meter_provider: MeterProvider | None) -> None:
-        if config.current().capture == "off" or runtime.role() in (
-            runtime.Role.LAUNCHER,
-            runtime.Role.HELPER,
-        ):
+        if config.current().capture == "off" or runtime.sdk_is_disabled():
             return
+        if runtime.role() in (runtime.Role.LAUNCHER, runtime.Role.HELPER):
+            return
+        if isinstance(tracer_provider, NoOpTracerProvider) and isinstance(meter_provider, NoOpMeterProvider):
+            return  # nobody would get anything
         self._arguments = (tracer_provider, meter_provider)
         register_post_import_hook(_torch_imported, "torch")
 

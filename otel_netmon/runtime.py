@@ -174,6 +174,11 @@ def guarded(action: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return None
 
 
+def sdk_is_disabled(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether ``OTEL_SDK_DISABLED`` says so, as OpenTelemetry reads it."""
+    return environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+
+
 def configure_sdk_if_nobody_did() -> None:
     """Set up the SDK from ``OTEL_*`` variables when no distribution did. Called by the auto-instrumentation.
 
@@ -188,7 +193,7 @@ def _configure_sdk(environ: MutableMapping[str, str]) -> None:
     from opentelemetry import trace
     from opentelemetry.util._importlib_metadata import entry_points
 
-    if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+    if sdk_is_disabled(environ):
         return
     if tuple(entry_points(group="opentelemetry_configurator")):
         return

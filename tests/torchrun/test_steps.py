@@ -12,8 +12,9 @@ from tests.torchrun.harness import torchrun
 from tests.torchrun.test_all_reduce import all_reduces, attribute
 
 
-def test_two_optimizers_are_one_step_and_marks_overrule_them(tmp_path: Path) -> None:
-    run = torchrun("steps.py", tmp_path)
+@pytest.mark.parametrize("optimize", ["", "2"])  # PYTHONOPTIMIZE takes assertions and docstrings out
+def test_two_optimizers_are_one_step_and_marks_overrule_them(tmp_path: Path, optimize: str) -> None:
+    run = torchrun("steps.py", tmp_path, PYTHONOPTIMIZE=optimize)
     assert run.code == 0, run.output
     for report in run.ranks:
         steps = {s["context"]["span_id"]: s for s in report["spans"] if s["name"] == "rank_step"}

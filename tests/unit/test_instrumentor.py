@@ -194,3 +194,47 @@ def test_a_failure_of_ours_does_not_reach_the_loader(
 def test_step_without_capture_is_nothing_and_lets_exceptions_pass() -> None:
     with pytest.raises(KeyError), otel_netmon.step():
         raise KeyError
+
+
+@pytest.mark.parametrize("capture", ["dispatcher", "auto"])
+def test_a_group_that_was_there_before_is_seen(capture: str) -> None:
+    code = """
+        import torch, torch.distributed as dist
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+        from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+        from otel_netmon import TorchDistributedInstrumentor
+
+        dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+        other = dist.new_group([0])
+        spans, provider = InMemorySpanExporter(), TracerProvider()
+        provider.add_span_processor(SimpleSpanProcessor(spans))
+        dist.all_reduce(torch.ones(2))
+        TorchDistributedInstrumentor().instrument(tracer_provider=provider)
+        dist.all_reduce(torch.ones(3))
+        dist.broadcast(torch.ones(4), 0, group=other)
+        TorchDistributedInstrumentor().uninstrument()
+        dist.all_reduce(torch.ones(5))
+        print(sorted(span.name for span in spans.get_finished_spans()))
+        dist.destroy_process_group()
+    """
+    assert python(code, OTEL_NETMON_CAPTURE=capture) == "['all_reduce', 'broadcast', 'rank_step', 'train_step']"
+
+
+@pytest.mark.parametrize("off", ["environment", "providers"])
+def test_where_nobody_would_get_anything_nothing_is_put_in(off: str) -> None:
+    code = f"""
+        import torch
+        from opentelemetry.metrics import NoOpMeterProvider
+        from opentelemetry.trace import NoOpTracerProvider
+        from otel_netmon import TorchDistributedInstrumentor
+
+        before = torch.distributed.Work.wait, torch.optim.Optimizer.__init__
+        given = dict(tracer_provider=NoOpTracerProvider(), meter_provider=NoOpMeterProvider())
+        TorchDistributedInstrumentor().instrument(**given if {off!r} == "providers" else {{}})
+        assert (torch.distributed.Work.wait, torch.optim.Optimizer.__init__) == before
+        assert not torch._C._dispatch_has_kernel_for_dispatch_key("c10d::monitored_barrier_", "BackendSelect")
+        print("ok")
+    """
+    environ = {"OTEL_SDK_DISABLED": "true"} if off == "environment" else {}
+    assert python(code, **environ) == "ok"
