@@ -95,7 +95,8 @@ class Engine:
             if self._installed or self._settings.capture == "off" or not torch.distributed.is_available():
                 return
             runtime.guarded(keep_out_of, *_ON_THE_TRAINING_THREAD)
-            self._waits.install(self._recorder)
+            if not needs_no_first_event(self._seam):
+                self._waits.install(self._recorder)
             self._meter.install()
             self._marks.install()
             self._seam.install()

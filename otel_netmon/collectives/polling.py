@@ -1,4 +1,4 @@
-"""The seam that puts nothing into torch: it reads the Flight Recorder, regularly and in the background.
+"""The seam with nothing on the way of a collective: it reads the Flight Recorder, regularly and in the background.
 
 For those who want no code of ours on the training thread at all. It sees what the recorder sees: on NCCL every
 collective, on gloo all but sends, receives and monitored barriers; and when a collective ended only where the
