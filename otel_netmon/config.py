@@ -10,6 +10,7 @@ import difflib
 import functools
 import logging
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -74,6 +75,20 @@ def _targets(text: str) -> tuple[str, ...]:
     return names
 
 
+def _monitors(text: str) -> tuple[str, ...]:
+    names = _names(text.lower())
+    if not all(re.fullmatch(r"-?[a-z0-9][a-z0-9_.-]*", name) for name in names):
+        raise ValueError(text)
+    return names
+
+
+def _flag(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError(text)
+    return text.lower() == "true"
+
+
+_FLAG = _Kind("true or false", _flag)
 _LIST = _Kind("names or globs, separated by commas", _names)
 _TEXT = _Kind("any text of 1 to 128 characters", lambda text: text if 0 < len(text) <= 128 else 1 / 0)
 _PATH = _Kind("a folder", Path)
@@ -94,6 +109,12 @@ class Config:
         _choice("auto", "on", "off"),
         "Host monitors in this process: auto is once per host (the launcher, else local rank 0).",
     )
+    monitors: tuple[str, ...] = _var(
+        "MONITORS",
+        (),
+        _Kind("names of monitors, or all, or -name to leave one out, separated by commas", _monitors),
+        "Which monitors run; unset: all that have something to do.",
+    )
     interfaces: tuple[str, ...] | None = _var(
         "INTERFACES",
         None,
@@ -111,6 +132,21 @@ class Config:
     )
     latency_timeout: float = _var(
         "LATENCY_TIMEOUT", 1.0, _number(0.01, 60), "Seconds after which an attempt counts as lost."
+    )
+    latency_peers: bool = _var(
+        "LATENCY_PEERS",
+        False,
+        _FLAG,
+        "Measure the round-trip time to the job's other hosts too, by ICMP echo or a TCP connect to the store.",
+    )
+    latency_peers_max: int = _var(
+        "LATENCY_PEERS_MAX", 16, _number(1, 1024, int), "Hosts of the job that are probed per round, in turn."
+    )
+    peer_attribute: str = _var(
+        "PEER_ATTRIBUTE",
+        "address",
+        _choice("address", "host", "none"),
+        "What tells the job's hosts apart in metrics of TCP: their address, their host name, or nothing.",
     )
     capture: str = _var(
         "CAPTURE",

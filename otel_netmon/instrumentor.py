@@ -60,23 +60,19 @@ class NetmonInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # the base is
             return
         from opentelemetry import metrics
 
-        from otel_netmon import monitors
+        from otel_netmon.monitors import Scheduler
+        from otel_netmon.monitors.registry import monitors_for
 
-        chosen: list[Monitor] = []
-        if owns_host:
-            nics = monitors.NetworkInterfaceMonitor()
-            chosen = [nics, monitors.NetworkBandwidthMonitor(interface_monitor=nics)]
-            if config.current().latency_targets:
-                chosen.append(monitors.NetworkLatencyMonitor())
-        if trains:
-            chosen.append(monitors.DistributedNetworkMonitor())
+        chosen = monitors_for(host=owns_host, rank=trains)
+        if not chosen:
+            return
         meter = (meter_provider or metrics.get_meter_provider()).get_meter(
             semconv.SCOPE_MONITORS, __version__, semconv.SCHEMA_URL
         )
-        self._monitors = tuple(chosen)
+        self._monitors = chosen
         for monitor in self._monitors:
             monitor.register(meter)
-        self._scheduler = monitors.Scheduler(self._monitors, config.current().interval)
+        self._scheduler = Scheduler(self._monitors, config.current().interval)
         self._scheduler.start()
         atexit.register(self._stop)
 

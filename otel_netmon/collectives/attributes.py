@@ -11,6 +11,7 @@ from otel_netmon.collectives.periods import Sums
 if TYPE_CHECKING:
     from otel_netmon.collectives.event import CollectiveEvent
     from otel_netmon.collectives.sink import Series
+    from otel_netmon.peers import PairReading
 
 _REDUCE_OPS: Final = ("sum", "avg", "product", "min", "max", "band", "bor", "bxor", "premul_sum")
 
@@ -26,6 +27,12 @@ def reduce_op_name(script_object: Any) -> str | None:
 @functools.lru_cache(maxsize=256)
 def _dtype_name(dtype: Any) -> str:
     return str(dtype).removeprefix("torch.")
+
+
+def pair_attributes(reading: PairReading) -> dict[str, Any]:
+    """What moved between this rank and another."""
+    values = ((each.name, getattr(reading, field)) for field, each in semconv.PAIR_ATTRIBUTES.items())
+    return {name: value for name, value in values if value is not None}
 
 
 def sums_attributes(sums: Sums | None, start: int, end: int) -> dict[str, Any]:

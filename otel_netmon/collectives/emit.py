@@ -10,9 +10,9 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
-from otel_netmon import semconv
+from otel_netmon import peers, semconv
 from otel_netmon.collectives import identity, readings
-from otel_netmon.collectives.attributes import event_attributes, sums_attributes
+from otel_netmon.collectives.attributes import event_attributes, pair_attributes, sums_attributes
 from otel_netmon.collectives.periods import Calendar, Period, Sums, of_step
 from otel_netmon.collectives.sink import MetricSink, RankIdentity, Series, rank_attributes
 from otel_netmon.collectives.spans import link_to
@@ -28,6 +28,9 @@ _REMEMBERED: Final = 1024
 _NEVER: Final = 1 << 62
 _PATIENCE: Final = 5_000_000_000
 """Nanoseconds that an ended step waits for its collectives: what comes later is not in its sums."""
+
+_SLACK: Final = 500_000_000
+"""Nanoseconds by which a reading of connections may be older than the period that shows it."""
 
 _ON_RANK: Final = {
     semconv.SPAN_TRAIN_STEP: semconv.SPAN_RANK_STEP,
@@ -184,6 +187,11 @@ class Emitter:
         if sums is not None:
             start = min(sums.first, start)
         trace_id, root = identity.trace_id(run_id, period.key), identity.root_id(run_id, period.key)
+        pairs = [
+            (reading.at + self._epoch, pair_attributes(reading))
+            for reading in peers.readings.until(end)
+            if reading.at >= start - _SLACK
+        ]
         links = list(self._spans.links)
         if self.attempt and period in _FIRST:
             before, key = identity.previous(run_id, self.attempt), of_step(SETUP).key
@@ -202,4 +210,5 @@ class Emitter:
                     end=end + self._epoch,
                     attributes=each,
                     links=links,
+                    events=pairs if parent_id is not None else (),
                 )

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import metrics, trace
 
-from otel_netmon import config, runtime
+from otel_netmon import config, peers, runtime
 from otel_netmon.collectives import dispatcher, event, groups, hooks, marks, readings, record, steps, tally, waits
 from otel_netmon.collectives.compiling import keep_out_of
 from otel_netmon.collectives.device_times import DeviceTimes
 from otel_netmon.collectives.emit import Emitter
+from otel_netmon.collectives.endpoints import StoreDirectory
 from otel_netmon.collectives.event import EventRing
 from otel_netmon.collectives.groups import Groups
 from otel_netmon.collectives.identity import RunId
@@ -81,6 +82,7 @@ class Engine:
         self._stopping = False
         self._installed = False
         self._device_times = DeviceTimes()
+        self._directory: StoreDirectory | None = None
         self._abandoned: list[CollectiveEvent] = []
         """In flight when the last round was made."""
 
@@ -102,6 +104,7 @@ class Engine:
             self._seam.install()
             self._optimizer_hook = register_optimizer_step_post_hook(self._optimizer_stepped)
             self._installed = True
+            peers.directory = self._directory = StoreDirectory()
             if needs_no_first_event(self._seam):
                 self._start_thread(self._run_when_initialised)
             atexit.register(self._finish)
@@ -109,6 +112,8 @@ class Engine:
     def stop(self) -> None:
         """Take everything out, for good: ``_finish``, and report nothing more."""
         self._finish()
+        if peers.directory is self._directory:
+            peers.directory = None
         if self._sink is not None:
             self._sink.detach()
 

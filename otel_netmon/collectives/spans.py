@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Sequence
 from typing import Any, Final
 
 from opentelemetry import trace
@@ -92,9 +93,13 @@ class SpanMaker:
         attributes: dict[str, Any],
         error: bool = False,
         links: list[trace.Link] | None = None,
+        events: Sequence[tuple[int, dict[str, Any]]] = (),
     ) -> None:
-        """Start and end a span. Times are nanoseconds since the epoch; ``span_id`` 0 is a random one."""
-        if self._fast is not None and not links and self._fast.fit():
+        """Start and end a span. Times are nanoseconds since the epoch; ``span_id`` 0 is a random one.
+
+        ``events``: time and attributes of each reading of the connections to a peer.
+        """
+        if self._fast is not None and not links and not events and self._fast.fit():
             self._fast.emit(name, trace_id, parent_id, span_id, start, end, attributes, error)
             return
         self._ids.trace_id = trace_id
@@ -108,6 +113,8 @@ class SpanMaker:
         )
         if error:
             span.set_status(trace.StatusCode.ERROR)
+        for time, about in events:
+            span.add_event(semconv.EVENT_TCP_PEER, about, time)
         span.end(end)
         if not self._tried_fast:
             self._tried_fast = True

@@ -8,6 +8,7 @@ from otel_netmon.monitors.latency import NetworkLatencyMonitor
 from otel_netmon.monitors.network import RealNetworkMonitor
 from otel_netmon.monitors.nics import choose_interfaces
 from otel_netmon.monitors.scheduler import Scheduler
+from otel_netmon.monitors.tcp import TcpMonitor
 from otel_netmon.monitors.values import (
     BandwidthStats,
     CollectiveStats,
@@ -16,6 +17,7 @@ from otel_netmon.monitors.values import (
     LatencyStats,
     NetworkMetrics,
     SweepPoint,
+    TcpPeerStats,
 )
 
 __all__ = [
@@ -33,5 +35,7 @@ __all__ = [
     "RealNetworkMonitor",
     "Scheduler",
     "SweepPoint",
+    "TcpMonitor",
+    "TcpPeerStats",
     "choose_interfaces",
 ]

@@ -1,0 +1,128 @@
+"""Which monitors there are, and which of them this process runs.
+
+Ours are listed here; another package adds its own by the entry-point group ``otel_netmon_monitors``: a subclass
+of ``Monitor``, or a function, that is called without arguments. A monitor of the scope ``host`` is once per host,
+one of scope ``rank`` in every process that trains; another package's has the attribute ``scope``, by default
+``"host"``. ``OTEL_NETMON_MONITORS`` chooses among all of them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import sys
+from collections.abc import Callable, Iterable
+from importlib.metadata import entry_points
+from typing import Any, Final, Literal, NamedTuple
+
+from otel_netmon import config
+from otel_netmon.monitors.base import Monitor
+
+_logger = logging.getLogger(__name__)
+
+ENTRY_POINTS: Final = "otel_netmon_monitors"
+ALL: Final = "all"
+
+Scope = Literal["host", "rank"]
+
+
+class Known(NamedTuple):
+    """A monitor that can be made: ``module:attribute`` is its class, or a function without arguments that gives
+    one. ``wanted`` says whether it runs where nobody named it."""
+
+    name: str
+    scope: Scope
+    target: str
+    wanted: Callable[[config.Config], bool] = lambda _: True
+
+
+_HERE: Final = "otel_netmon.monitors."
+BUILT_IN: Final = (
+    Known("interface", "host", _HERE + "interface:NetworkInterfaceMonitor"),
+    Known("bandwidth", "host", _HERE + "bandwidth:NetworkBandwidthMonitor"),
+    Known("latency", "host", _HERE + "latency:NetworkLatencyMonitor", lambda c: bool(c.latency_targets)),
+    Known("tcp", "rank", _HERE + "tcp:TcpMonitor", lambda _: sys.platform == "linux"),
+    Known("distributed", "rank", _HERE + "distributed:DistributedNetworkMonitor"),
+)
+
+
+def choose(known: Iterable[Known], wish: tuple[str, ...]) -> tuple[list[Known], list[str]]:
+    """Those of ``known`` that ``wish`` asks for, and the names in it that are none of theirs.
+
+    ``name`` and ``all`` add, ``-name`` takes away; where nothing is added, all that run by default are there to be
+    taken away from.
+    """
+    known = list(known)
+    added = {one for one in wish if not one.startswith("-")}
+    removed = {one[1:] for one in wish if one.startswith("-")}
+    names = {one.name for one in known}
+    settings = config.current()
+
+    def is_in(one: Known) -> bool:
+        if one.name in removed:
+            return False
+        return one.name in added or ((not added or ALL in added) and one.wanted(settings))
+
+    return [one for one in known if is_in(one)], sorted((added | removed) - names - {ALL})
+
+
+def monitors_for(*, host: bool, rank: bool) -> tuple[Monitor, ...]:
+    """The monitors of this process, made without arguments: those of the host, those of a rank, or both.
+
+    One that cannot be made costs a warning, and no other.
+    """
+    known = (*BUILT_IN, *_installed())
+    chosen, unknown = choose(known, config.current().monitors)
+    for name in unknown:
+        names = ", ".join(sorted(one.name for one in known))
+        _logger.warning("OTEL_NETMON_MONITORS: there is no monitor %r; there are %s", name, names)
+    made = (_make(one) for one in chosen if (host if one.scope == "host" else rank))
+    return _sharing([monitor for monitor in made if monitor is not None])
+
+
+def _sharing(monitors: list[Monitor]) -> tuple[Monitor, ...]:
+    """The bandwidth monitor reads the interface monitor's NICs, so that they are not watched twice."""
+    from otel_netmon.monitors.bandwidth import NetworkBandwidthMonitor
+    from otel_netmon.monitors.interface import NetworkInterfaceMonitor
+
+    nics = next((one for one in monitors if type(one) is NetworkInterfaceMonitor), None)
+    return tuple(
+        NetworkBandwidthMonitor(interface_monitor=nics) if type(one) is NetworkBandwidthMonitor and nics else one
+        for one in monitors
+    )
+
+
+def _installed() -> list[Known]:
+    """What other packages ship. A name that is taken is not given away; one that does not load is left out."""
+    found: dict[str, Known] = {}
+    scope: Any
+    for point in entry_points(group=ENTRY_POINTS):
+        if any(point.name == one.name for one in BUILT_IN) or point.name in found:
+            _logger.warning("monitor %s of %s: the name is taken; it is left out", point.name, point.value)
+            continue
+        try:
+            scope = getattr(point.load(), "scope", "host")
+        except Exception as error:  # noqa: BLE001  # a foreign package's fault costs nothing else
+            _logger.warning("monitor %s cannot be loaded: %s: %s", point.name, type(error).__name__, error)
+            continue
+        found[point.name] = Known(point.name, scope, point.value)
+    return list(found.values())
+
+
+def _make(one: Known) -> Monitor | None:
+    try:
+        monitor: Any = _load(one.target)()
+        if not isinstance(monitor, Monitor):
+            raise TypeError(f"{one.target} gave {type(monitor).__name__}, not a Monitor")
+    except Exception as error:  # noqa: BLE001  # a foreign package's, perhaps: it costs nothing else
+        _logger.warning("monitor %s cannot be made: %s: %s", one.name, type(error).__name__, error)
+        return None
+    return monitor
+
+
+def _load(target: str) -> Callable[[], Any]:
+    module, _, attribute = target.partition(":")
+    found: Any = importlib.import_module(module)
+    for part in attribute.split("."):
+        found = getattr(found, part)
+    return found  # type: ignore[no-any-return]  # checked when it is called

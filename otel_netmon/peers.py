@@ -1,0 +1,131 @@
+"""Who is at the other end of a connection: asked by the monitors, answered by the training side.
+
+It stands below both so that neither needs to know the other, and needs no torch. The training side puts a
+``Directory`` here while a process group stands; the monitors put what they saw of each pair of ranks here, and the
+training side shows it on its spans.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Collection
+from typing import Final, NamedTuple, Protocol
+
+MAX_READINGS: Final = 4096
+
+
+class Endpoint(NamedTuple):
+    """An address as text, IPv4 where it is mapped into IPv6, and a port."""
+
+    address: str
+    port: int
+
+
+class Connection(NamedTuple):
+    """A TCP connection, seen from one of its ends."""
+
+    local: Endpoint
+    remote: Endpoint
+
+
+class Peer(NamedTuple):
+    """Whom a connection leads to. ``is_store`` marks those of the rendezvous store, perhaps of unknown rank."""
+
+    rank: int | None
+    host: str | None
+    is_store: bool = False
+
+
+class Host(NamedTuple):
+    """A host of the job: its name, and the address that its ranks use for training."""
+
+    name: str
+    address: str
+
+
+class Directory(Protocol):
+    """What the ranks of a job told one another. Its methods do I/O and may raise."""
+
+    def exchange(self, own: Collection[Connection]) -> dict[Connection, Peer]:
+        """Tell the others of ``own``, this process's connections; give the peer of each that is the training's."""
+        ...
+
+    def some_hosts(self, most: int) -> list[Host]:
+        """At most ``most`` other hosts of the job; each call goes on where the one before ended."""
+        ...
+
+    def store_endpoint(self) -> tuple[str, int] | None:
+        """Host and port of the job's TCP store; ``None`` where it has another kind."""
+        ...
+
+
+class PairReading(NamedTuple):
+    """What moved between this rank and ``peer`` in the ``interval`` seconds before ``at``, over all connections.
+
+    ``at`` is in nanoseconds of the monotonic clock. Times in seconds; ``rtt`` is the longest smoothed round-trip
+    time of those connections that moved, ``min_rtt`` the shortest that the kernel remembers; ``delivery_rate``
+    (By/s) that of the fastest. Bytes are By. ``backoff`` counts doublings of the retransmission timeout;
+    ``unacked`` and ``unread`` (By) are what the peer has not acknowledged and this process has not read. ``None``
+    was not measured.
+    """
+
+    at: int
+    interval: float
+    peer: int
+    host: str | None
+    connections: int
+    bytes_sent: int | None
+    bytes_received: int | None
+    segments_sent: int | None
+    retransmits: int
+    rtt: float | None
+    rtt_variation: float | None
+    min_rtt: float | None
+    busy_time: float | None
+    rwnd_limited_time: float | None
+    sndbuf_limited_time: float | None
+    delivery_rate: int | None
+    backoff: int
+    unacked: int
+    unread: int
+
+
+class Readings:
+    """The last readings that no span has shown yet; the oldest go first when nobody takes them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: deque[PairReading] = deque(maxlen=MAX_READINGS)
+
+    def extend(self, readings: Collection[PairReading]) -> None:
+        """Add what was read now."""
+        with self._lock:
+            self._kept.extend(readings)
+
+    def until(self, at: int) -> list[PairReading]:
+        """Take out those made up to ``at`` (ns of the monotonic clock), oldest first."""
+        found: list[PairReading] = []
+        with self._lock:
+            while self._kept and self._kept[0].at <= at:
+                found.append(self._kept.popleft())
+        return found
+
+
+directory: Directory | None = None
+"""The process's own, while there is one."""
+
+readings = Readings()
+"""The process's own."""
+
+
+def _after_fork_in_child() -> None:
+    """A child has no part in its parent's training."""
+    global directory, readings  # noqa: PLW0603  # the two things of this process that stand here
+    directory = None
+    readings = Readings()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,151 @@
+"""The training's own TCP connections, and what a rank's span says of each peer."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from opentelemetry.semconv.attributes import network_attributes as _net
+
+from otel_netmon.semconv.model import Attribute, Metric
+from otel_netmon.semconv.monitors import DIRECTION
+
+PEER_ADDRESS: Final = _net.NETWORK_PEER_ADDRESS
+PEER_HOST: Final = "otel_netmon.peer.host"
+TCP_USE: Final = "otel_netmon.tcp.use"
+USE_COLLECTIVES: Final = "collectives"
+USE_STORE: Final = "store"
+
+_PEER: Final = (PEER_ADDRESS, TCP_USE)
+"""``PEER_HOST`` instead of the address, or neither, where ``OTEL_NETMON_PEER_ATTRIBUTE`` says so."""
+
+TCP_IO: Final = Metric(
+    "otel_netmon.tcp.io",
+    "observable_counter",
+    "By",
+    "Bytes that peers acknowledged (transmit) and that came from them (receive), without retransmissions.",
+    (*_PEER, DIRECTION),
+)
+TCP_SEGMENTS: Final = Metric(
+    "otel_netmon.tcp.segments",
+    "observable_counter",
+    "{segment}",
+    "Data segments sent and received, retransmissions included.",
+    (*_PEER, DIRECTION),
+)
+TCP_RETRANSMITS: Final = Metric(
+    "otel_netmon.tcp.retransmits", "observable_counter", "{segment}", "Segments sent again.", _PEER
+)
+TCP_BUSY: Final = Metric(
+    "otel_netmon.tcp.busy.time",
+    "observable_counter",
+    "s",
+    "Time in which there was something to send or unacknowledged, summed over connections.",
+    _PEER,
+)
+TCP_RWND_LIMITED: Final = Metric(
+    "otel_netmon.tcp.rwnd_limited.time",
+    "observable_counter",
+    "s",
+    "Part of the busy time in which the peer's receive window held sending up.",
+    _PEER,
+)
+TCP_SNDBUF_LIMITED: Final = Metric(
+    "otel_netmon.tcp.sndbuf_limited.time",
+    "observable_counter",
+    "s",
+    "Part of the busy time in which our send buffer held sending up.",
+    _PEER,
+)
+TCP_CONNECTIONS: Final = Metric(
+    "otel_netmon.tcp.connections", "observable_up_down_counter", "{connection}", "Open connections.", _PEER
+)
+TCP_RTT: Final = Metric(
+    "otel_netmon.tcp.rtt",
+    "observable_gauge",
+    "s",
+    "Smoothed round-trip time: the mean of the connections that sent since the sample before.",
+    _PEER,
+)
+TCP_RTT_MAX: Final = Metric(
+    "otel_netmon.tcp.rtt.max", "observable_gauge", "s", "The longest smoothed round-trip time of those.", _PEER
+)
+TCP_RTT_VARIATION: Final = Metric(
+    "otel_netmon.tcp.rtt.variation",
+    "observable_gauge",
+    "s",
+    "The kernel's mean deviation of the round-trip time: the largest of those.",
+    _PEER,
+)
+TCP_RTT_MIN: Final = Metric(
+    "otel_netmon.tcp.rtt.min",
+    "observable_gauge",
+    "s",
+    "The shortest round-trip time of the kernel's window (300 s by default): the lowest of those.",
+    _PEER,
+)
+TCP_DELIVERY_RATE: Final = Metric(
+    "otel_netmon.tcp.delivery_rate",
+    "observable_gauge",
+    "By/s",
+    "The kernel's latest estimate of the rate at which data reaches the peer: the highest of those.",
+    _PEER,
+)
+TCP_BACKOFF: Final = Metric(
+    "otel_netmon.tcp.backoff",
+    "observable_gauge",
+    "{doubling}",
+    "How often the retransmission timeout was doubled, as nothing was acknowledged: the most of all connections.",
+    _PEER,
+)
+TCP_UNACKED: Final = Metric(
+    "otel_netmon.tcp.unacked",
+    "observable_gauge",
+    "By",
+    "Bytes written and not acknowledged by the peer, at the sample.",
+    _PEER,
+)
+TCP_UNREAD: Final = Metric(
+    "otel_netmon.tcp.unread",
+    "observable_gauge",
+    "By",
+    "Bytes that arrived and that this process has not read, at the sample.",
+    _PEER,
+)
+
+# --- on spans: the event `tcp.peer` of a rank's step ------------------------------------------------------------
+
+EVENT_TCP_PEER: Final = "tcp.peer"
+
+PAIR_ATTRIBUTES: Final = {
+    "peer": Attribute("otel_netmon.peer.rank", "int", "Rank at the other end."),
+    "host": Attribute(PEER_HOST, "string", "Its host name, as it says itself."),
+    "interval": Attribute(
+        "otel_netmon.tcp.interval", "double", "Seconds since the sample before; what follows moved in that time."
+    ),
+    "connections": Attribute("otel_netmon.tcp.connections", "int", "Open connections between the two."),
+    "bytes_sent": Attribute("otel_netmon.tcp.sent", "int", "Bytes that the peer acknowledged."),
+    "bytes_received": Attribute("otel_netmon.tcp.received", "int", "Bytes that came from the peer."),
+    "segments_sent": Attribute("otel_netmon.tcp.segments", "int", "Data segments sent, retransmissions included."),
+    "retransmits": Attribute("otel_netmon.tcp.retransmits", "int", "Segments sent again."),
+    "rtt": Attribute("otel_netmon.tcp.rtt", "double", "Longest smoothed round-trip time, seconds."),
+    "rtt_variation": Attribute(
+        "otel_netmon.tcp.rtt.variation", "double", "Largest mean deviation of the round-trip time, seconds."
+    ),
+    "min_rtt": Attribute(
+        "otel_netmon.tcp.rtt.min", "double", "Shortest round-trip time of the kernel's window, seconds."
+    ),
+    "busy_time": Attribute("otel_netmon.tcp.busy.time", "double", "Seconds with data to send or unacknowledged."),
+    "rwnd_limited_time": Attribute(
+        "otel_netmon.tcp.rwnd_limited.time", "double", "Seconds of those limited by the peer's window."
+    ),
+    "sndbuf_limited_time": Attribute(
+        "otel_netmon.tcp.sndbuf_limited.time", "double", "Seconds of those limited by our send buffer."
+    ),
+    "delivery_rate": Attribute(
+        "otel_netmon.tcp.delivery_rate", "int", "The kernel's estimate of the rate reached, By/s; the highest."
+    ),
+    "backoff": Attribute("otel_netmon.tcp.backoff", "int", "Doublings of the retransmission timeout; the most."),
+    "unacked": Attribute("otel_netmon.tcp.unacked", "int", "Bytes not acknowledged by the peer."),
+    "unread": Attribute("otel_netmon.tcp.unread", "int", "Bytes arrived and not read by this process."),
+}
+"""Attributes of the event, by the field of ``peers.PairReading`` that they show."""
