@@ -99,6 +99,12 @@ def render() -> str:
                 ("attribute", "type", "on", "what it says"),
                 ((f"`{a.name}`", a.type, _spans_with(a.name), a.description) for a in semconv.SPAN_ATTRIBUTES),
             ),
+            "\n### Span events\n\n",
+            f"`{semconv.EVENT_TCP_PEER}` on a rank's step: what moved on the TCP connections to one other rank.\n",
+            _table(
+                ("attribute", "type", "what it says"),
+                ((f"`{a.name}`", a.type, a.description) for a in semconv.PAIR_ATTRIBUTES.values()),
+            ),
             _METRICS,
             _table(("metric", "instrument", "unit", "attributes", "what it says"), map(_metric, semconv.METRICS)),
             buckets,

@@ -4,9 +4,11 @@ from otel_netmon.monitors.bandwidth import NetworkBandwidthMonitor
 from otel_netmon.monitors.base import Monitor
 from otel_netmon.monitors.distributed import DistributedNetworkMonitor
 from otel_netmon.monitors.interface import NetworkInterfaceMonitor
+from otel_netmon.monitors.kernel import KernelNetworkMonitor
 from otel_netmon.monitors.latency import NetworkLatencyMonitor
 from otel_netmon.monitors.network import RealNetworkMonitor
 from otel_netmon.monitors.nics import choose_interfaces
+from otel_netmon.monitors.pressure import PressureMonitor, ProcessPressureMonitor
 from otel_netmon.monitors.scheduler import Scheduler
 from otel_netmon.monitors.tcp import TcpMonitor
 from otel_netmon.monitors.values import (
@@ -26,12 +28,15 @@ __all__ = [
     "DistributedMetrics",
     "DistributedNetworkMonitor",
     "InterfaceStats",
+    "KernelNetworkMonitor",
     "LatencyStats",
     "Monitor",
     "NetworkBandwidthMonitor",
     "NetworkInterfaceMonitor",
     "NetworkLatencyMonitor",
     "NetworkMetrics",
+    "PressureMonitor",
+    "ProcessPressureMonitor",
     "RealNetworkMonitor",
     "Scheduler",
     "SweepPoint",

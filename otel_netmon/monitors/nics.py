@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from otel_netmon import config
-from otel_netmon.monitors import procfs
+from otel_netmon.monitors import files, procfs
 from otel_netmon.monitors.procfs import NicCounters
 
-_LIMIT: Final = 1 << 22  # bytes read of one file at most; net/dev has ~130 per NIC
 _DEFAULT_PROC: Final = Path("/proc")
 _DEFAULT_SYS: Final = Path("/sys")
 # a switchdev representor shows a second time what the virtual function behind it counts
@@ -70,8 +69,7 @@ class SysfsSource:
     """Linux, by reading files. A NIC costs some eight small reads; a veth that is not chosen two ``stat``."""
 
     def __init__(self, proc_root: Path, sys_root: Path) -> None:
-        own = proc_root == _DEFAULT_PROC
-        self._net = str(proc_root / "net" if own else proc_root / "1" / "net")
+        self._net = files.net_folder(proc_root)
         self._class = str(sys_root / "class" / "net")
 
     def read(self, patterns: tuple[str, ...] | None, keep: Set[str]) -> list[Nic]:
@@ -89,7 +87,7 @@ class _Reading:
         self._kinds: dict[str, str | None] = {}
 
     def nics(self, patterns: tuple[str, ...] | None, keep: Set[str]) -> list[Nic]:
-        counters = procfs.parse_net_dev(_read(f"{self._net}/dev"))
+        counters = procfs.parse_net_dev(files.read(f"{self._net}/dev"))
         chosen = self._default(list(counters), keep) if patterns is None else {}
         if patterns is not None:
             for name in counters:
@@ -115,7 +113,8 @@ class _Reading:
             return found
         # Where sysfs is that of another network namespace nothing is known of a NIC: it is not known to be down.
         running = [n for n in names if self._up(n) is not False and not self._loopback(n)]
-        routes = procfs.parse_default_routes(_try_read(f"{self._net}/route"), _try_read(f"{self._net}/ipv6_route"))
+        tables = [files.try_read(f"{self._net}/{name}") for name in ("route", "ipv6_route")]
+        routes = procfs.parse_default_routes(*tables)
         if routed := [name for name in running if name in routes]:
             return dict.fromkeys(routed, "no physical or bonded NIC is up; this one has the default route")
         rest = "there is no physical or bonded NIC up, nor a default route"
@@ -182,7 +181,7 @@ class _Reading:
 
     def _file(self, name: str, entry: str) -> bytes | None:
         if (name, entry) not in self._files:
-            self._files[name, entry] = _try_read(f"{self._class}/{name}/{entry}")
+            self._files[name, entry] = files.try_read(f"{self._class}/{name}/{entry}")
         return self._files[name, entry]
 
 
@@ -236,24 +235,3 @@ def choose_interfaces(
     """
     patterns = config.current().interfaces if interfaces is None else names_or_globs(interfaces)
     return [(nic.name, nic.reason) for nic in nic_source(proc_root, sys_root).read(patterns, frozenset())]
-
-
-def _read(path: str) -> bytes:
-    """A whole small file. Files of /proc come in pieces, so it reads until the end; at most ``_LIMIT`` bytes."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        pieces: list[bytes] = []
-        size = 0
-        while size < _LIMIT and (piece := os.read(handle, 1 << 16)):
-            pieces.append(piece)
-            size += len(piece)
-        return b"".join(pieces)
-    finally:
-        os.close(handle)
-
-
-def _try_read(path: str) -> bytes | None:
-    try:
-        return _read(path)
-    except OSError:  # absent, or a driver that answers EINVAL: the value is unknown
-        return None

@@ -36,12 +36,19 @@ class Known(NamedTuple):
     wanted: Callable[[config.Config], bool] = lambda _: True
 
 
+def _linux(_: config.Config) -> bool:
+    return sys.platform == "linux"
+
+
 _HERE: Final = "otel_netmon.monitors."
 BUILT_IN: Final = (
     Known("interface", "host", _HERE + "interface:NetworkInterfaceMonitor"),
     Known("bandwidth", "host", _HERE + "bandwidth:NetworkBandwidthMonitor"),
     Known("latency", "host", _HERE + "latency:NetworkLatencyMonitor", lambda c: bool(c.latency_targets)),
-    Known("tcp", "rank", _HERE + "tcp:TcpMonitor", lambda _: sys.platform == "linux"),
+    Known("kernel", "host", _HERE + "kernel:KernelNetworkMonitor", _linux),
+    Known("pressure", "host", _HERE + "pressure:PressureMonitor", _linux),
+    Known("tcp", "rank", _HERE + "tcp:TcpMonitor", _linux),
+    Known("process", "rank", _HERE + "pressure:ProcessPressureMonitor", _linux),
     Known("distributed", "rank", _HERE + "distributed:DistributedNetworkMonitor"),
 )
 

@@ -34,6 +34,7 @@ def rows(heading: str) -> dict[str, list[str]]:
 def names_known() -> Iterator[str]:
     yield from (metric.name for metric in semconv.METRICS)
     yield from (attribute.name for attribute in (*semconv.SPAN_ATTRIBUTES, *semconv.RESOURCE_ATTRIBUTES))
+    yield from (attribute.name for attribute in semconv.PAIR_ATTRIBUTES.values())
     yield from (name for metric in semconv.METRICS for name in metric.attributes)
     yield from (semconv.SCOPE_COLLECTIVES, semconv.SCOPE_MONITORS)
 

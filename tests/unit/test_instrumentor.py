@@ -94,7 +94,7 @@ def test_a_rank_that_does_not_own_the_host_has_no_host_monitors(monkeypatch: pyt
     reader = InMemoryMetricReader()
     NetmonInstrumentor().instrument(meter_provider=MeterProvider([reader]))
     names = metrics_once_there(reader, semconv.MONITOR_SUCCESS.name)
-    assert names[semconv.MONITOR_SUCCESS.name] == 1  # the monitor of its own collectives
+    assert names[semconv.MONITOR_SUCCESS.name] == 3  # its own collectives, connections and quotas
     assert semconv.NIC_IO.name not in names
 
 

@@ -1,0 +1,155 @@
+"""Parsers of the kernel's own counts: protocols, packet queues, pressure, run queues and cgroups.
+
+Pure functions, bytes in and values out, no I/O and no exception: what is not understood is left out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+_MAX_LINES = 4096
+
+
+def parse_snmp(data: bytes) -> dict[str, int]:
+    """``/proc/net/snmp`` and ``/proc/net/netstat``: values by ``Protocol.Name``, from pairs of lines."""
+    found: dict[str, int] = {}
+    names: tuple[bytes, list[bytes]] | None = None
+    for line in data.splitlines()[:_MAX_LINES]:
+        protocol, colon, rest = line.partition(b":")
+        if not colon:
+            names = None
+        elif names is None or names[0] != protocol:
+            names = (protocol, rest.split())
+        else:
+            for name, value in zip(names[1], rest.split(), strict=False):
+                number = _whole(value)
+                if number is not None:
+                    found[f"{protocol.decode('ascii', 'replace')}.{name.decode('ascii', 'replace')}"] = number
+            names = None
+    return found
+
+
+@dataclass(frozen=True)
+class Softnet:
+    """Packets of one CPU: taken from NICs' queues, dropped as the backlog was full; and how often it had to stop
+    before its queue was empty (``squeezed``)."""
+
+    processed: int
+    dropped: int
+    squeezed: int
+
+
+def parse_softnet(data: bytes) -> list[Softnet]:
+    """``/proc/net/softnet_stat``, by CPU in the order of the file. The counts are 32 bits wide and wrap."""
+    return [Softnet(*row) for line in data.splitlines()[:_MAX_LINES] if (row := _hexadecimal(line.split()[:3]))]
+
+
+def parse_pressure(data: bytes) -> dict[str, float]:
+    """``/proc/pressure/*`` and ``*.pressure`` of a cgroup: seconds stalled, by ``some`` and ``full``."""
+    found: dict[str, float] = {}
+    for line in data.splitlines()[:16]:
+        kind, *fields = line.split()[:16] or [b""]
+        for field in fields:
+            if field.startswith(b"total=") and kind in (b"some", b"full"):
+                total = _whole(field[6:])
+                if total is not None:
+                    found[kind.decode()] = total * 1e-6
+    return found
+
+
+def parse_schedstat(data: bytes) -> float | None:
+    """``/proc/schedstat``: seconds that tasks waited to run, over all CPUs; ``None`` where it does not say."""
+    total: int | None = None
+    for line in data.splitlines()[: 64 * _MAX_LINES]:
+        columns = line.split()
+        if columns and columns[0].startswith(b"cpu") and len(columns) >= 9:
+            waited = _whole(columns[8])
+            if waited is not None:
+                total = (total or 0) + waited
+    return None if total is None else total * 1e-9
+
+
+def parse_task_schedstat(data: bytes) -> float | None:
+    """``schedstat`` of a task: seconds that it waited to run."""
+    columns = data.split()
+    waited = _whole(columns[1]) if len(columns) >= 3 else None
+    return None if waited is None else waited * 1e-9
+
+
+def parse_cgroups(data: bytes) -> dict[str, str]:
+    """``/proc/PID/cgroup``: path by controller; the one of version 2 is under the empty name."""
+    found: dict[str, str] = {}
+    for line in data.splitlines()[:256]:
+        number, first, rest = line.partition(b":")
+        names, second, path = rest.partition(b":")
+        if not first or not second or not path.startswith(b"/") or _whole(number) is None:
+            continue
+        try:
+            text = path.decode()
+            for name in names.decode("ascii").split(","):
+                found.setdefault(name, text)
+        except UnicodeError:
+            continue
+    return found
+
+
+@dataclass(frozen=True)
+class Throttling:
+    """A CPU quota: periods in which it was in force, those in which it ran out, seconds stopped for that."""
+
+    periods: int
+    throttled: int
+    time: float
+
+
+def parse_cpu_stat(data: bytes) -> Throttling | None:
+    """``cpu.stat`` of a cgroup of either version; ``None`` where no quota was ever in force."""
+    values: dict[bytes, int] = {}
+    for line in data.splitlines()[:256]:
+        columns = line.split()
+        number = _whole(columns[1]) if len(columns) == 2 else None
+        if number is not None:
+            values[columns[0]] = number
+    periods, throttled = values.get(b"nr_periods", 0), values.get(b"nr_throttled")
+    if b"throttled_usec" in values:
+        time = values[b"throttled_usec"] * 1e-6
+    elif b"throttled_time" in values:  # version 1, in nanoseconds
+        time = values[b"throttled_time"] * 1e-9
+    else:
+        return None
+    return None if throttled is None or not periods else Throttling(periods, throttled, time)
+
+
+def parse_cpu_max(data: bytes) -> float | None:
+    """``cpu.max`` of version 2 in CPUs; ``None`` is no limit."""
+    columns = data.split()
+    if len(columns) != 2:
+        return None
+    return quota(_whole(columns[0]), _whole(columns[1]))
+
+
+def quota(quota_: int | None, period: int | None) -> float | None:
+    """CPUs of a quota and its period, in the same unit; ``None`` is no limit."""
+    if quota_ is None or not period or quota_ <= 0 or period <= 0:
+        return None
+    limit = quota_ / period
+    return limit if math.isfinite(limit) else None
+
+
+def _whole(text: bytes) -> int | None:
+    if not text or len(text) > 20 or not text.lstrip(b"-").isdigit():
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        return None
+
+
+def _hexadecimal(columns: Iterable[bytes]) -> tuple[int, int, int] | None:
+    try:
+        first, second, third = (int(column, 16) for column in columns)
+    except ValueError:
+        return None
+    return (first, second, third) if min(first, second, third) >= 0 else None
