@@ -8,6 +8,7 @@ from otel_netmon.monitors.kernel import KernelNetworkMonitor
 from otel_netmon.monitors.latency import NetworkLatencyMonitor
 from otel_netmon.monitors.network import RealNetworkMonitor
 from otel_netmon.monitors.nics import choose_interfaces
+from otel_netmon.monitors.peer_latency import PeerLatencyMonitor
 from otel_netmon.monitors.pressure import PressureMonitor, ProcessPressureMonitor
 from otel_netmon.monitors.scheduler import Scheduler
 from otel_netmon.monitors.tcp import TcpMonitor
@@ -35,6 +36,7 @@ __all__ = [
     "NetworkInterfaceMonitor",
     "NetworkLatencyMonitor",
     "NetworkMetrics",
+    "PeerLatencyMonitor",
     "PressureMonitor",
     "ProcessPressureMonitor",
     "RealNetworkMonitor",

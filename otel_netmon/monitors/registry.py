@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from importlib.metadata import entry_points
 from typing import Any, Final, Literal, NamedTuple
 
-from otel_netmon import config
+from otel_netmon import config, runtime
 from otel_netmon.monitors.base import Monitor
 
 _logger = logging.getLogger(__name__)
@@ -40,6 +40,12 @@ def _linux(_: config.Config) -> bool:
     return sys.platform == "linux"
 
 
+def _probes_peers(settings: config.Config) -> bool:
+    """Once per host is enough."""
+    rank = runtime.environment_rank()
+    return settings.latency_peers and (rank is None or rank.local_rank in (0, None))
+
+
 _HERE: Final = "otel_netmon.monitors."
 BUILT_IN: Final = (
     Known("interface", "host", _HERE + "interface:NetworkInterfaceMonitor"),
@@ -48,6 +54,7 @@ BUILT_IN: Final = (
     Known("kernel", "host", _HERE + "kernel:KernelNetworkMonitor", _linux),
     Known("pressure", "host", _HERE + "pressure:PressureMonitor", _linux),
     Known("tcp", "rank", _HERE + "tcp:TcpMonitor", _linux),
+    Known("latency_peers", "rank", _HERE + "peer_latency:PeerLatencyMonitor", _probes_peers),
     Known("process", "rank", _HERE + "pressure:ProcessPressureMonitor", _linux),
     Known("distributed", "rank", _HERE + "distributed:DistributedNetworkMonitor"),
 )

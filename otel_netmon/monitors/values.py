@@ -70,7 +70,7 @@ class InterfaceStats(_Value):
 
 @dataclass(frozen=True)
 class LatencyStats(_Value):
-    """One round of TCP connects to one target.
+    """One round of TCP connects to one target; or of ICMP echoes, which have no port.
 
     ``times`` holds the seconds of each successful connect, in order; ``min``, ``mean``, ``max`` (s) and
     ``jitter`` (s, mean absolute difference of successive times; needs two) are made of them. ``loss`` is the
@@ -81,7 +81,7 @@ class LatencyStats(_Value):
 
     target: str
     host: str
-    port: int
+    port: int | None
     time: float
     attempts: int
     times: tuple[float, ...] = ()
@@ -94,7 +94,7 @@ class LatencyStats(_Value):
 
     @classmethod
     def of(
-        cls, target: str, host: str, port: int, *, times: tuple[float, ...], errors: tuple[str, ...]
+        cls, target: str, host: str, port: int | None, *, times: tuple[float, ...], errors: tuple[str, ...]
     ) -> LatencyStats:
         """The statistics of the times (s) and errors of the attempts that were made, as of now."""
         attempts = len(times) + len(errors)

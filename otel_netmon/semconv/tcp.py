@@ -6,7 +6,7 @@ from typing import Final
 
 from opentelemetry.semconv.attributes import network_attributes as _net
 
-from otel_netmon.semconv.model import Attribute, Metric
+from otel_netmon.semconv.model import SECONDS_BUCKETS, Attribute, Metric
 from otel_netmon.semconv.monitors import DIRECTION
 
 PEER_ADDRESS: Final = _net.NETWORK_PEER_ADDRESS
@@ -110,6 +110,34 @@ TCP_UNREAD: Final = Metric(
     "By",
     "Bytes that arrived and that this process has not read, at the sample.",
     _PEER,
+)
+
+# --- round-trip times to the job's hosts, where the user asks for them ---------------------------------------
+
+LATENCY_METHOD: Final = "otel_netmon.latency.method"
+
+_PROBED: Final = (PEER_ADDRESS, LATENCY_METHOD)
+
+PEER_LATENCY: Final = Metric(
+    "otel_netmon.peer.latency",
+    "histogram",
+    "s",
+    "Round-trip time to other hosts of the job: `icmp` echo, or `tcp` connect to the job's store.",
+    (LATENCY_METHOD,),
+    SECONDS_BUCKETS,
+)
+PEER_LATENCY_MEAN: Final = Metric(
+    "otel_netmon.peer.latency.mean", "observable_gauge", "s", "Mean of the last round.", _PROBED
+)
+PEER_LATENCY_MIN: Final = Metric(
+    "otel_netmon.peer.latency.min", "observable_gauge", "s", "Shortest of the last round.", _PROBED
+)
+PEER_LATENCY_LOSS: Final = Metric(
+    "otel_netmon.peer.latency.loss",
+    "observable_gauge",
+    "1",
+    "Share of the last round's probes that did not come back.",
+    _PROBED,
 )
 
 # --- on spans: the event `tcp.peer` of a rank's step ------------------------------------------------------------
