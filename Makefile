@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet $(PIP_FLAGS)
 CODE := otel_netmon tests benchmarks examples docs
 
-.PHONY: demo test test-trainers lint bench docs build clean
+.PHONY: demo test test-trainers lab lint bench docs build clean
 
 demo: $(VENV)/.installed-demo
 	PATH="$(BIN):$$PATH" OMP_NUM_THREADS=1 otel-netmon run -- torchrun --standalone --nproc-per-node 4 $(DEMO)
@@ -26,6 +26,9 @@ test: $(VENV)/.installed-dev
 
 test-trainers: .venv-trainers/.installed
 	$(abspath .venv-trainers)/bin/python -m pytest tests/trainers $(PYTEST_FLAGS)
+
+lab: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest tests/lab $(PYTEST_FLAGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check $(CODE)

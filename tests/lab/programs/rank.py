@@ -1,0 +1,47 @@
+"""A rank of a job over gloo with three groups: prints whom our directory says each connection leads to.
+
+Says so once every rank has seen all of its peers, and stays until its standard input closes, so that the test can
+look at the sockets' owners from outside.
+"""
+
+import json
+import os
+import sys
+import time
+
+import torch
+import torch.distributed as dist
+
+from otel_netmon.collectives.endpoints import StoreDirectory
+from otel_netmon.monitors.own_sockets import OwnSockets
+
+dist.init_process_group("gloo")
+rank, size = dist.get_rank(), dist.get_world_size()
+groups = [dist.new_group(list(range(size))), dist.new_group(list(range(0, size, 2)))]
+tensor = torch.ones(1000)
+dist.all_reduce(tensor)
+for group in groups:
+    if rank in dist.get_process_group_ranks(group) and dist.get_rank(group) >= 0:
+        dist.all_reduce(tensor, group=group)
+directory, sockets = StoreDirectory(), OwnSockets()
+known = {}
+for _ in range(40):
+    own = sockets.connections()
+    known = directory.exchange(list(own))
+    time.sleep(0.25)
+    if len(known) == len(own):
+        break
+print(
+    json.dumps(
+        {
+            "pid": os.getpid(),
+            "rank": rank,
+            "own": len(own),
+            "hosts": [list(host) for host in directory.some_hosts(16)],
+            "known": [[*c.local, *c.remote, peer.rank, peer.host, peer.is_store] for c, peer in known.items()],
+        }
+    ),
+    flush=True,
+)
+sys.stdin.read()
+os._exit(0)
