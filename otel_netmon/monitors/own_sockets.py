@@ -85,7 +85,6 @@ class TcpReader:
     """
 
     def __init__(self) -> None:
-        self._netlink: socket.socket | None = None
         self._refused = False
 
     def read(self, connections: dict[Connection, Descriptor]) -> dict[Connection, Socket]:
@@ -95,7 +94,6 @@ class TcpReader:
             try:
                 found = self._ask(list(connections))
             except (OSError, SockDiagError) as error:
-                self.close()
                 self._refused = True
                 _logger.warning(
                     "TCP: the kernel does not answer NETLINK_SOCK_DIAG (%s); reading by getsockopt instead", error
@@ -107,39 +105,34 @@ class TcpReader:
                     found[connection] = read
         return found
 
-    def close(self) -> None:
-        """Give the netlink socket back; the next ``read`` makes another."""
-        netlink, self._netlink = self._netlink, None
-        if netlink is not None:
-            netlink.close()
-
     def _ask(self, connections: Sequence[Connection]) -> dict[Connection, Socket]:
         found: dict[Connection, Socket] = {}
-        for batch, part in sock_diag.in_batches(connections, _BATCH):
-            self._open().send(batch)
-            waiting = len(part)
-            while waiting:
-                for sequence, socket_, failure in sock_diag.parse_replies(self._receive()):
-                    if not 0 <= sequence < len(connections):
-                        raise SockDiagError(f"an answer to a question that was not asked: {sequence}")
-                    waiting -= 1
-                    if socket_ is not None and socket_.info is not None:
-                        found[connections[sequence]] = socket_
-                    elif failure not in (0, errno.ENOENT):
-                        raise OSError(failure, os.strerror(failure))
-        return found
-
-    def _receive(self) -> bytes:
-        return self._open().recv(_ROOM)
-
-    def _open(self) -> socket.socket:
-        if self._netlink is None:
-            kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
-            netlink = socket.socket(socket.AF_NETLINK, kind, _NETLINK_SOCK_DIAG)
+        with socket.socket(
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG
+        ) as netlink:
             netlink.setblocking(True)  # whatever socket.setdefaulttimeout says
             netlink.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", _PATIENCE, 0))
-            self._netlink = netlink
-        return self._netlink
+            for batch, part in sock_diag.in_batches(connections, _BATCH):
+                netlink.send(batch)
+                self._take(netlink, len(part), connections, found)
+        return found
+
+    def _take(
+        self,
+        netlink: socket.socket,
+        waiting: int,
+        connections: Sequence[Connection],
+        found: dict[Connection, Socket],
+    ) -> None:
+        while waiting:
+            for sequence, read, failure in sock_diag.parse_replies(netlink.recv(_ROOM)):
+                if not 0 <= sequence < len(connections):
+                    raise SockDiagError(f"an answer to a question that was not asked: {sequence}")
+                waiting -= 1
+                if read is not None and read.info is not None:
+                    found[connections[sequence]] = read
+                elif failure not in (0, errno.ENOENT):
+                    raise OSError(failure, os.strerror(failure))
 
 
 def _sockets() -> list[Descriptor]:

@@ -75,6 +75,8 @@ def choose(known: Iterable[Known], wish: tuple[str, ...]) -> tuple[list[Known], 
     def is_in(one: Known) -> bool:
         if one.name in removed:
             return False
+        if ALL in removed:
+            return one.name in added
         return one.name in added or ((not added or ALL in added) and one.wanted(settings))
 
     return [one for one in known if is_in(one)], sorted((added | removed) - names - {ALL})

@@ -153,25 +153,25 @@ print(json.dumps({"tcp": sorted(stats.times), "icmp": sorted(echoes.times), "icm
 """
 
 
-def latencies(near: LabHost, far: LabHost) -> tuple[dict[str, float], float]:
-    """Medians in seconds: ours by method, and ping's."""
+def latencies(near: LabHost, far: LabHost, share: float) -> tuple[dict[str, float], float]:
+    """Seconds that this share of the probes was faster than: ours by method, and ping's."""
     out = near.run(sys.executable, "-c", CONNECT, far.address, str(PORT), far.address6)
-    ours = {name: times[len(times) // 2] for name, times in json.loads(out).items()}
+    ours = {name: times[int(len(times) * share)] for name, times in json.loads(out).items()}
     pinged = near.run("ping", "-c", "15", "-i", "0.05", far.address, check=False)
     times = sorted(float(one) for one in re.findall(r"time=([\d.]+)", pinged))
-    return ours, times[len(times) // 2] / 1000
+    return ours, times[int(len(times) * share)] / 1000
 
 
 METHODS = {"tcp": "TCP connect", "icmp": "ICMP echo", "icmp6": "ICMPv6 echo"}
 
 
 def test_latency_of_an_idle_link(pair: list[LabHost], agree: Agree) -> None:
-    """Tens of microseconds, so that it is the 0.1 ms that is held."""
+    """Tens of microseconds, so that it is the 0.1 ms that is held; by the fastest: a busy machine adds to some."""
     near, far = pair
     near.shape(1000)
     far.start("iperf3", "-s", "-1", "-p", str(PORT))
     net.wait_for_port(far, PORT)
-    ours, theirs = latencies(near, far)
+    ours, theirs = latencies(near, far, 0)
     for name, method in METHODS.items():
         agree(f"{method}, idle link, s", ours[name], "ping", theirs, 0.1, slack=1e-4)
 
@@ -188,7 +188,7 @@ def test_latency_of_a_full_queue(pair: list[LabHost], agree: Agree) -> None:
         "iperf3", "-u", "-b", "21M", "-l", "1000", "-t", "12", "-c", far.address, "-p", str(PORT + 1)
     )
     time.sleep(2)  # until the queue is full
-    ours, theirs = latencies(near, far)
+    ours, theirs = latencies(near, far, 0.5)
     assert flood.poll() is None
     assert theirs > 0.01, "the queue never filled"
     for name, method in METHODS.items():

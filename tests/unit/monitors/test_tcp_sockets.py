@@ -1,0 +1,231 @@
+"""This process's TCP connections: found, left alone, and read as the kernel has them."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import socket
+import struct
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from otel_netmon.monitors import own_sockets, sock_diag
+from otel_netmon.monitors.own_sockets import OwnSockets, TcpReader
+from otel_netmon.monitors.sock_diag import SockDiagError, TcpInfo, parse_replies, parse_tcp_info
+from otel_netmon.peers import Connection, Endpoint
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="TCP_INFO and netlink are Linux'")
+
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "300"))
+
+
+@contextlib.contextmanager
+def joined(family: int = socket.AF_INET) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Both ends of a connection over loopback; ``AF_UNSPEC`` is IPv4 on an IPv6 socket."""
+    mapped = family == socket.AF_UNSPEC
+    with socket.socket(socket.AF_INET6 if mapped else family) as server:
+        if mapped:
+            server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        server.bind(("::" if mapped else "::1" if family == socket.AF_INET6 else "127.0.0.1", 0))
+        server.listen()
+        target = "::1" if family == socket.AF_INET6 else "127.0.0.1"
+        with socket.create_connection((target, server.getsockname()[1])) as near:
+            far, _ = server.accept()
+            with far:
+                yield near, far
+
+
+def connection(one: socket.socket) -> Connection:
+    ends = (one.getsockname(), one.getpeername())
+    return Connection(*(Endpoint(end[0].removeprefix("::ffff:"), end[1]) for end in ends))
+
+
+@pytest.fixture
+def sockets() -> OwnSockets:
+    return OwnSockets()
+
+
+FAMILIES = [socket.AF_INET, socket.AF_INET6, socket.AF_UNSPEC]
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=["IPv4", "IPv6", "IPv4 in IPv6"])
+def test_a_connection_is_found_and_read_as_the_kernel_has_it(family: int, sockets: OwnSockets) -> None:
+    with joined(family) as (near, far):
+        near.sendall(b"x" * 3000)
+        far.recv(1000, socket.MSG_WAITALL)
+        own = sockets.connections()
+        assert {connection(near), connection(far)} <= set(own)
+        read = TcpReader().read(own)
+        theirs = read[connection(far)]
+        assert theirs.receive_queue == 2000 and theirs.send_queue == 0
+        assert theirs.inode == os.fstat(far.fileno()).st_ino
+        info = read[connection(near)].info
+        raw = near.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 512)
+        assert info is not None
+        assert parse_tcp_info(raw)._replace(**_moving(info)) == info
+        # against the layout itself, by hand: rtt and rttvar at 68, bytes_acked at 120, min_rtt at 148
+        assert (info.rtt, info.rttvar) == struct.unpack_from("=II", raw, 68)
+        assert (info.bytes_acked, info.bytes_received) == struct.unpack_from("=QQ", raw, 120)
+        assert info.bytes_acked == 3001  # with the SYN
+        assert info.min_rtt == struct.unpack_from("=I", raw, 148)[0]
+        assert info.snd_wscale == raw[6] & 15 and info.rcv_wscale == raw[6] >> 4
+
+
+def _moving(info: TcpInfo) -> dict[str, int]:
+    return {name: getattr(info, name) for name in info._fields if name.startswith("last_")}
+
+
+def test_what_is_no_connection_is_left_out(sockets: OwnSockets) -> None:
+    with contextlib.ExitStack() as stack:
+        for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+            stack.enter_context(socket.socket(socket.AF_INET, kind))
+        udp = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        udp.connect(("127.0.0.1", 9))
+        listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        for end in socket.socketpair():
+            stack.enter_context(end)
+        before = set(sockets.connections())
+        late = stack.enter_context(socket.socket())
+        assert set(sockets.connections()) == before
+        late.connect(listening.getsockname())  # one that was not connected the time before
+        assert set(sockets.connections()) - before == {connection(late)}
+
+
+def test_a_closed_one_is_gone_and_its_number_given_on(sockets: OwnSockets) -> None:
+    with joined() as (near, far):
+        number, first = near.fileno(), connection(near)
+        assert first in sockets.connections()
+        near.close()
+        with joined() as (other, _):
+            assert other.fileno() == number or far.fileno() != number
+            own = sockets.connections()
+            assert first not in own and connection(other) in own
+    assert TcpReader().read({first: own_sockets.Descriptor(number, 1)}) == {}
+
+
+def test_nothing_of_a_socket_is_changed_and_none_is_kept_open(sockets: OwnSockets) -> None:
+    """Python's own socket object would make it non-blocking under a default timeout; a copy would keep it open."""
+    socket.setdefaulttimeout(1.0)
+    try:
+        with joined() as (near, far):
+            near.setblocking(True)
+            flags = fcntl.fcntl(near, fcntl.F_GETFL)
+            ended = threading.Event()
+            reader = TcpReader()
+
+            def read() -> None:
+                while not ended.is_set():
+                    reader._refused = not reader._refused
+                    reader.read(sockets.connections())
+
+            thread = threading.Thread(target=read)
+            thread.start()
+            try:
+                assert fcntl.fcntl(near, fcntl.F_GETFL) == flags
+                near.close()
+                far.settimeout(5)
+                assert far.recv(1) == b""  # the peer sees the end at once
+            finally:
+                ended.set()
+                thread.join()
+    finally:
+        socket.setdefaulttimeout(None)
+
+
+def test_without_netlink_the_same_is_read_by_getsockopt(
+    sockets: OwnSockets, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real = socket.socket
+
+    def refuse(family: int = -1, *arguments: int) -> socket.socket:
+        if family == socket.AF_NETLINK:
+            raise PermissionError(1, "Operation not permitted")
+        return real(family, *arguments)
+
+    with joined() as (near, far):
+        near.sendall(b"x" * 100)
+        own = {one: fd for one, fd in sockets.connections().items() if one in (connection(near), connection(far))}
+        by_netlink = TcpReader().read(own)
+        monkeypatch.setattr("otel_netmon.monitors.own_sockets.socket.socket", refuse)
+        reader = TcpReader()
+        with caplog.at_level(logging.WARNING):
+            for _ in range(3):
+                by_option = reader.read(own)
+        for one, read in by_netlink.items():
+            assert by_option[one][:3] == read[:3]
+            assert by_option[one].info is not None and read.info is not None
+            assert by_option[one].info._replace(**_moving(read.info)) == read.info  # type: ignore[union-attr]
+    assert [record.getMessage() for record in caplog.records] == [
+        "TCP: the kernel does not answer NETLINK_SOCK_DIAG ([Errno 1] Operation not permitted); "
+        "reading by getsockopt instead"
+    ]
+
+
+LENGTHS = {104: "pacing_rate", 192: "delivered", 232: "rcv_wnd", 248: None, 400: None}
+
+
+@pytest.mark.parametrize(("length", "absent"), LENGTHS.items())
+def test_kernels_old_and_new(length: int, absent: str | None) -> None:
+    """A shorter struct has fewer fields, a longer one has some that nobody knows yet."""
+    data = bytes(range(1, 105)) + bytes(length - 104)
+    info = parse_tcp_info(data)
+    assert info.state == 1 and info.total_retrans == int.from_bytes(data[100:104], sys.byteorder)
+    if absent is None:
+        assert None not in info
+    else:
+        place = TcpInfo._fields.index(absent)
+        assert None not in info[:place] and set(info[place:]) == {None}
+
+
+def test_too_short_a_struct_is_refused() -> None:
+    with pytest.raises(SockDiagError, match="tcp_info has 103 bytes"):
+        parse_tcp_info(bytes(103))
+
+
+def a_reply() -> bytes:
+    """What this kernel answers about a connection."""
+    with joined() as (near, _):
+        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
+        with socket.socket(socket.AF_NETLINK, kind, 4) as netlink:
+            netlink.send(sock_diag.request(connection(near), 7))
+            return netlink.recv(8192)
+
+
+REPLY = a_reply() if sys.platform == "linux" else b""
+
+
+def test_a_reply_and_a_refusal() -> None:
+    (reply,) = parse_replies(REPLY)
+    assert (reply.sequence, reply.error) == (7, 0)
+    assert reply.socket is not None and reply.socket.state == sock_diag.ESTABLISHED
+    nobody = Connection(Endpoint("127.0.0.1", 1), Endpoint("127.0.0.1", 1))
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 4) as netlink:
+        netlink.send(sock_diag.request(nobody, 9))
+        assert parse_replies(netlink.recv(8192)) == [sock_diag.Reply(9, None, 2)]
+    assert len(parse_replies(REPLY * 3)) == 3
+
+
+changes = st.lists(st.tuples(st.integers(0, max(0, len(REPLY) - 1)), st.integers(0, 255)), max_size=8)
+
+
+@given(st.binary(max_size=600), changes, st.integers(0, 600))
+@example(b"\xff" * 16, [], 0)
+@settings(max_examples=EXAMPLES, deadline=None)
+def test_no_bytes_do_harm(noise: bytes, changed: list[tuple[int, int]], cut: int) -> None:
+    """Noise, and a real reply with bytes changed or cut off: an answer, or the one exception that is promised."""
+    broken = bytearray(REPLY)
+    for place, value in changed:
+        broken[place] = value
+    for data in (noise, bytes(broken), bytes(broken[:cut]), bytes(broken) + noise):
+        with contextlib.suppress(SockDiagError):
+            found = parse_replies(data)
+            assert len(found) <= len(data) // 16
+        with contextlib.suppress(SockDiagError):
+            parse_tcp_info(data)
