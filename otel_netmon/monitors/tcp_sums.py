@@ -60,7 +60,7 @@ def step(socket: Socket, info: TcpInfo, before: TcpInfo | None) -> Step:
     return Step(
         socket,
         info,
-        _since(info.bytes_acked, old.bytes_acked, syn=before is None),
+        _since(info.bytes_acked, old.bytes_acked),
         _since(info.bytes_received, old.bytes_received),
         _since(info.data_segs_out, old.data_segs_out),
         _since(info.data_segs_in, old.data_segs_in),
@@ -71,11 +71,8 @@ def step(socket: Socket, info: TcpInfo, before: TcpInfo | None) -> Step:
     )
 
 
-def _since(now: int | None, before: int | None, *, syn: bool = False) -> int | None:
-    if now is None or before is None:
-        return None
-    # bytes_acked counts the SYN of the side that opened the connection as one byte
-    return max(0, now - before - (1 if syn and now == 1 else 0))
+def _since(now: int | None, before: int | None) -> int | None:
+    return None if now is None or before is None else max(0, now - before)
 
 
 @dataclass

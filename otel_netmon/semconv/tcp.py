@@ -22,7 +22,7 @@ TCP_IO: Final = Metric(
     "otel_netmon.tcp.io",
     "observable_counter",
     "By",
-    "Bytes that peers acknowledged (transmit) and that came from them (receive), without retransmissions.",
+    "Bytes that peers acknowledged (transmit; opening a connection counts as one) and that came from them (receive).",
     (*_PEER, DIRECTION),
 )
 TCP_SEGMENTS: Final = Metric(

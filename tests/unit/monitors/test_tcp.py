@@ -1,0 +1,263 @@
+"""The TCP monitor on real loopback connections, with a directory in memory."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import time
+from collections.abc import Collection, Iterator
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+from otel_netmon import config, semconv
+from otel_netmon.monitors import TcpMonitor
+from otel_netmon.monitors.own_sockets import OwnSockets, TcpReader
+from otel_netmon.monitors.sock_diag import Socket, TcpInfo
+from otel_netmon.monitors.tcp_sums import step
+from otel_netmon.peers import Connection, Host, Peer, Readings
+
+from .helpers import Clock, together
+from .test_tcp_sockets import connection, joined
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="TCP_INFO is Linux'")
+
+
+SYN = 1
+"""The kernel counts opening a connection as a byte acknowledged."""
+
+
+class Known:
+    """A directory that knows what a test tells it."""
+
+    def __init__(self) -> None:
+        self.peers: dict[Connection, Peer] = {}
+        self.asked: list[Connection] = []
+
+    def exchange(self, own: Collection[Connection]) -> dict[Connection, Peer]:
+        self.asked += own
+        return {one: peer for one, peer in self.peers.items() if one in own}
+
+    def some_hosts(self, most: int) -> list[Host]:
+        return []
+
+    def store_endpoint(self) -> tuple[str, int] | None:
+        return None
+
+
+class CountingReader(TcpReader):
+    def __init__(self) -> None:
+        super().__init__()
+        self.read_of: set[Connection] = set()
+
+    def read(self, connections: Any) -> dict[Connection, Socket]:
+        self.read_of |= set(connections)
+        return super().read(connections)
+
+
+class Bench:
+    def __init__(self) -> None:
+        self.directory, self.readings, self.reader, self.clock = Known(), Readings(), CountingReader(), Clock()
+        self.monitor = TcpMonitor(
+            directory=self.directory, readings=self.readings, reader=self.reader, clock=self.clock
+        )
+        self._metrics = InMemoryMetricReader()
+        self.monitor.register(MeterProvider([self._metrics], shutdown_on_exit=False).get_meter("test"))
+
+    def sample(self) -> None:
+        self.clock.now += 2
+        self.monitor.sample()
+
+    def series(self) -> dict[str, dict[tuple[Any, ...], float]]:
+        data = self._metrics.get_metrics_data()
+        found: dict[str, dict[tuple[Any, ...], float]] = {}
+        if data is None:
+            return found
+        for metric in data.resource_metrics[0].scope_metrics[0].metrics:
+            name = metric.name.removeprefix("otel_netmon.tcp.")
+            for point in metric.data.data_points:
+                found.setdefault(name, {})[tuple((point.attributes or {}).values())] = point.value  # type: ignore[union-attr]
+        return found
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    config.current.cache_clear()
+    yield Bench()
+    config.current.cache_clear()
+
+
+def drained(far: socket.socket, size: int) -> None:
+    while size:
+        size -= len(far.recv(min(size, 1 << 16)))
+
+
+def acknowledged(near: socket.socket) -> None:
+    """Until the kernel has the last acknowledgement."""
+    for _ in range(500):
+        if int.from_bytes(near.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 28)[24:28], sys.byteorder) == 0:
+            return
+        time.sleep(0.01)
+    raise AssertionError("never acknowledged")
+
+
+def test_exact_bytes_by_peer_and_only_of_the_training(bench: Bench) -> None:
+    with joined() as (near, far), joined() as (foreign, _), joined() as (store, _):
+        bench.directory.peers = {
+            connection(near): Peer(3, "trainer-2"), connection(far): Peer(0, "trainer-1"),
+            connection(store): Peer(None, None, True),
+        }  # fmt: skip
+        bench.sample()
+        assert bench.series()["io"][("collectives", "127.0.0.1", "transmit")] == SYN
+        near.sendall(bytes(100_000))
+        drained(far, 100_000)
+        foreign.sendall(bytes(5000))
+        store.sendall(bytes(70))
+        for one in (near, store):
+            acknowledged(one)
+        bench.sample()
+        found = bench.series()
+        assert found["io"][("collectives", "127.0.0.1", "transmit")] == 100_000 + SYN
+        assert found["io"][("collectives", "127.0.0.1", "receive")] == 100_000
+        assert found["io"][("store", "127.0.0.1", "transmit")] == 70 + SYN
+        assert found["connections"] == {("collectives", "127.0.0.1"): 2, ("store", "127.0.0.1"): 1}
+        assert connection(foreign) in bench.directory.asked
+        assert bench.reader.read_of == set(bench.directory.peers)
+        (reading,) = [one for one in bench.readings.until(time.monotonic_ns()) if one.peer == 3]
+        assert (reading.bytes_sent, reading.bytes_received, reading.interval) == (100_000, 0, 2.0)
+        assert reading.host == "trainer-2" and reading.rtt and reading.min_rtt and reading.connections == 1
+
+
+def test_an_idle_connection_has_no_round_trip_time(bench: Bench) -> None:
+    with joined() as (near, far):
+        bench.directory.peers = {connection(near): Peer(1, "h")}
+        near.sendall(bytes(1000))
+        drained(far, 1000)
+        acknowledged(near)
+        bench.sample()
+        assert bench.series()["rtt"] and bench.series()["rtt.max"] and bench.series()["rtt.min"]
+        bench.sample()
+        found = bench.series()
+        assert not {"rtt", "rtt.max", "rtt.min", "rtt.variation", "delivery_rate"} & set(found)
+        assert found["io"][("collectives", "127.0.0.1", "transmit")] == 1000 + SYN
+        assert bench.readings.until(time.monotonic_ns()) == []  # nothing moved, nothing is told
+
+
+def test_data_that_nobody_reads_is_told_though_nothing_moves(bench: Bench) -> None:
+    with joined() as (near, far):
+        bench.directory.peers = {connection(far): Peer(1, "h")}
+        near.sendall(bytes(2000))
+        acknowledged(near)
+        bench.sample()
+        bench.sample()
+        assert bench.series()["unread"] == {("collectives", "127.0.0.1"): 2000}
+        (reading,) = bench.readings.until(time.monotonic_ns())
+        assert (reading.unread, reading.bytes_received) == (2000, 0)
+
+
+def test_totals_keep_what_closed_and_never_fall(bench: Bench) -> None:
+    key = ("collectives", "127.0.0.1", "transmit")
+    with joined() as (near, far):
+        bench.directory.peers[connection(near)] = Peer(1, "h")
+        near.sendall(bytes(500))
+        drained(far, 500)
+        acknowledged(near)
+        bench.sample()
+    bench.sample()
+    assert bench.series()["io"][key] == 500 + SYN
+    assert bench.series()["connections"] == {("collectives", "127.0.0.1"): 0}
+    with joined() as (near, far):
+        bench.directory.peers[connection(near)] = Peer(1, "h")
+        near.sendall(bytes(20))
+        drained(far, 20)
+        acknowledged(near)
+        bench.sample()
+    assert bench.series()["io"][key] == 520 + 2 * SYN
+
+
+def test_a_reused_address_begins_anew() -> None:
+    """The same two ends, another socket: told apart by its cookie, not compared with the old one."""
+    old = TcpInfo(*(0,) * 32)._replace(bytes_acked=9000, bytes_received=0)
+    new = old._replace(bytes_acked=10)
+    assert step(Socket(1, 0, 0), new, old).bytes_sent == 0  # never negative
+    assert step(Socket(1, 0, 0), new, None).bytes_sent == 10
+    assert step(Socket(1, 0, 0), old._replace(bytes_acked=None), None).bytes_sent is None
+
+
+@pytest.mark.parametrize(
+    ("by", "expected"),
+    [("address", {"127.0.0.1"}), ("host", {"trainer-2", "trainer-3"}), ("none", {None})],
+)
+def test_what_tells_peers_apart(by: str, expected: set[str | None], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_NETMON_PEER_ATTRIBUTE", by)
+    config.current.cache_clear()
+    bench = Bench()
+    with joined() as (near, far):
+        bench.directory.peers = {connection(near): Peer(1, "trainer-2"), connection(far): Peer(2, "trainer-3")}
+        bench.sample()
+        assert {stats.peer for stats in bench.monitor.latest} == expected
+        names = {None: set(), "127.0.0.1": {semconv.PEER_ADDRESS}}
+        wanted = next(iter(names.get(next(iter(expected)), {semconv.PEER_HOST})), None)
+        for metric, observe in bench.monitor.series():
+            for one in observe():
+                assert (wanted is None) or wanted in (one.attributes or {}), metric.name
+    config.current.cache_clear()
+
+
+def test_every_series_is_declared(bench: Bench) -> None:
+    with joined() as (near, far):
+        bench.directory.peers = {connection(near): Peer(1, "h"), connection(far): Peer(0, "h")}
+        near.sendall(bytes(1000))
+        acknowledged(near)
+        bench.sample()
+        seen = set()
+        for metric, observe in bench.monitor.series():
+            for one in observe():
+                seen.add(metric.name)
+                assert set(one.attributes or {}) == set(metric.attributes)
+        declared = {m.name for m in semconv.METRICS if m.name.startswith("otel_netmon.tcp.")}
+        assert seen == declared
+
+
+def test_readers_do_not_wait_for_a_sample_nor_see_half_of_one(bench: Bench) -> None:
+    with joined() as (near, far):
+        bench.directory.peers = {connection(near): Peer(1, "h"), connection(far): Peer(0, "h")}
+
+        def read() -> None:
+            for _ in range(50):
+                latest = bench.monitor.latest
+                assert not latest or latest[0].connections == 2
+                bench.series()
+
+        def sample() -> None:
+            for _ in range(20):
+                bench.sample()
+
+        together(sample, *[read] * 20)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_has_no_directory_and_no_series() -> None:
+    from otel_netmon import peers
+
+    peers.directory = Known()
+    try:
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if peers.directory is None else 3)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    finally:
+        peers.directory = None
+
+
+def test_without_a_directory_nothing_is_looked_at() -> None:
+    class Never(OwnSockets):
+        def connections(self) -> Any:
+            raise AssertionError
+
+    monitor = TcpMonitor(sockets=Never())
+    assert monitor.run_once()
+    assert monitor.latest == ()
