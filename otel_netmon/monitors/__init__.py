@@ -3,6 +3,7 @@
 from otel_netmon.monitors.bandwidth import NetworkBandwidthMonitor
 from otel_netmon.monitors.base import Monitor
 from otel_netmon.monitors.distributed import DistributedNetworkMonitor
+from otel_netmon.monitors.infiniband import RdmaPortStats
 from otel_netmon.monitors.interface import NetworkInterfaceMonitor
 from otel_netmon.monitors.kernel import KernelNetworkMonitor
 from otel_netmon.monitors.latency import NetworkLatencyMonitor
@@ -10,6 +11,7 @@ from otel_netmon.monitors.network import RealNetworkMonitor
 from otel_netmon.monitors.nics import choose_interfaces
 from otel_netmon.monitors.peer_latency import PeerLatencyMonitor
 from otel_netmon.monitors.pressure import PressureMonitor, ProcessPressureMonitor
+from otel_netmon.monitors.rdma import RdmaMonitor
 from otel_netmon.monitors.scheduler import Scheduler
 from otel_netmon.monitors.tcp import TcpMonitor
 from otel_netmon.monitors.values import (
@@ -39,6 +41,8 @@ __all__ = [
     "PeerLatencyMonitor",
     "PressureMonitor",
     "ProcessPressureMonitor",
+    "RdmaMonitor",
+    "RdmaPortStats",
     "RealNetworkMonitor",
     "Scheduler",
     "SweepPoint",

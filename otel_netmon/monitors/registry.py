@@ -51,6 +51,7 @@ BUILT_IN: Final = (
     Known("interface", "host", _HERE + "interface:NetworkInterfaceMonitor"),
     Known("bandwidth", "host", _HERE + "bandwidth:NetworkBandwidthMonitor"),
     Known("latency", "host", _HERE + "latency:NetworkLatencyMonitor", lambda c: bool(c.latency_targets)),
+    Known("rdma", "host", _HERE + "rdma:RdmaMonitor", _linux),
     Known("kernel", "host", _HERE + "kernel:KernelNetworkMonitor", _linux),
     Known("pressure", "host", _HERE + "pressure:PressureMonitor", _linux),
     Known("tcp", "rank", _HERE + "tcp:TcpMonitor", _linux),

@@ -17,6 +17,7 @@ from otel_netmon.semconv.model import *  # noqa: F403
 from otel_netmon.semconv.model import Metric
 from otel_netmon.semconv.monitors import *  # noqa: F403
 from otel_netmon.semconv.pressure import *  # noqa: F403
+from otel_netmon.semconv.rdma import *  # noqa: F403
 from otel_netmon.semconv.tcp import *  # noqa: F403
 
 METRICS: Final[tuple[Metric, ...]] = tuple(v for v in list(globals().values()) if isinstance(v, Metric))

@@ -22,7 +22,7 @@ TCP_IO: Final = Metric(
     "otel_netmon.tcp.io",
     "observable_counter",
     "By",
-    "Bytes that peers acknowledged (transmit; opening a connection counts as one) and that came from them (receive).",
+    "Bytes acknowledged by peers (transmit; opening a connection counts as one) and received from them.",
     (*_PEER, DIRECTION),
 )
 TCP_SEGMENTS: Final = Metric(

@@ -1,0 +1,192 @@
+"""What sysfs says of an RDMA port: parsers, and which counter of which driver means what.
+
+Names as the kernel's ``Documentation/ABI/stable/sysfs-class-infiniband``, ``drivers/infiniband/core/sysfs.c`` and
+the drivers write them. Pure functions, no I/O, no exception. None of it was seen on hardware.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from otel_netmon.monitors.procfs import parse_int
+from otel_netmon.monitors.values import _Value
+
+_WORD: Final = 4  # bytes: the unit of port_xmit_data and port_rcv_data
+_FULL: Final = 0xFFFFFFFF  # a 32-bit counter stays there: it does not wrap
+_RATE: Final = re.compile(rb"\s*(\d{1,6}(?:\.\d{1,3})?)\s*Gb/sec")
+_PCI: Final = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
+
+Alternatives = tuple[tuple[str, ...], ...]
+"""The first of these sets of which a driver has any member counts, as the sum of those that it has."""
+
+# mlx5; bnxt_re; EFA; irdma and its forerunner i40iw
+MEANINGS: Final[Mapping[str, Alternatives]] = {
+    "retransmits": (
+        ("roce_adp_retrans",), ("to_retransmits",), ("retrans_pkts",), ("tcpRetransSegs",), ("RetransSegs",),
+    ),
+    "out_of_sequence": (("out_of_sequence",), ("oos_drop_count",)),
+    "sequence_naks": (("packet_seq_err",), ("seq_err_naks_rcvd",)),
+    "rnr_naks": (("rnr_nak_retry_err",), ("rnr_naks_rcvd",)),
+    "ack_timeouts": (("local_ack_timeout_err",), ("retrans_timeout_events",)),
+    "cnp_sent": (("np_cnp_sent",), ("tx_cnp_pkts",), ("cnpSent",)),
+    "cnp_handled": (("rp_cnp_handled",), ("rx_cnp_pkts",), ("cnpHandled",)),
+    "ecn_marked": (("np_ecn_marked_roce_packets",), ("rx_ecn_marked_pkts",), ("RxECNMrkd",)),
+    "discards_received": (
+        ("out_of_buffer",), ("rx_roce_discards",), ("rx_drops",), ("ip4InDiscards", "ip6InDiscards"),
+    ),
+    "discards_sent": (("port_xmit_discards",), ("tx_roce_discards",)),
+    "receive_errors": (("port_rcv_errors",), ("rx_roce_errors",), ("InProtoErrors",), ("tcpInProtoErrors",)),
+    "transmit_wait": (("port_xmit_wait",),),
+    "link_downed": (("link_downed",),),
+    "link_recovered": (("link_error_recovery",),),
+    "symbol_errors": (("symbol_error",),),
+    "remote_faults": (("unresponsive_remote_events", "impaired_remote_conn_events"),),
+}  # fmt: skip
+_IN_WORDS: Final = {"bytes_sent": "port_xmit_data", "bytes_received": "port_rcv_data"}
+_IN_PACKETS: Final = {"packets_sent": "port_xmit_packets", "packets_received": "port_rcv_packets"}
+_BY_DRIVERS: Final[Mapping[str, Alternatives]] = {
+    "bytes_sent": (("tx_bytes",), ("ip4OutOctets", "ip6OutOctets")),
+    "bytes_received": (("rx_bytes",), ("ip4InOctets", "ip6InOctets")),
+    "packets_sent": (("tx_pkts",), ("ip4OutPkts", "ip6OutPkts")),
+    "packets_received": (("rx_pkts",), ("ip4InPkts", "ip6InPkts")),
+}
+_UNICAST: Final = "unicast_xmit_packets"
+
+FOLDERS: Final = ("counters_ext", "counters", "hw_counters")
+"""Folders of a port, the one that is looked at first first."""
+
+NAMES: Final = frozenset(
+    {name for meanings in (MEANINGS, _BY_DRIVERS) for sets in meanings.values() for one in sets for name in one}
+    | {base + end for base in (*_IN_WORDS.values(), *_IN_PACKETS.values()) for end in ("", "_64")}
+    | {_UNICAST}
+)
+"""Every counter that is read."""
+
+
+@dataclass(frozen=True)
+class RdmaPortStats(_Value):
+    """One port of an RDMA device at one moment.
+
+    Counters are totals as the driver has them; ``None`` is one that it does not have, or that is full. Bytes are
+    By, also where the driver counts words. ``speed`` is the link's rate in By/s, one direction; rates (By/s) and
+    utilisations (0 to 1) are of the time between two samples. ``saturated`` names 32-bit counters that are full.
+    """
+
+    device: str
+    port: int
+    time: float
+    state: str | None = None
+    physical_state: str | None = None
+    link_layer: str | None = None
+    speed: float | None = None
+    interface: str | None = None
+    pci_address: str | None = None
+    numa_node: int | None = None
+    bytes_sent: int | None = None
+    bytes_received: int | None = None
+    packets_sent: int | None = None
+    packets_received: int | None = None
+    retransmits: int | None = None
+    out_of_sequence: int | None = None
+    sequence_naks: int | None = None
+    rnr_naks: int | None = None
+    ack_timeouts: int | None = None
+    cnp_sent: int | None = None
+    cnp_handled: int | None = None
+    ecn_marked: int | None = None
+    discards_sent: int | None = None
+    discards_received: int | None = None
+    receive_errors: int | None = None
+    transmit_wait: int | None = None
+    link_downed: int | None = None
+    link_recovered: int | None = None
+    symbol_errors: int | None = None
+    remote_faults: int | None = None
+    transmit_rate: float | None = None
+    receive_rate: float | None = None
+    transmit_utilization: float | None = None
+    receive_utilization: float | None = None
+    saturated: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """``device:port``, which is unique on a host."""
+        return f"{self.device}:{self.port}"
+
+    @property
+    def up(self) -> bool | None:
+        """Whether the port can carry traffic; ``None`` where the state is unknown."""
+        return None if self.state is None else self.state == "ACTIVE"
+
+
+def parse_state(data: bytes | None) -> str | None:
+    """``state`` and ``phys_state``: the word of ``4: ACTIVE``; ``None`` when it is not one."""
+    number, colon, word = (data or b"").strip().partition(b":")
+    text = word.strip()[:32].decode("ascii", "replace")
+    return text if colon and number.isdigit() and text.isprintable() and text else None
+
+
+def parse_rate(data: bytes | None) -> float | None:
+    """``rate``, as ``200 Gb/sec (4X HDR)``, in By/s; ``None`` where there is none."""
+    match = _RATE.match(data or b"")
+    gigabits = float(match[1]) if match else 0.0
+    return gigabits * 1e9 / 8 or None
+
+
+def parse_pci_address(link: str | None) -> str | None:
+    """The PCI address at the end of the link ``device``; ``None`` for devices that have none."""
+    name = (link or "").rpartition("/")[2]
+    return name if _PCI.fullmatch(name) else None
+
+
+def parse_numa_node(data: bytes | None) -> int | None:
+    """``numa_node``; ``None`` where the system does not know it, which it calls -1."""
+    node = parse_int(data)
+    return node if node is not None and node >= 0 else None
+
+
+def counters(files: Mapping[str, Mapping[str, bytes | None]]) -> tuple[dict[str, int], tuple[str, ...]]:
+    """The counters of a port by their meaning, and the names of those that are full.
+
+    ``files``: contents by folder and name.
+    """
+    merged: dict[str, int] = {}
+    for folder in reversed(FOLDERS):
+        for name, data in files.get(folder, {}).items():
+            value = parse_int(data)
+            if value is not None and value >= 0:
+                merged[name] = value
+    found: dict[str, int] = {}
+    full: list[str] = []
+    for meaning, name in (*_IN_WORDS.items(), *_IN_PACKETS.items()):
+        value = _extended(merged, name, full)
+        if value is not None:
+            found[meaning] = value * (_WORD if meaning in _IN_WORDS else 1)
+    for meanings in (_BY_DRIVERS, MEANINGS):
+        for meaning, sets in meanings.items():
+            value = _first(merged, sets)
+            if value is not None:
+                found.setdefault(meaning, value)
+    return found, tuple(full)
+
+
+def _extended(merged: Mapping[str, int], name: str, full: list[str]) -> int | None:
+    wide = merged.get(f"{name}_64")
+    if wide is not None:
+        return wide
+    value = merged.get(name)
+    if value == _FULL and _UNICAST not in merged:  # that one comes with the 64-bit set only
+        full.append(name)
+        return None
+    return value
+
+
+def _first(merged: Mapping[str, int], sets: Alternatives) -> int | None:
+    for names in sets:
+        known = [merged[name] for name in names if name in merged]
+        if known:
+            return sum(known)
+    return None
