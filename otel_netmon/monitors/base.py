@@ -7,12 +7,13 @@ reader or an exporter's callback never waits longer than for a few assignments.
 from __future__ import annotations
 
 import abc
+import contextlib
 import logging
 import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
 
 from opentelemetry.metrics import Observation
@@ -50,6 +51,7 @@ class Monitor(abc.ABC):
         self._duration: float | None = None
         self._sampled_at: float | None = None
         self._logged: set[tuple[str, object]] = set()
+        self._sampling = False
         _monitors.add(self)
 
     @abc.abstractmethod
@@ -94,6 +96,22 @@ class Monitor(abc.ABC):
             self._log_once(failure)
         return failure is None, value
 
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[bool]:
+        """Whether this thread may sample now: not while another one does, whose result then counts for both.
+
+        For monitors that keep sums of differences, which readings in another order would falsify.
+        """
+        with self._lock:
+            mine = not self._sampling
+            self._sampling = True
+        try:
+            yield mine
+        finally:
+            if mine:
+                with self._lock:
+                    self._sampling = False
+
     def _log_once(self, failure: Exception) -> None:
         kind = (type(failure).__qualname__, getattr(failure, "errno", None))
         with self._lock:
@@ -137,6 +155,7 @@ class Monitor(abc.ABC):
     def _after_fork_in_child(self) -> None:
         """Replace what a thread of the parent may have held; called in a forked child, alone."""
         self._lock = threading.RLock()
+        self._sampling = False
 
 
 _monitors: Final[weakref.WeakSet[Monitor]] = weakref.WeakSet()

@@ -80,6 +80,11 @@ class KernelNetworkMonitor(Monitor):
 
     def sample(self) -> None:
         """One reading. What cannot be read is absent."""
+        with self._turn() as mine:
+            if mine:
+                self._sample()
+
+    def _sample(self) -> None:
         counts: dict[str, int] = {}
         for name in ("snmp", "netstat"):
             counts |= protocols.parse_snmp(files.try_read(f"{self._net}/{name}") or b"")

@@ -82,6 +82,11 @@ class ProcessPressureMonitor(Monitor):
 
     def sample(self) -> None:
         """One reading. What cannot be read is absent."""
+        with self._turn() as mine:
+            if mine:
+                self._sample()
+
+    def _sample(self) -> None:
         waited = self._tasks()
         paths = protocols.parse_cgroups(files.try_read(f"{self._self}/cgroup") or b"")
         folders = self._folders(paths)

@@ -52,6 +52,11 @@ class RdmaMonitor(Monitor):
 
     def sample(self) -> None:
         """One reading of every port."""
+        with self._turn() as mine:
+            if mine:
+                self._sample()
+
+    def _sample(self) -> None:
         at = self._clock()
         found = {stats.id: stats for stats in self._read()}
         with self._lock:

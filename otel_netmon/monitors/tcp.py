@@ -62,6 +62,11 @@ class TcpMonitor(Monitor):
 
     def sample(self) -> None:
         """One reading. Raises OSError, or what the job's store raises."""
+        with self._turn() as mine:
+            if mine:
+                self._sample()
+
+    def _sample(self) -> None:
         directory = self._directory or peers.directory
         if directory is None:
             return

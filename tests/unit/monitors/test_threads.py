@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
 import functools
 import itertools
 import random
+import shutil
+import tempfile
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,23 +22,54 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from otel_netmon.collective_window import CollectiveSample, CollectiveWindow
 from otel_netmon.monitors import (
     DistributedNetworkMonitor,
+    KernelNetworkMonitor,
     Monitor,
     NetworkBandwidthMonitor,
     NetworkInterfaceMonitor,
     NetworkLatencyMonitor,
+    PeerLatencyMonitor,
+    PressureMonitor,
+    ProcessPressureMonitor,
+    RdmaMonitor,
     RealNetworkMonitor,
+    TcpMonitor,
+    files,
+    icmp,
     nics,
     tcp_connect,
 )
+from otel_netmon.monitors.own_sockets import OwnSockets
+from otel_netmon.peers import Connection, Peer, Readings
+from otel_netmon.peers import Host as PeerHost
 
-from .helpers import FakeSource, counters, nic, restless, together
+from .helpers import FakeSource, counters, nic, restless, together, unpack
 
 ADDRESS: tcp_connect.Address = (0, ("trainer", 1))  # type: ignore[assignment]  # nobody connects to it
 TARGETS = ("trainer-1:1", "trainer-2:1")
 
 
+class Peers:
+    """A job of two hosts to which every connection of this process belongs."""
+
+    def exchange(self, own: Collection[Connection]) -> dict[Connection, Peer]:
+        return {one: Peer(1, "trainer-2") for one in own}
+
+    def some_hosts(self, most: int) -> list[PeerHost]:
+        return [PeerHost("trainer-2", "127.0.0.1")]
+
+    def store_endpoint(self) -> tuple[str, int]:
+        return "trainer-1", 29500
+
+
+@functools.cache
+def rdma_tree() -> Path:
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder)
+    return unpack("rdma_mlx5_roce", folder).sys
+
+
 class Host:
-    """All five monitors over one host in memory, registered with a reader."""
+    """The five monitors over one host in memory, and the others over this one, registered with a reader."""
 
     def __init__(self) -> None:
         self.window = CollectiveWindow()
@@ -45,9 +80,15 @@ class Host:
         )
         self.interface, self.bandwidth = self.real.interface, self.real.bandwidth
         self.latency, self.distributed = self.real.latency, self.real.distributed
-        self.monitors: tuple[Monitor, ...] = (*self.real.monitors, self.real)
+        self.peers = PeerLatencyMonitor(directory=Peers())
+        self.kernel, self.rdma = KernelNetworkMonitor(), RdmaMonitor(sys_root=rdma_tree())
+        self.tcp = TcpMonitor(directory=Peers(), readings=Readings())
+        self.others = (self.peers, self.kernel, self.rdma, self.tcp, PressureMonitor(), ProcessPressureMonitor())
+        self.monitors: tuple[Monitor, ...] = (*self.real.monitors, self.real, *self.others)
         self._reader = InMemoryMetricReader()
-        self.real.register(MeterProvider([self._reader], shutdown_on_exit=False).get_meter("test"))
+        meter = MeterProvider([self._reader], shutdown_on_exit=False).get_meter("test")
+        for monitor in (self.real, *self.others):
+            monitor.register(meter)
 
     def collect(self) -> object:
         return self._reader.get_metrics_data()
@@ -78,6 +119,9 @@ class Host:
             lambda: [metrics.time for metrics in self.distributed.performance_history],
             lambda: [stats.receive_rate for stats in self.real.bandwidth_history],
             lambda: [len(latency) for latency in self.real.latency_history],
+            lambda: [stats.to_dict() for stats in (*self.peers.latest.values(), *self.tcp.latest)],
+            lambda: [stats.to_dict() for stats in self.rdma.latest.values()],
+            lambda: [sum(self.kernel.counts.values()), len(self.kernel.faults)],
             self.collect,
         ]
 
@@ -194,14 +238,18 @@ def test_no_lock_is_held_during_io(host: Host, monkeypatch: pytest.MonkeyPatch) 
 
     done: set[str] = set()
     row = b"eth0: " + b"1 " * 16
-    monkeypatch.setattr(nics, "_read", lambda path: io("read", row))
+    monkeypatch.setattr(files, "read", lambda path: io("read", row))
+    monkeypatch.setattr(icmp, "allowed", lambda: True)
+    monkeypatch.setattr(icmp, "ping", lambda hosts, *_: io("ping", {}))
+    monkeypatch.setattr(OwnSockets, "connections", lambda self: io("sockets", {}))
+    monkeypatch.setattr(Peers, "exchange", lambda self, own: io("exchange", {}))
     monkeypatch.setattr(tcp_connect, "resolve", lambda host, port: io("resolve", [ADDRESS]))
     monkeypatch.setattr(tcp_connect, "connect", lambda addresses, timeout: io("connect", 0.001))
-    host.interface._source = nics.SysfsSource(nics._DEFAULT_PROC, nics._DEFAULT_SYS)
+    host.interface._source = nics.SysfsSource(Path("/proc"), Path("/sys"))
     host.latency._histogram = type("Recorder", (), {"record": lambda *_: io("record", None)})()
     for method in host.methods():
         method()
-    assert done == {"read", "resolve", "connect", "record"}
+    assert done == {"read", "resolve", "connect", "record", "ping", "sockets", "exchange"}
     assert found == []
 
 
