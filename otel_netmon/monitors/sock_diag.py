@@ -224,7 +224,7 @@ def parse_replies(data: bytes) -> list[Reply]:
             found.append(Reply(sequence, None, abs(_ERROR.unpack_from(data, start)[0])))
         elif kind != _NLMSG_NOOP:
             raise SockDiagError(f"a message of type {kind} was not asked for")
-        at += _aligned(length)
+        at += (length + 3) & ~3
     if at < size:
         raise SockDiagError(f"{size - at} bytes are left over")
     return found
@@ -241,13 +241,11 @@ def _socket(data: bytes, start: int, end: int) -> Socket:
         if not _ATTRIBUTE.size <= length <= end - at:
             raise SockDiagError(f"an attribute says it has {length} bytes; there are {end - at}")
         if kind & _NLA_TYPE_MASK == _INET_DIAG_INFO and length - _ATTRIBUTE.size >= _SHORTEST:
-            info = parse_tcp_info(data[at + _ATTRIBUTE.size : at + length])
-        at += _aligned(length)
+            layout, missing = _layout(length - _ATTRIBUTE.size)
+            info = TcpInfo._make(layout.unpack_from(data, at + _ATTRIBUTE.size) + missing)
+            break  # nothing after it was asked for
+        at += (length + 3) & ~3
     return Socket(state, receive_queue, send_queue, uid, inode, cookie, info)
-
-
-def _aligned(length: int) -> int:
-    return (length + 3) & ~3
 
 
 def address(raw: bytes, family: int) -> str:

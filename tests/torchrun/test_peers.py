@@ -1,0 +1,40 @@
+"""The training's own connections, as two ranks see them: every byte at one end is one at the other."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.torchrun.harness import torchrun
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="TCP_INFO is Linux'")
+
+ELEMENTS = 500 * 500 + 500
+
+
+def test_both_ends_agree_and_steps_show_the_pair(tmp_path: Path) -> None:
+    run = torchrun("peers.py", tmp_path, OTEL_NETMON_INTERVAL="0.2", OTEL_NETMON_EMIT_INTERVAL="0.1")
+    assert run.code == 0, run.output
+    for attempt in range(2):  # the second default group's connections are found as well
+        ends = [report["seen"][attempt] for report in run.ranks]
+        for seen in ends:
+            assert seen["monitor.success"]["tcp"] == 1
+            assert seen["tcp.connections"]["collectives"] >= 2  # one per group
+            assert seen["tcp.retransmits"]["collectives"] == 0
+        for near, far in ((0, 1), (1, 0)):
+            sent = ends[near]["tcp.io"]["transmit/collectives"]
+            received = ends[far]["tcp.io"]["receive/collectives"]
+            # opening a connection counts as a byte acknowledged
+            assert 0 <= sent - received <= 4 * (attempt + 1)
+            # a ring of two sends half of a buffer twice
+            assert received >= (attempt + 1) * 10 * ELEMENTS * 4
+    for rank, report in enumerate(run.ranks):
+        events = report["events"]
+        assert events and {event["otel_netmon.peer.rank"] for event in events} == {1 - rank}
+        assert {event["span"] for event in events} <= {"rank_step", "rank_setup"}
+        assert sum(event["otel_netmon.tcp.sent"] for event in events) > ELEMENTS * 4
+        for event in events:
+            assert event["start"] - 5e8 <= event["at"] <= event["end"]
+            assert event["otel_netmon.tcp.interval"] > 0.1
