@@ -98,6 +98,8 @@ class TcpReader:
                 _logger.warning(
                     "TCP: the kernel does not answer NETLINK_SOCK_DIAG (%s); reading by getsockopt instead", error
                 )
+        if len(found) == len(connections):
+            return found
         for connection, one in connections.items():
             if connection not in found:
                 read = _by_getsockopt(one)

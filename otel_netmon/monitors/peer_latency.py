@@ -62,9 +62,9 @@ class PeerLatencyMonitor(Monitor):
 
     @property
     def latest(self) -> dict[str, LatencyStats]:
-        """The last round, by host name; empty before the first. No I/O."""
+        """The last round, by the host's address; empty before the first. No I/O."""
         with self._lock:
-            return {host.name: stats for host, stats in self._latest.items()}
+            return {host.address: stats for host, stats in self._latest.items()}
 
     def sample(self) -> None:
         """One round. Raises what the job's store raises."""

@@ -67,6 +67,11 @@ def test_the_map_of_ranks_and_sockets(agree: Agree) -> None:
             assert ours == {key: owners[key[1], key[0]] for key in mine - store}
             checked += len(ours)
             assert {address for _, address in one["hosts"]} == {h.address for h in hosts if h is not host}
+            # two hosts per round, another two the next time: all are reached, and none is this one's
+            assert all(len(each) <= 2 for each in one["rounds"])
+            probed = [stats for each in one["rounds"] for stats in each.values()]
+            assert {stats["host"] for stats in probed} == {h.address for h in hosts if h is not host}
+            assert all(stats["loss"] == 0 and 0 < stats["min"] < 1 for stats in probed)
         # gloo joins each pair of a group's ranks: 8 of the world, 8 of the second group, 4 of the third
         expected = 2 * (28 + 28 + 6)
         agree("rank pairs by socket", checked, "/proc/PID/fd", expected, 0)

@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 
 from otel_netmon.collectives.endpoints import StoreDirectory
+from otel_netmon.monitors import PeerLatencyMonitor
 from otel_netmon.monitors.own_sockets import OwnSockets
 
 dist.init_process_group("gloo")
@@ -31,12 +32,18 @@ for _ in range(40):
     time.sleep(0.25)
     if len(known) == len(own):
         break
+latency = PeerLatencyMonitor(directory=directory, most=2, attempts=3, timeout=1.0)
+rounds = []
+for _ in range(4):
+    latency.sample()
+    rounds.append({host: stats.to_dict() for host, stats in latency.latest.items()})
 print(
     json.dumps(
         {
             "pid": os.getpid(),
             "rank": rank,
             "own": len(own),
+            "rounds": rounds,
             "hosts": [list(host) for host in directory.some_hosts(16)],
             "known": [[*c.local, *c.remote, peer.rank, peer.host, peer.is_store] for c, peer in known.items()],
         }
