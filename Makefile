@@ -9,6 +9,7 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 PIP_FLAGS ?=
 PYTEST_FLAGS ?=
+FUZZ_SECONDS ?= 600
 DEMO ?= examples/train_digits.py
 
 BIN := $(abspath $(VENV))/bin
@@ -16,7 +17,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet $(PIP_FLAGS)
 CODE := otel_netmon tests benchmarks examples docs
 
-.PHONY: demo test test-trainers lab lint bench docs build clean
+.PHONY: demo test test-trainers lab fuzz lint bench docs build clean
 
 demo: $(VENV)/.installed-demo
 	PATH="$(BIN):$$PATH" OMP_NUM_THREADS=1 otel-netmon run -- torchrun --standalone --nproc-per-node 4 $(DEMO)
@@ -29,6 +30,9 @@ test-trainers: .venv-trainers/.installed
 
 lab: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest tests/lab $(PYTEST_FLAGS)
+
+fuzz: .venv-fuzz/.installed
+	.venv-fuzz/bin/python tests/fuzz/parsers.py -max_total_time=$(FUZZ_SECONDS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check $(CODE)
@@ -47,7 +51,7 @@ build: $(VENV)/.installed-dev
 	$(BIN)/twine check --strict dist/*
 
 clean:
-	rm -rf $(VENV) .venv-trainers build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-trainers .venv-fuzz build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
 # The stamps make a second call quick. A changed pyproject.toml installs again; torch stays.
@@ -65,6 +69,11 @@ $(VENV)/.installed-demo: $(VENV)/.installed-torch pyproject.toml
 $(VENV)/.installed-dev: $(VENV)/.installed-demo pyproject.toml
 	$(INSTALL) -e ".[dev]"
 	@touch $@
+
+.venv-fuzz/.installed: pyproject.toml
+	$(PYTHON) -m venv .venv-fuzz
+	.venv-fuzz/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -e . atheris
+	touch $@
 
 .venv-trainers/.installed: tests/trainers/requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv-trainers

@@ -67,9 +67,8 @@ def test_no_more_hosts_than_allowed_and_every_time_is_recorded(monkeypatch: pyte
     assert monitor.latest["127.0.0.2"].loss == pytest.approx(0.2) and monitor.latest["127.0.0.2"].port is None
     data = reader.get_metrics_data()
     assert data is not None
-    points: dict[str, Any] = {
-        m.name: list(m.data.data_points) for m in data.resource_metrics[0].scope_metrics[0].metrics
-    }
+    metrics = data.resource_metrics[0].scope_metrics[0].metrics
+    points: dict[str, Any] = {metric.name: list(metric.data.data_points) for metric in metrics}
     (histogram,) = points[semconv.PEER_LATENCY.name]
     assert histogram.count == 16 and dict(histogram.attributes or {}) == {semconv.LATENCY_METHOD: "icmp"}
     assert len(points[semconv.PEER_LATENCY_LOSS.name]) == 4

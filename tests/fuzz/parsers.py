@@ -1,0 +1,69 @@
+"""Coverage-guided fuzzing of every parser of what comes from outside: ``make fuzz``.
+
+The first byte picks the parser, the rest is its input. Each may raise the one exception that it documents, and no
+other, and may not take more memory than its input deserves. It runs for the time given
+(``-max_total_time``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import tracemalloc
+from collections.abc import Callable
+
+import atheris
+
+with atheris.instrument_imports():
+    from otel_netmon.collectives import flight_recorder
+    from otel_netmon.monitors import infiniband, procfs, protocols, sock_diag
+
+_ROOM = 1 << 22
+"""Bytes that a parser may take beyond a hundred times its input."""
+
+
+def _counters(data: bytes) -> object:
+    lines = data.split(b"\n")
+    names = sorted(infiniband.NAMES)
+    read: dict[str, bytes | None] = {names[len(line) % len(names)]: line for line in lines}
+    return infiniband.counters(dict.fromkeys(infiniband.FOLDERS, read))
+
+
+PARSERS: tuple[tuple[Callable[[bytes], object], type[Exception] | None], ...] = (
+    (sock_diag.parse_replies, sock_diag.SockDiagError),
+    (sock_diag.parse_tcp_info, sock_diag.SockDiagError),
+    (procfs.parse_net_dev, None),
+    (procfs.parse_speed, None),
+    (lambda data: procfs.parse_default_routes(data, data), None),
+    (protocols.parse_snmp, None),
+    (protocols.parse_softnet, None),
+    (protocols.parse_pressure, None),
+    (protocols.parse_schedstat, None),
+    (protocols.parse_cgroups, None),
+    (protocols.parse_cpu_stat, None),
+    (protocols.parse_cpu_max, None),
+    (infiniband.parse_rate, None),
+    (infiniband.parse_state, None),
+    (_counters, None),
+    (flight_recorder.parse, flight_recorder.FlightRecorderError),
+)
+
+
+def one(data: bytes) -> None:
+    """Feed one input to one parser."""
+    if not data:
+        return
+    parse, promised = PARSERS[data[0] % len(PARSERS)]
+    tracemalloc.reset_peak()
+    with contextlib.suppress(*([promised] if promised else [])):
+        parse(data[1:])
+    peak = tracemalloc.get_traced_memory()[1]
+    if peak > _BASE + _ROOM + 100 * len(data):
+        raise MemoryError(f"{parse}: {peak} bytes for an input of {len(data)}")
+
+
+if __name__ == "__main__":
+    tracemalloc.start()
+    _BASE = tracemalloc.get_traced_memory()[0] + (1 << 22)
+    atheris.Setup(sys.argv, one)
+    atheris.Fuzz()
