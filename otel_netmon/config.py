@@ -184,6 +184,18 @@ class Config:
     exit_timeout: float = _var(
         "EXIT_TIMEOUT", 5.0, _number(0, 60), "Seconds at most that our flush may take when the process ends."
     )
+    spool_dir: Path | None = _var(
+        "SPOOL_DIR",
+        None,
+        _PATH,
+        "Where the exporter `otel_netmon_otlp` keeps what no collector takes; unset: the user's own below /tmp.",
+    )
+    spool_max_bytes: int = _var(
+        "SPOOL_MAX_BYTES",
+        256 << 20,
+        _number(0, 1 << 40, int),
+        "Bytes that each process and signal may keep there; then the oldest go. 0 keeps nothing.",
+    )
     output_dir: Path | None = _var(
         "OUTPUT_DIR", None, _PATH, "Folder of the exporter `otel_netmon_file`; `otel-netmon run` sets it."
     )

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Final
 
 from otel_netmon.semconv.collectives import *  # noqa: F403 - this is where all names are looked up
+from otel_netmon.semconv.delivery import *  # noqa: F403
 from otel_netmon.semconv.model import *  # noqa: F403
 from otel_netmon.semconv.model import Metric
 from otel_netmon.semconv.monitors import *  # noqa: F403

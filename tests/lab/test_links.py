@@ -17,6 +17,7 @@ from .conftest import Agree
 from .net import LabHost
 
 PORT = 5201
+CONNECT_PORT = 5210
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +156,7 @@ print(json.dumps({"tcp": sorted(stats.times), "icmp": sorted(echoes.times), "icm
 
 def latencies(near: LabHost, far: LabHost, share: float) -> tuple[dict[str, float], float]:
     """Seconds that this share of the probes was faster than: ours by method, and ping's."""
-    out = near.run(sys.executable, "-c", CONNECT, far.address, str(PORT), far.address6)
+    out = near.run(sys.executable, "-c", CONNECT, far.address, str(CONNECT_PORT), far.address6)
     ours = {name: times[int(len(times) * share)] for name, times in json.loads(out).items()}
     pinged = near.run("ping", "-c", "15", "-i", "0.05", far.address, check=False)
     times = sorted(float(one) for one in re.findall(r"time=([\d.]+)", pinged))
@@ -165,12 +166,18 @@ def latencies(near: LabHost, far: LabHost, share: float) -> tuple[dict[str, floa
 METHODS = {"tcp": "TCP connect", "icmp": "ICMP echo", "icmp6": "ICMPv6 echo"}
 
 
+def listen(host: LabHost) -> None:
+    """Let something accept connections on ``CONNECT_PORT``."""
+    if f":{CONNECT_PORT} " not in host.run("ss", "-ltnH"):
+        host.program("sink.py", str(CONNECT_PORT))
+        net.wait_for_port(host, CONNECT_PORT)
+
+
 def test_latency_of_an_idle_link(pair: list[LabHost], agree: Agree) -> None:
     """Tens of microseconds, so that it is the 0.1 ms that is held; by the fastest: a busy machine adds to some."""
     near, far = pair
     near.shape(1000)
-    far.start("iperf3", "-s", "-1", "-p", str(PORT))
-    net.wait_for_port(far, PORT)
+    listen(far)
     ours, theirs = latencies(near, far, 0)
     for name, method in METHODS.items():
         agree(f"{method}, idle link, s", ours[name], "ping", theirs, 0.1, slack=1e-4)
@@ -180,13 +187,11 @@ def test_latency_of_a_full_queue(pair: list[LabHost], agree: Agree) -> None:
     """More is sent than the link carries: every packet waits in a queue of some 20 ms."""
     near, far = pair
     near.shape(20)
-    # another port than the one that is connected to: iperf3 serves one client
-    for port in (PORT, PORT + 1):
-        far.start("iperf3", "-s", "-p", str(port))
-        net.wait_for_port(far, port)
-    flood = near.start(
-        "iperf3", "-u", "-b", "21M", "-l", "1000", "-t", "12", "-c", far.address, "-p", str(PORT + 1)
-    )
+    listen(far)
+    far.start("iperf3", "-s", "-1", "-p", str(PORT))
+    net.wait_for_port(far, PORT)
+    sent = ("-u", "-b", "21M", "-l", "1000", "-t", "12", "-c", far.address, "-p", str(PORT))
+    flood = near.start("iperf3", *sent)
     time.sleep(2)  # until the queue is full
     ours, theirs = latencies(near, far, 0.5)
     assert flood.poll() is None

@@ -73,6 +73,8 @@ def test_the_demo_is_seen_whole_and_is_not_changed(tmp_path: Path) -> None:
     (tmp_path / "plain").mkdir()
     run = tmp_path / "run"
     plain = train(tmp_path / "plain")
+    if "terminate called without an active exception" in plain.stderr:
+        plain = train(tmp_path / "plain")  # torch's own, now and then, when its threads end late on a busy machine
     ours = train(tmp_path, str(Path(sys.executable).with_name("otel-netmon")), "run", "--output", str(run), "--")
     assert plain.returncode == 0, plain.stderr
     assert ours.returncode == 0, ours.stderr

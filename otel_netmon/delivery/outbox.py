@@ -1,0 +1,326 @@
+"""Requests on their way: sent from memory while the collector takes them, kept on disk when it does not."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from otel_netmon import semconv
+from otel_netmon.delivery.spool import Record, Spool, SpoolError
+from otel_netmon.delivery.wire import Outcome, Signal, Wire
+
+_logger = logging.getLogger(__name__)
+
+_HOLD: Final = 0.5
+"""Seconds that a request may wait in memory alone."""
+_MEMORY: Final = 8 << 20
+"""Bytes that may wait in memory alone."""
+_BACKOFF: Final = (0.2, 5.0)
+_ADOPT_EVERY: Final = 10.0
+_MAX_REASONS: Final = 32
+_draw: Final = random.SystemRandom().uniform
+
+
+@dataclass
+class _Parcel:
+    data: bytes
+    items: int
+    since: float
+
+
+class Outbox:
+    """The way out of one signal. ``put`` never waits for the collector; one thread sends, oldest first.
+
+    While the collector takes what it is sent, nothing touches the disk. A request that failed, or that waited for
+    half a second, goes to the spool with everything behind it, in order, and is delivered from there. So a process
+    that is killed leaves on disk what was older than that. Delivery is at least once: what was taken and not
+    acknowledged is sent again, with the same span ids.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], Wire],
+        signal: Signal,
+        folder: Path,
+        max_bytes: int,
+        max_age: float = 86_400.0,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._connect = connect
+        self._signal = signal
+        self._folder = folder
+        self._max_bytes = max_bytes
+        self._max_age = max_age
+        self._clock = clock
+        self.delivered = 0
+        self.retries = 0
+        self.lost: dict[str, int] = {}
+        self._reset()
+        _outboxes.add(self)
+
+    def _reset(self) -> None:
+        self._wire: Wire | None = None
+        self._endpoint = "the collector"
+        self._lock = threading.Lock()
+        self._wake = threading.Condition(self._lock)
+        self._queue: deque[_Parcel] = deque()
+        self._bytes = 0
+        self._sending: _Parcel | None = None
+        self._spooled = False
+        """Whether the request that is being sent is in the spool as well."""
+        self._spool = Spool(self._folder, self._signal, self._max_bytes, dropped=self._dropped)
+        self._behind = False
+        """Whether the spool has something: then all goes through it, to keep the order."""
+        self._no_spool = False
+        self._failing = False
+        self._failed_since = 0.0
+        self._closing: float | None = None
+        self._thread: threading.Thread | None = None
+        self._pid = os.getpid()
+
+    # --- in -------------------------------------------------------------------------------------------------
+
+    def put(self, data: bytes, items: int) -> bool:
+        """Take over a request. False when it is lost. Costs a write to the disk while the collector is away."""
+        with self._lock:
+            if self._ends():
+                kept = self._keep(data, items)
+                self._lose(semconv.REASON_NO_SPOOL, 0 if kept else items)
+                return kept
+            self._queue.append(_Parcel(data, items, self._clock()))
+            self._bytes += len(data)
+            if self._is_late():
+                self._spill()
+            if self._thread is None:
+                self._start()
+            self._wake.notify()
+        return True
+
+    def _is_late(self) -> bool:
+        oldest = self._sending or self._queue[0]
+        late = self._clock() - oldest.since > _HOLD
+        return self._failing or self._behind or late or self._bytes > _MEMORY
+
+    def _spill(self) -> None:
+        """Put what waits in memory on disk, lock held. Where that cannot be, the oldest go beyond the bound."""
+        if self._sending is not None and not self._spooled and not self._behind:
+            self._spooled = self._keep(self._sending.data, self._sending.items)
+        while self._queue and self._keep(self._queue[0].data, self._queue[0].items):
+            self._bytes -= len(self._queue.popleft().data)
+        while self._bytes > _MEMORY and self._queue:
+            parcel = self._queue.popleft()
+            self._bytes -= len(parcel.data)
+            self._lose(semconv.REASON_NO_SPOOL, parcel.items)
+
+    def _ends(self) -> bool:
+        return self._closing is not None
+
+    def _keep(self, data: bytes, items: int) -> bool:
+        if self._no_spool:
+            return False
+        try:
+            kept = self._spool.append(data, items)
+        except SpoolError as error:
+            self._no_spool = True
+            _logger.warning(
+                "otel-netmon: %s cannot be kept on disk (%s); they wait in memory, %d MiB at most",
+                self._signal, error.strerror or error, _MEMORY >> 20,
+            )  # fmt: skip
+            return False
+        self._behind = self._behind or kept
+        return kept
+
+    def _dropped(self, items: int) -> None:
+        self._lose(semconv.REASON_SPOOL_FULL, items)
+
+    def _lose(self, reason: str, items: int) -> None:
+        if not items:
+            return
+        if reason not in self.lost:
+            if len(self.lost) >= _MAX_REASONS:
+                return
+            _logger.warning(
+                "otel-netmon: %s are lost: %s (said once; %s counts them)",
+                self._signal, reason, semconv.LOST_ITEMS.name,
+            )  # fmt: skip
+        self.lost[reason] = self.lost.get(reason, 0) + items
+
+    # --- out ------------------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        name = f"otel-netmon-{self._signal}-sender"
+        thread = threading.Thread(target=self._run, name=name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # the interpreter is ending, or the system has no thread left: the spool keeps it
+            return
+        self._thread = thread
+
+    def _run(self) -> None:
+        backoff, adopted = _BACKOFF[0], -_ADOPT_EVERY
+        while True:
+            with self._lock:
+                parcel, record = self._next()
+                while parcel is None:
+                    if self._ends():
+                        return
+                    self._wake.wait(_ADOPT_EVERY)
+                    if not self._queue and not self._behind and not self._failing:
+                        break
+                    parcel, record = self._next()
+            if parcel is None:
+                self._adopt()
+                adopted = self._clock()
+                continue
+            outcome = self._send(parcel.data)
+            with self._lock:
+                self._settle(parcel, record, outcome)
+                if outcome.kind == "retry":
+                    pause = outcome.after if outcome.after is not None else backoff * _draw(0.8, 1.2)
+                    backoff = min(2 * backoff, _BACKOFF[1])
+                    self._pause(pause)
+                    if self._ends():
+                        return
+                else:
+                    backoff = _BACKOFF[0]
+            if outcome.kind == "delivered" and self._clock() - adopted > _ADOPT_EVERY:
+                adopted = self._clock()
+                self._adopt()
+
+    def _pause(self, seconds: float) -> None:
+        until = self._clock() + seconds
+        while not self._ends() and (left := until - self._clock()) > 0:
+            self._wake.wait(left)
+
+    def _next(self) -> tuple[_Parcel | None, Record | None]:
+        """What is to be sent, lock held: the spool's first, else the queue's."""
+        if self._behind:
+            record = self._spool.first()
+            if record is not None:
+                self._sending = _Parcel(record.data, record.items, self._clock())
+                return self._sending, record
+            self._behind = False
+        if not self._queue:
+            return None, None
+        self._sending = self._queue.popleft()
+        self._bytes -= len(self._sending.data)
+        self._spooled = False
+        return self._sending, None
+
+    def _settle(self, parcel: _Parcel, record: Record | None, outcome: Outcome) -> None:
+        self._sending = None
+        if outcome.kind == "retry":
+            self.retries += 1
+            if not self._failing:
+                self._failing, self._failed_since = True, self._clock()
+                _logger.warning(
+                    "otel-netmon: %s are not taken by %s (%s); they are kept in %s until they are",
+                    self._signal, self._endpoint, outcome.reason,
+                    "memory" if self._no_spool else self._folder,
+                )  # fmt: skip
+            if record is None and not self._spooled:
+                self._queue.appendleft(parcel)
+                self._bytes += len(parcel.data)
+            self._spill()
+            return
+        if self._failing:
+            self._failing = False
+            _logger.warning(
+                "otel-netmon: %s are taken again by %s, after %.0f s",
+                self._signal, self._endpoint, self._clock() - self._failed_since,
+            )  # fmt: skip
+        if record is not None:
+            self._spool.delivered(record)
+        elif self._spooled and (first := self._spool.first()) is not None:
+            self._spool.delivered(first)  # the copy that was made while it was on its way
+        if outcome.kind == "rejected":
+            self._lose(outcome.reason, parcel.items)
+        else:
+            self.delivered += parcel.items - min(outcome.rejected, parcel.items)
+            self._lose(semconv.REASON_PARTIAL, min(outcome.rejected, parcel.items))
+
+    def _send(self, data: bytes) -> Outcome:
+        if self._wire is None:
+            try:
+                self._wire = self._connect()
+            except Exception as error:  # noqa: BLE001  # the data is kept, whatever is wrong with the settings
+                return Outcome("retry", type(error).__name__)
+            self._endpoint = self._wire.endpoint
+        return self._wire.send(data, self._wire.timeout)
+
+    def _adopt(self) -> None:
+        """What others left behind, one segment at a time."""
+        self._spool.adopt(self._max_age)
+        with self._lock:
+            self._behind = self._behind or self._spool.first() is not None
+
+    # --- the end --------------------------------------------------------------------------------------------
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until all is taken, for ``timeout`` seconds at most; at once where the collector is away."""
+        deadline = self._clock() + timeout
+        while self._clock() < deadline:
+            with self._lock:
+                if self._failing:
+                    return False
+                if not self._queue and not self._behind and self._sending is None:
+                    return True
+            time.sleep(0.01)
+        return False
+
+    def close(self, timeout: float) -> None:
+        """Send what there is for ``timeout`` seconds at most, and leave the rest on disk."""
+        self.flush(timeout)
+        with self._lock:
+            if self._ends():
+                return
+            self._closing = self._clock()
+            if self._sending is not None or self._queue:
+                self._spill()
+            self._wake.notify_all()
+            thread = self._thread
+            waiting = self._behind
+        if thread is not None:
+            thread.join(0.05)
+        if thread is None or not thread.is_alive():
+            if self._wire is not None:
+                self._wire.close()
+            with self._lock:
+                self._spool.close()
+        if waiting:
+            _logger.warning(
+                "otel-netmon: %s were not taken by %s before the end; `otel-netmon flush %s`, or the next run "
+                "with this folder, delivers them",
+                self._signal, self._endpoint, self._folder,
+            )  # fmt: skip
+
+    def spool_size(self) -> int:
+        """Bytes that wait on disk."""
+        return self._spool.size
+
+    def after_fork_in_child(self) -> None:
+        """Forget what is the parent's to deliver; a connection of its own is made when there is something."""
+        self._spool.disown()
+        self._reset()
+
+
+_outboxes: Final[weakref.WeakSet[Outbox]] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for outbox in list(_outboxes):
+        outbox.after_fork_in_child()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,181 @@
+"""One attempt to hand a request to a collector, through the official OTLP exporters' own connections.
+
+They read every ``OTEL_EXPORTER_OTLP_*`` variable, TLS, headers, compression and proxies included. What is used of
+them here lies below their public surface: to send a request that is encoded already, and to see the answer.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+Signal = Literal["traces", "metrics", "logs"]
+
+_HTTP_RETRY: Final = frozenset((429, 502, 503, 504))
+_GRPC_RETRY: Final = frozenset(
+    ("CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS")
+)
+_METHODS: Final = {
+    "traces": "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+    "metrics": "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+    "logs": "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
+}
+_PARTIAL: Final = {"traces": "rejected_spans", "metrics": "rejected_data_points", "logs": "rejected_log_records"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of an attempt.
+
+    ``delivered``: taken, but for ``rejected`` items. ``rejected`` as a kind: never to be sent again. ``retry``:
+    not now; not before ``after`` seconds where the collector said so. ``reason`` is a word or a status, no text of
+    theirs.
+    """
+
+    kind: Literal["delivered", "rejected", "retry"]
+    reason: str = ""
+    after: float | None = None
+    rejected: int = 0
+
+
+class Unsupported(Exception):
+    """The official exporters at hand are made otherwise."""
+
+
+def protocol(signal: Signal) -> str:
+    """``grpc`` or ``http/protobuf``, as the standard variables say; gRPC where they say nothing."""
+    for name in (f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
+        value = os.environ.get(name, "").strip().lower()
+        if value:
+            return value
+    return "grpc"
+
+
+def official(signal: Signal, **arguments: Any) -> Any:
+    """The official exporter of a signal for the protocol that the variables choose."""
+    if protocol(signal) == "http/protobuf":
+        from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter as HttpMetrics
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpSpans
+
+        return (HttpSpans if signal == "traces" else HttpMetrics)(**arguments)
+    from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
+    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+
+    return (OTLPSpanExporter if signal == "traces" else OTLPMetricExporter)(**arguments)
+
+
+class Wire:
+    """Attempts over the connection of an official ``exporter``. Used by one thread at a time.
+
+    Raises ``Unsupported`` where that is made in a way that is not known here.
+    """
+
+    def __init__(self, exporter: Any, signal: Signal) -> None:
+        self._exporter = exporter
+        self._signal = signal
+        self._http = getattr(exporter, "_client", None) if hasattr(exporter, "_compression") else None
+        if self._http is not None and hasattr(self._http, "_submit") and hasattr(self._http, "_compress"):
+            self.endpoint = str(self._http._endpoint)
+            self.timeout = float(self._http._timeout)
+        elif hasattr(exporter, "_channel") and hasattr(exporter, "_initialize_channel_and_stub"):
+            self._http = None
+            self.endpoint = str(exporter._endpoint)
+            self.timeout = float(exporter._timeout)
+            self._headers = exporter._headers or None
+        else:
+            raise Unsupported(f"{type(exporter).__module__}.{type(exporter).__qualname__}")
+
+    def send(self, data: bytes, timeout: float) -> Outcome:
+        """Try once, for ``timeout`` seconds at most. Never raises."""
+        try:
+            return self._by_http(data, timeout) if self._http is not None else self._by_grpc(data, timeout)
+        except Exception as error:  # noqa: BLE001  # whatever breaks in there: the data is kept
+            return Outcome("retry", type(error).__name__)
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._exporter.shutdown()
+
+    def _by_http(self, data: bytes, timeout: float) -> Outcome:
+        assert self._http is not None
+        result = self._http._submit(self._http._compress(data), timeout)
+        status = result.status_code
+        if status is None:
+            return Outcome("retry", type(result.error).__name__ if result.error else "no answer")
+        if 200 <= status < 300:
+            return self._partial(_content(result))
+        if status in _HTTP_RETRY:
+            return Outcome("retry", f"HTTP {status}", _retry_after(result))
+        return Outcome("rejected", f"HTTP {status}")
+
+    def _by_grpc(self, data: bytes, timeout: float) -> Outcome:
+        import grpc
+
+        export = self._exporter._channel.unary_unary(_METHODS[self._signal])  # bytes in, bytes out
+        try:
+            return self._partial(export(data, metadata=self._headers, timeout=timeout))
+        except grpc.RpcError as error:
+            code = error.code().name
+            after = _retry_info(error)
+            if code == "UNAVAILABLE":
+                # a channel backs off for minutes where nobody listened for a while; a new one tries at once
+                self._exporter._channel.close()
+                self._exporter._initialize_channel_and_stub()
+            if code in _GRPC_RETRY or (code == "RESOURCE_EXHAUSTED" and after is not None):
+                return Outcome("retry", code, after)
+            return Outcome("rejected", code)
+
+    def _partial(self, body: bytes) -> Outcome:
+        """What a collector that took a request says of the parts that it did not take."""
+        rejected = 0
+        if body:
+            response = _response(self._signal)
+            try:
+                response.ParseFromString(body)
+                rejected = max(0, int(getattr(response.partial_success, _PARTIAL[self._signal])))
+            except Exception:  # noqa: BLE001  # an answer that is no OTLP: it was taken, by whatever that is
+                rejected = 0
+        return Outcome("delivered", rejected=rejected)
+
+
+def _response(signal: Signal) -> Any:
+    if signal == "traces":
+        from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+
+        return ExportTraceServiceResponse()
+    if signal == "metrics":
+        from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
+
+        return ExportMetricsServiceResponse()
+    from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
+
+    return ExportLogsServiceResponse()
+
+
+def _content(result: Any) -> bytes:
+    try:
+        return bytes(result.content())[: 1 << 16]
+    except Exception:  # noqa: BLE001  # a body cut short: the status says that it was taken
+        return b""
+
+
+def _retry_after(result: Any) -> float | None:
+    from opentelemetry.exporter.otlp.common import http
+
+    found: float | None = http._extract_retry_after(result)
+    return found
+
+
+def _retry_info(error: Any) -> float | None:
+    from google.rpc.error_details_pb2 import RetryInfo
+
+    try:
+        raw = dict(error.trailing_metadata() or ()).get("google.rpc.retryinfo-bin")
+        if raw is None:
+            return None
+        info = RetryInfo()
+        info.ParseFromString(raw)
+        return float(info.retry_delay.seconds + info.retry_delay.nanos / 1e9)
+    except Exception:  # noqa: BLE001  # metadata that nobody can read says nothing
+        return None

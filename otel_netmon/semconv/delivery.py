@@ -1,0 +1,48 @@
+"""What became of the telemetry on its way to a collector."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from opentelemetry.semconv.attributes import error_attributes as _error
+
+from otel_netmon.semconv.model import Metric
+
+SCOPE_DELIVERY: Final = "otel_netmon.delivery"
+
+DELIVERY_SIGNAL: Final = "otel_netmon.delivery.signal"
+DELIVERY_REASON: Final = _error.ERROR_TYPE
+
+REASON_SPOOL_FULL: Final = "spool_full"
+REASON_NO_SPOOL: Final = "no_spool"
+REASON_PARTIAL: Final = "partial_success"
+
+DELIVERED_ITEMS: Final = Metric(
+    "otel_netmon.delivery.delivered",
+    "observable_counter",
+    "{item}",
+    "Spans or data points that a collector took.",
+    (DELIVERY_SIGNAL,),
+)
+LOST_ITEMS: Final = Metric(
+    "otel_netmon.delivery.lost",
+    "observable_counter",
+    "{item}",
+    "Spans or data points that are gone: refused by the collector (`HTTP 400`, `partial_success`, …), or dropped "
+    "here (`spool_full`, `no_spool`).",
+    (DELIVERY_SIGNAL, DELIVERY_REASON),
+)
+DELIVERY_RETRIES: Final = Metric(
+    "otel_netmon.delivery.retries",
+    "observable_counter",
+    "{attempt}",
+    "Attempts that failed and are made again.",
+    (DELIVERY_SIGNAL,),
+)
+SPOOL_SIZE: Final = Metric(
+    "otel_netmon.delivery.spool.size",
+    "observable_gauge",
+    "By",
+    "What waits on disk for a collector.",
+    (DELIVERY_SIGNAL,),
+)
