@@ -1,4 +1,4 @@
-"""The command line: ``otel-netmon run | summary | doctor``."""
+"""The command line: ``otel-netmon run | summary | flush | doctor``."""
 
 from __future__ import annotations
 
@@ -32,6 +32,13 @@ _SUMMARY: Final = """\
 sum up the files that `otel-netmon run` or the collector's file exporter wrote (OTLP JSON lines)
 
 Files named *.jsonl and *.json directly in DIR are read; links are not followed.
+"""
+_FLUSH: Final = """\
+deliver what earlier runs kept in DIR because no collector took it
+
+Where to says OTEL_EXPORTER_OTLP_ENDPOINT and its like, as for a run. What a running process owns is left alone.
+
+exit codes: 0 nothing is left, 1 something is, 2 bad usage
 """
 _DOCTOR: Final = """\
 say what this machine and this environment can see, one line each
@@ -78,6 +85,10 @@ def _dispatch(parser: argparse.ArgumentParser, options: argparse.Namespace, comm
         from otel_netmon.cli.summary import show
 
         return show(options.folder, as_json=options.json)
+    if options.action == "flush":
+        from otel_netmon.cli.flush import flush
+
+        return flush(options.folder)
     if options.action == "doctor":
         from otel_netmon.cli.doctor import doctor
 
@@ -124,6 +135,8 @@ def _parser() -> argparse.ArgumentParser:
     summary = add("summary", _SUMMARY, "DIR [--json]")
     summary.add_argument("folder", metavar="DIR", type=Path)
     summary.add_argument("--json", action="store_true", help="as JSON: seconds, bytes, bytes per second")
+    flush = add("flush", _FLUSH, "DIR")
+    flush.add_argument("folder", metavar="DIR", type=Path)
     add("doctor", _DOCTOR, "")
     return parser
 

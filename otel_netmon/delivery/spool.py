@@ -3,7 +3,7 @@
 A writer has files of its own, a segment each, and holds a lock on them as long as it lives; a segment whose lock
 is free is an orphan, which anybody may deliver. A record is a header with length and checksum, and the request.
 What is delivered is noted in the segment's head; a segment that is delivered whole is removed. A torn tail, which
-a killed writer leaves behind, is recognised and left out. Nothing is synced to the disk: data survives the process,
+a killed writer leaves behind, is recognised and left out. Nothing is synced to the disk: data survives a process,
 not the machine.
 """
 

@@ -1,0 +1,74 @@
+"""``otel-netmon flush DIR``: deliver what earlier runs could not."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from otel_netmon import config
+
+if TYPE_CHECKING:
+    from otel_netmon.delivery.spool import Segment
+    from otel_netmon.delivery.wire import Signal, Wire
+
+
+def flush(folder: Path) -> int:
+    """Send every request in ``folder`` that no living process owns; 0 when nothing is left, 1 otherwise."""
+    from otel_netmon.delivery.spool import Segment, SpoolError, open_folder, orphans
+
+    if not folder.is_dir():
+        print(f"otel-netmon flush: {folder} is not a folder", file=sys.stderr)
+        return 2
+    try:
+        open_folder(folder)
+    except SpoolError as error:
+        print(f"otel-netmon flush: {error.strerror}", file=sys.stderr)
+        return 2
+    left = 0
+    signals: tuple[Signal, ...] = ("traces", "metrics")
+    for signal in signals:
+        wire: Wire | None = None
+        delivered = rejected = 0
+        for path in orphans(folder, signal):
+            segment = Segment.adopt(path)
+            if segment is None:
+                print(f"otel-netmon flush: {path.name} belongs to a running process, or is not ours; left alone")
+                continue
+            wire = wire or _wire(signal)
+            taken, refused, rest = _deliver(segment, wire)
+            delivered, rejected, left = delivered + taken, rejected + refused, left + rest
+            segment.close(remove=not rest)
+        if wire is not None:
+            what = "spans" if signal == "traces" else "data points"
+            refused_too = f", {rejected} refused" if rejected else ""
+            print(f"otel-netmon flush: {delivered} {what} delivered to {wire.endpoint}{refused_too}")
+            wire.close()
+    if left:
+        print(f"otel-netmon flush: {left} spans or data points are left; is the collector there?", file=sys.stderr)
+    return 1 if left else 0
+
+
+def _wire(signal: Signal) -> Wire:
+    from otel_netmon.delivery import wire
+
+    return wire.Wire(wire.official(signal), signal)
+
+
+def _deliver(segment: Segment, wire: Wire) -> tuple[int, int, int]:
+    """Items delivered, refused, and left."""
+    deadline = time.monotonic() + config.current().exit_timeout
+    taken = refused = 0
+    while (record := segment.first()) is not None:
+        outcome = wire.send(record.data, wire.timeout)
+        if outcome.kind == "retry":
+            if time.monotonic() > deadline:
+                return taken, refused, sum(one.items for one in segment.waiting())
+            time.sleep(min(1.0, outcome.after or 0.2))
+            continue
+        deadline = time.monotonic() + config.current().exit_timeout
+        segment.delivered(record)
+        gone = record.items if outcome.kind == "rejected" else min(outcome.rejected, record.items)
+        taken, refused = taken + record.items - gone, refused + gone
+    return taken, refused, 0
