@@ -15,7 +15,14 @@ from typing import Final, Literal
 from urllib.parse import urlsplit
 
 from otel_netmon import config
-from otel_netmon.cli.run import FILE_EXPORTER, RUNS, SIGNALS, auto_instrumentation_folder, choose_exporters
+from otel_netmon.cli.run import (
+    FILE_EXPORTER,
+    OTLP_EXPORTER,
+    RUNS,
+    SIGNALS,
+    auto_instrumentation_folder,
+    choose_exporters,
+)
 from otel_netmon.version import __version__
 
 CONNECT_SECONDS: Final = 1.0
@@ -34,6 +41,8 @@ _ENTRY_POINTS: Final = (
     ("opentelemetry_pre_instrument", "otel_netmon"),
     ("opentelemetry_traces_exporter", FILE_EXPORTER),
     ("opentelemetry_metrics_exporter", FILE_EXPORTER),
+    ("opentelemetry_traces_exporter", OTLP_EXPORTER),
+    ("opentelemetry_metrics_exporter", OTLP_EXPORTER),
     ("opentelemetry_resource_detector", "otel_netmon"),
 )
 

@@ -19,12 +19,16 @@ from otel_netmon import config
 from otel_netmon.cli.process import end_like, run_and_wait
 
 FILE_EXPORTER: Final = "otel_netmon_file"
+OTLP_EXPORTER: Final = "otel_netmon_otlp"
+"""The official OTLP exporter with a spool; it stands where the user named an endpoint and no exporter."""
 RUNS: Final = Path("otel-netmon-runs")
 SIGNALS: Final = ("TRACES", "METRICS")
 
 _AUTO_INSTRUMENTATION: Final = "opentelemetry.instrumentation.auto_instrumentation"
 # A burst of collectives is emitted at once; the SDK's 2,048 would drop its oldest spans. Twice our own ring.
 _QUEUE_SIZE: Final = "32768"
+_SPAN_INTERVAL: Final = "500"
+"""Milliseconds between two batches of spans: a process that is killed loses no more than about a second."""
 _METRIC_INTERVAL: Final = "5000"
 
 
@@ -96,7 +100,7 @@ def choose_exporters(environ: Mapping[str, str], *, to_files: bool) -> Exporters
         chosen = [part.strip() for part in environ.get(variable, "").split(",") if part.strip()]
         endpoints = (f"OTEL_EXPORTER_OTLP_{name}_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
         if not chosen and any(environ.get(endpoint, "").strip() for endpoint in endpoints):
-            chosen = ["otlp"]
+            chosen = [OTLP_EXPORTER]
         if chosen == ["none"] and to_files:
             chosen = []
         if not chosen or (to_files and FILE_EXPORTER not in chosen):
@@ -120,6 +124,7 @@ def child_environment(
     defaults = {
         "OTEL_LOGS_EXPORTER": "none",
         "OTEL_BSP_MAX_QUEUE_SIZE": _QUEUE_SIZE,
+        "OTEL_BSP_SCHEDULE_DELAY": _SPAN_INTERVAL,
         "OTEL_EXPERIMENTAL_RESOURCE_DETECTORS": "otel,otel_netmon",
     }
     if exporters.variables["OTEL_METRICS_EXPORTER"] == FILE_EXPORTER:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -130,18 +131,31 @@ class OtlpMetricExporter(MetricExporter):
 
 
 def report(box: Outbox, signal: Signal) -> None:
-    """Tell by metrics of whatever provider is global what became of a signal."""
+    """Tell by metrics of whatever provider is global what became of a signal.
+
+    The SDK drops the callbacks of an instrument that is created twice: so each is made once, for all outboxes.
+    """
+    first = not _reported
+    _reported.append((weakref.ref(box), {semconv.DELIVERY_SIGNAL: signal}))
+    if not first:
+        return
     meter = metrics.get_meter(semconv.SCOPE_DELIVERY, __version__, schema_url=semconv.SCHEMA_URL)
-    about = {semconv.DELIVERY_SIGNAL: signal}
+
+    def each(read: Callable[[Outbox], float]) -> Callable[[CallbackOptions], list[Observation]]:
+        return lambda _: [Observation(read(box), about) for ref, about in _reported if (box := ref()) is not None]
 
     def lost(_: CallbackOptions) -> list[Observation]:
-        counts = list(box.lost.items())
-        return [Observation(count, {**about, semconv.DELIVERY_REASON: reason}) for reason, count in counts]
+        return [
+            Observation(count, {**about, semconv.DELIVERY_REASON: reason})
+            for ref, about in _reported
+            if (box := ref()) is not None
+            for reason, count in list(box.lost.items())
+        ]
 
-    for metric, observe in (
-        (semconv.DELIVERED_ITEMS, lambda _: [Observation(box.delivered, about)]),
-        (semconv.LOST_ITEMS, lost),
-        (semconv.DELIVERY_RETRIES, lambda _: [Observation(box.retries, about)]),
-        (semconv.SPOOL_SIZE, lambda _: [Observation(box.spool_size(), about)]),
-    ):
-        semconv.create(meter, metric, [observe])
+    semconv.create(meter, semconv.DELIVERED_ITEMS, [each(lambda box: box.delivered)])
+    semconv.create(meter, semconv.LOST_ITEMS, [lost])
+    semconv.create(meter, semconv.DELIVERY_RETRIES, [each(lambda box: box.retries)])
+    semconv.create(meter, semconv.SPOOL_SIZE, [each(lambda box: box.spool_size())])
+
+
+_reported: list[tuple[weakref.ref[Outbox], dict[str, str]]] = []

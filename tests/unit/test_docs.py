@@ -36,7 +36,7 @@ def names_known() -> Iterator[str]:
     yield from (attribute.name for attribute in (*semconv.SPAN_ATTRIBUTES, *semconv.RESOURCE_ATTRIBUTES))
     yield from (attribute.name for attribute in semconv.PAIR_ATTRIBUTES.values())
     yield from (name for metric in semconv.METRICS for name in metric.attributes)
-    yield from (semconv.SCOPE_COLLECTIVES, semconv.SCOPE_MONITORS)
+    yield from (semconv.SCOPE_COLLECTIVES, semconv.SCOPE_MONITORS, semconv.SCOPE_DELIVERY)
 
 
 def test_the_contract_was_written_from_the_code() -> None:

@@ -11,6 +11,7 @@ from otel_netmon.cli.run import auto_instrumentation_folder, child_environment, 
 from tests.unit.cli.conftest import Cli
 
 FILES = "otel_netmon_file"
+OTLP = "otel_netmon_otlp"
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 
 
@@ -19,10 +20,11 @@ ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
     [
         ({}, False, FILES, FILES),
         ({ENDPOINT: " "}, False, FILES, FILES),
-        ({ENDPOINT: "http://c:4317"}, False, "otlp", "otlp"),
-        ({ENDPOINT: "http://c:4317"}, True, f"otlp,{FILES}", f"otlp,{FILES}"),
-        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://c:4317"}, False, "otlp", FILES),
-        ({"OTEL_TRACES_EXPORTER": "console", ENDPOINT: "http://c"}, False, "console", "otlp"),
+        ({ENDPOINT: "http://c:4317"}, False, OTLP, OTLP),
+        ({ENDPOINT: "http://c:4317"}, True, f"{OTLP},{FILES}", f"{OTLP},{FILES}"),
+        ({ENDPOINT: "http://c", "OTEL_TRACES_EXPORTER": "otlp"}, False, "otlp", OTLP),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://c:4317"}, False, OTLP, FILES),
+        ({"OTEL_TRACES_EXPORTER": "console", ENDPOINT: "http://c"}, False, "console", OTLP),
         ({"OTEL_METRICS_EXPORTER": "none"}, False, FILES, "none"),
         ({"OTEL_METRICS_EXPORTER": "none"}, True, FILES, FILES),
         ({"OTEL_TRACES_EXPORTER": f"{FILES}, console"}, True, f"{FILES},console", FILES),
@@ -46,6 +48,7 @@ def test_defaults_give_way_to_the_user() -> None:
         "OTEL_METRICS_EXPORTER": FILES,
         "OTEL_LOGS_EXPORTER": "none",
         "OTEL_BSP_MAX_QUEUE_SIZE": "32768",
+        "OTEL_BSP_SCHEDULE_DELAY": "500",
         "OTEL_METRIC_EXPORT_INTERVAL": "5000",
         "OTEL_EXPERIMENTAL_RESOURCE_DETECTORS": "otel,otel_netmon",
         "OTEL_SERVICE_NAME": "train",
