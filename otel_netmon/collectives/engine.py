@@ -32,6 +32,7 @@ from otel_netmon.collectives.sink import MetricSink, RankIdentity
 from otel_netmon.collectives.spans import SpanMaker
 from otel_netmon.collectives.steps import StepTracker
 from otel_netmon.collectives.waits import Waits
+from otel_netmon.termination import Termination
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,6 +52,7 @@ _BATCH: Final = 512
 _PAUSE: Final = 0.02
 _LAST_WAIT: Final = 2.0
 _FLUSH_WAIT: Final = 2.0
+_TERM_WAIT: Final = 4.0
 _CALLBACK_WAIT: Final = 1.0
 _COMPLETION_WAIT: Final = 0.05
 
@@ -83,6 +85,7 @@ class Engine:
         self._installed = False
         self._device_times = DeviceTimes()
         self._directory: StoreDirectory | None = None
+        self._termination = Termination(self._terminated, min(_TERM_WAIT, self._settings.exit_timeout))
         self._abandoned: list[CollectiveEvent] = []
         """In flight when the last round was made."""
 
@@ -104,6 +107,7 @@ class Engine:
             self._seam.install()
             self._optimizer_hook = register_optimizer_step_post_hook(self._optimizer_stepped)
             self._installed = True
+            self._termination.install()
             peers.directory = self._directory = StoreDirectory()
             if needs_no_first_event(self._seam):
                 self._start_thread(self._run_when_initialised)
@@ -132,6 +136,7 @@ class Engine:
         runtime.guarded(self._waits.remove)
         runtime.guarded(self._marks.remove)
         runtime.guarded(self._optimizer_hook.remove)
+        runtime.guarded(self._termination.remove)
         thread = self._thread
         if thread is not None:
             self._stopping = True
@@ -151,6 +156,7 @@ class Engine:
         self._ring.clear_after_fork()
         self._wake = threading.Event()
         self._thread = None
+        self._termination.after_fork_in_child()
         self._recorder.rearm(self._first_event)
         self._meter.after_fork()
 
@@ -164,6 +170,18 @@ class Engine:
             self._flush = True
             self._wake.set()
             self._flushed.wait(min(_FLUSH_WAIT, self._settings.exit_timeout))
+
+    def _terminated(self, dies: bool) -> None:
+        """SIGTERM. In a thread of its own: the last round, in flight collectives too, and out with everything."""
+        if not dies:
+            self._destroyed()
+            return
+        self._stopping = True
+        self._wake.set()
+        thread = self._thread
+        if thread is not None:
+            thread.join(_LAST_WAIT)
+        self._export()
 
     def _optimizer_stepped(self, optimizer: object, _args: object, _kwargs: object) -> None:
         runtime.guarded(self.steps.optimizer_stepped, optimizer)
