@@ -175,6 +175,12 @@ class Config:
         _number(0, 86400),
         "Seconds after which collectives that no step claims go into traces of that length; 0: never.",
     )
+    stall_after: float = _var(
+        "STALL_AFTER",
+        60.0,
+        _number(0, 86400),
+        "Seconds in flight after which a collective is said to hang, as a log event; 0: never.",
+    )
     run_id: str | None = _var(
         "RUN_ID", None, _TEXT, "The run's id, the same on every rank; unset: rank 0 draws one for all."
     )

@@ -16,6 +16,7 @@ from otel_netmon.collectives.attributes import event_attributes, pair_attributes
 from otel_netmon.collectives.periods import Calendar, Period, Sums, of_step
 from otel_netmon.collectives.sink import MetricSink, RankIdentity, Series, rank_attributes
 from otel_netmon.collectives.spans import link_to
+from otel_netmon.collectives.stalls import Stalls
 from otel_netmon.collectives.steps import SETUP, Step
 
 if TYPE_CHECKING:
@@ -44,8 +45,16 @@ class Emitter:
     """Drained events in, spans and metrics out. Used by one thread at a time."""
 
     def __init__(
-        self, sink: MetricSink, spans: SpanMaker, *, hold: int, trace_every: int = 1, window: int = 0
+        self,
+        sink: MetricSink,
+        spans: SpanMaker,
+        *,
+        hold: int,
+        trace_every: int = 1,
+        window: int = 0,
+        stall_after: float = 0.0,
     ) -> None:
+        self._stalls = Stalls(stall_after)
         self._sink = sink
         self._spans = spans
         self._hold = hold
@@ -120,6 +129,17 @@ class Emitter:
         for period in [period for period in self._sums if self._calendar.ended(period, now - _PATIENCE)]:
             self._emit_period(run_id, period, *self._calendar.bounds(period))
 
+    def stalled(self, run_id: str | None, in_flight: list[CollectiveEvent]) -> None:
+        """Tell of collectives that hang."""
+        if run_id is not None and in_flight:
+            self._stalls.look(in_flight, lambda event: self._ids(run_id, event), rank_attributes(self.rank))
+
+    def _ids(self, run_id: str, event: CollectiveEvent) -> tuple[int, int]:
+        """Of the span that it will have; its step is the one that is open, as long as it is not known."""
+        period = self._calendar.of(event) or self._calendar.open
+        span_id = identity.collective_id(run_id, self.rank.rank, event.group.name, event.sequence)
+        return identity.trace_id(run_id, period.key), span_id
+
     def finish(self, run_id: str, last: Step) -> None:
         """Make the spans of what was open when the process ended, if anything happened in it."""
         if not self._spans.ready():
@@ -156,6 +176,7 @@ class Emitter:
             series.operation,
             trace_id=identity.trace_id(run_id, period.key),
             parent_id=identity.rank_id(run_id, period.key, self.rank.rank),
+            span_id=self._stalls.span_id(event),
             start=event.start + self._epoch,
             end=(time.monotonic_ns() if event.end is None else event.end) + self._epoch,
             attributes=event_attributes(event, series),

@@ -224,6 +224,7 @@ class Engine:
             hold=settings.ring_size,
             trace_every=settings.trace_every,
             window=int(settings.window * 1e9),
+            stall_after=settings.stall_after,
         )
         emitter.rank = rank
         emitter.attempt = self._run_id.attempt
@@ -245,8 +246,10 @@ class Engine:
         run_id = self._run_id.resolve()
         # In this order: what ended before the marks is in the ring, and what had not is seen in flight.
         emitter.marks(*self.steps.take(), self.steps.unmarked())
-        ticks = [event.tick for event in self._ring.in_flight()]
+        in_flight = self._ring.in_flight()
+        ticks = [event.tick for event in in_flight]
         self._drain(emitter, run_id)
+        runtime.guarded(emitter.stalled, run_id, in_flight)
         emitter.emit_periods(run_id, min([*ticks, *self._device_times.ticks()], default=None))
         self._sink_errors(emitter)
 

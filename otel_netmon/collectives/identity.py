@@ -42,6 +42,11 @@ def rank_id(run_id: str, period: str, rank: int) -> int:
     return int.from_bytes(_digest(run_id, "rank", period, rank)[:8], "big") or 1
 
 
+def collective_id(run_id: str, rank: int, group: str, sequence: object) -> int:
+    """64-bit id of the span of one collective that had to be named before it ended."""
+    return int.from_bytes(_digest(run_id, "collective", rank, group, sequence)[:8], "big") or 1
+
+
 def _digest(*parts: object) -> bytes:
     return hashlib.sha256("\0".join(map(str, parts)).encode()).digest()
 

@@ -109,6 +109,11 @@ class Calendar:
         self._open, self._settled = open_step, settled
         self._windows = 0 < self._window <= unmarked
 
+    @property
+    def open(self) -> Period:
+        """The step that is open."""
+        return of_step(self._open)
+
     def of(self, event: CollectiveEvent) -> Period | None:
         """The event's slice; ``None`` when it is not known yet."""
         place = bisect_right(self._steps, (event.tick, _NEVER))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -107,6 +108,7 @@ class MetricSink:
         self._size = BulkHistogram(meter, semconv.COLLECTIVE_SIZE_METRIC)
         self._io: Any = semconv.create(meter, semconv.COLLECTIVE_IO_METRIC)
         semconv.create(meter, semconv.COLLECTIVE_ACTIVE_METRIC, [self._active])
+        semconv.create(meter, semconv.COLLECTIVE_AGE_METRIC, [self._age])
         semconv.create(meter, semconv.EVENTS_DROPPED, [self._dropped])
         self._lock = threading.RLock()
         self._seen: set[tuple[str, str, str]] = set()
@@ -128,6 +130,17 @@ class MetricSink:
             self._seen.update(counts)  # a series that was seen goes back to 0 instead of vanishing
         names = (semconv.COLLECTIVE_NAME, semconv.BACKEND, semconv.GROUP_NAME)
         return [Observation(count, dict(zip(names, key, strict=True))) for key, count in counts.items()]
+
+    def _age(self, _: CallbackOptions) -> Iterable[Observation]:
+        ring = self._ring
+        oldest: dict[tuple[str, str], int] = {}
+        for event in ring.in_flight() if ring is not None else ():
+            oldest.setdefault((event.group.name, serving_backend(event.group, event.on_host)), event.start)
+        now = time.monotonic_ns()
+        names = (semconv.GROUP_NAME, semconv.BACKEND)
+        return [
+            Observation((now - start) / 1e9, dict(zip(names, key, strict=True))) for key, start in oldest.items()
+        ]
 
     def _dropped(self, _: CallbackOptions) -> Iterable[Observation]:
         ring = self._ring

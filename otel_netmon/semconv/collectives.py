@@ -54,6 +54,11 @@ CLOCK_HOST: Final = "host"
 CLOCK_DEVICE: Final = "device"
 
 
+COLLECTIVE_AGE: Final = "torch.distributed.collective.age"
+LOG_ATTRIBUTES: Final = (Attribute(COLLECTIVE_AGE, "double", "s in flight when it was told"),)
+EVENT_STALLED: Final = "torch.distributed.collective.stalled"
+"""Name of the log event of a collective that hangs."""
+
 SPAN_ATTRIBUTES: Final = (
     Attribute(COLLECTIVE_NAME, "string", "operation, by its PyTorch name: `all_reduce`"),
     Attribute(COLLECTIVE_SEQUENCE, "int", "the group's count of collectives: the same on every rank"),
@@ -204,6 +209,13 @@ COLLECTIVE_IO_METRIC: Final = Metric(
     "By",
     "Sum of the bytes of this rank's buffers in collectives.",
     _COLLECTIVE,
+)
+COLLECTIVE_AGE_METRIC: Final = Metric(
+    "torch.distributed.collective.in_flight.age",
+    "observable_gauge",
+    "s",
+    "How long the oldest collective of a group has been in flight; absent while there is none.",
+    (GROUP_NAME, BACKEND),
 )
 COLLECTIVE_ACTIVE_METRIC: Final = Metric(
     "torch.distributed.collective.active",

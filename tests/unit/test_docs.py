@@ -34,7 +34,8 @@ def rows(heading: str) -> dict[str, list[str]]:
 def names_known() -> Iterator[str]:
     yield from (metric.name for metric in semconv.METRICS)
     yield from (attribute.name for attribute in (*semconv.SPAN_ATTRIBUTES, *semconv.RESOURCE_ATTRIBUTES))
-    yield from (attribute.name for attribute in semconv.PAIR_ATTRIBUTES.values())
+    yield from (attribute.name for attribute in (*semconv.PAIR_ATTRIBUTES.values(), *semconv.LOG_ATTRIBUTES))
+    yield semconv.EVENT_STALLED
     yield from (name for metric in semconv.METRICS for name in metric.attributes)
     yield from (semconv.SCOPE_COLLECTIVES, semconv.SCOPE_MONITORS, semconv.SCOPE_DELIVERY)
 
