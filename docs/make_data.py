@@ -107,8 +107,8 @@ def render() -> str:
             ),
             "\n## Log events\n\n",
             f"`{semconv.EVENT_STALLED}`, severity WARN: a collective has been in flight for longer than "
-            "`OTEL_NETMON_STALL_AFTER`; once each. Trace and span id are those that its span will have; operation, "
-            "group, backend, size, sequence number and rank as on the span.\n",
+            "`OTEL_NETMON_STALL_AFTER`; once each. Trace and span id are those that its span will have; "
+            "operation, group, backend, size, sequence number and rank as on the span.\n",
             _table(
                 ("attribute", "type", "what it says"),
                 ((f"`{a.name}`", a.type, a.description) for a in semconv.LOG_ATTRIBUTES),
