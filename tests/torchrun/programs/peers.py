@@ -39,8 +39,12 @@ def totals() -> dict[str, dict[str, float]]:
 
 
 seen = []
-for _attempt in range(2):
-    dist.init_process_group("gloo")
+rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+agent = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+for attempt in range(2):
+    # a prefix per initialisation: torch's own second one on the same keys hangs now and then
+    store = dist.PrefixStore(f"attempt{attempt}", agent)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=size)
     half = dist.new_group([0, 1])
     weights = torch.nn.Linear(500, 500)
     optimizer = torch.optim.SGD(weights.parameters(), lr=0.1)
@@ -72,5 +76,4 @@ report = {
         if event.name == "tcp.peer"
     ],
 }
-rank = int(os.environ["RANK"])
 (Path(sys.argv[1]) / f"{rank}.json").write_text(json.dumps(report))
