@@ -105,6 +105,7 @@ def test_a_collector_that_comes_late_and_one_that_goes_and_comes_back(
         until(lambda: not files(tmp_path / "spool"), 10)
     for _ in range(10):
         send(50)
+    until(lambda: caplog.text.count("are not taken by") == 2, 10)
     with serving(faulty, port):
         faulty.wait_for(1000)
         send(10)
