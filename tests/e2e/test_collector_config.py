@@ -1,0 +1,147 @@
+"""The shipped configurations of the collector: valid, running, and choosing whole steps."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.trace import NonRecordingSpan, SpanContext, Status, StatusCode, TraceFlags, set_span_in_context
+
+from tests.e2e.servers import free_ports, server
+from tests.installed import ROOT
+
+CONFIGS = ROOT / "collector-config"
+# What the collector at hand may lack: cut from a copy, by name, so that nothing else goes unseen.
+LACKING = {
+    "gateway-lb.yaml": {
+        "load_balancing/traces": "exporter of the contrib distribution",
+        "load_balancing/metrics": "exporter of the contrib distribution",
+        "bearertokenauth": "extension of the contrib distribution",
+    }
+}
+RANKS, STEPS = 4, 12
+FAILED, SLOW = 3, 7
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in CONFIGS.glob("*.yaml")))
+def test_it_is_valid(name: str, binary: Callable[[str], str]) -> None:
+    done = subprocess.run(
+        [binary("otelcol"), "validate", "--config", str(CONFIGS / name)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    said = done.stdout + done.stderr
+    if name in LACKING:
+        unknown = {
+            line.split('for id: "')[1].split('"')[0] for line in said.splitlines() if "unknown type" in line
+        }
+        if unknown:
+            assert unknown <= set(LACKING[name]), said
+            assert all("unknown type" in line for line in said.splitlines() if line.startswith("'")), said
+            pytest.skip(f"this collector lacks {', '.join(sorted(unknown))}: otelcol-contrib has them")
+    assert done.returncode == 0, said
+
+
+def spans_of(rank: int, endpoint: str) -> Callable[[int], None]:
+    """Sends what one rank has of a step: its span, and one collective; rank 0 the root as well."""
+    provider = TracerProvider(resource=Resource({"service.name": "job", "torch.distributed.rank": rank}))
+    provider.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter(endpoint=endpoint, insecure=True)))
+    tracer = provider.get_tracer("test")
+
+    def send(step: int) -> None:
+        start = time.time_ns() - 10_000_000_000
+        length = 6_000_000_000 if step == SLOW and rank == 2 else 20_000_000
+        context = SpanContext(1000 + step, 77, is_remote=True, trace_flags=TraceFlags(1))
+        parent = set_span_in_context(NonRecordingSpan(context))
+        for name in ("rank_step", "all_reduce"):
+            span = tracer.start_span(name, context=parent, start_time=start)
+            if step == FAILED and rank == 1 and name == "all_reduce":
+                span.set_status(Status(StatusCode.ERROR))
+            span.end(start + length)
+
+    return send
+
+
+def test_from_the_node_agent_through_the_gateway_whole_steps_are_kept(
+    tmp_path: Path, binary: Callable[[str], str]
+) -> None:
+    """Each rank's part of a step comes by itself, and late: all of a chosen step is kept, nothing of another."""
+    agent, http, gateway, prometheus = free_ports(4)
+    kept = tmp_path / "kept.jsonl"
+    overlay = {
+        "exporters": {"file/kept": {"path": str(kept), "flush_interval": "200ms"}},
+        "service": {"pipelines": {"traces/sampled": {"exporters": ["file/kept"]}}},
+    }
+    (tmp_path / "overlay.yaml").write_text(json.dumps(overlay))
+    environ = {
+        "OTLP_HOST": "127.0.0.1", "OTLP_GRPC_PORT": str(gateway), "PROMETHEUS_ENDPOINT": f"127.0.0.1:{prometheus}",
+        "DECISION_WAIT": "4s", "SLOW_STEP_MS": "5000", "KEEP_PERCENT": "0", "QUEUE_DIR": str(tmp_path / "gateway"),
+        "JAEGER_INSECURE": "true", "SPAN_METRICS_INTERVAL": "1s",
+    }  # fmt: skip
+    command = [binary("otelcol"), f"--config={CONFIGS / 'gateway.yaml'}", f"--config={tmp_path / 'overlay.yaml'}"]
+    node = {
+        "OTLP_GRPC_PORT": str(agent), "OTLP_HTTP_PORT": str(http), "GATEWAY_ENDPOINT": f"127.0.0.1:{gateway}",
+        "GATEWAY_INSECURE": "true", "QUEUE_DIR": str(tmp_path / "agent"),
+    }  # fmt: skip
+    on_node = [binary("otelcol"), f"--config={CONFIGS / 'agent.yaml'}"]
+    with (
+        server(command, (gateway, prometheus), tmp_path / "gateway.log", environ),
+        server(on_node, (agent, http), tmp_path / "agent.log", node),
+    ):
+        ranks = [spans_of(rank, f"127.0.0.1:{agent}") for rank in range(RANKS)]
+        for send in ranks:
+            for step in range(STEPS):
+                send(step)
+            time.sleep(0.3)
+        found = wait_for(lambda: spans_in(kept), lambda spans: len(spans) >= 2 * RANKS * 2)
+        time.sleep(2)  # nothing of another step comes after that
+        found = spans_in(kept)
+        # the numbers are of all steps, in seconds
+        scraped = wait_for(lambda: scrape(prometheus), lambda text: all_reduces(text) >= RANKS * STEPS, 40)
+    by_step = Counter(int(span["traceId"], 16) - 1000 for span in found)
+    assert by_step == {FAILED: 2 * RANKS, SLOW: 2 * RANKS}
+    assert all_reduces(scraped) == RANKS * STEPS
+    assert 'le="0.025"' in scraped
+
+
+def all_reduces(scraped: str) -> float:
+    """How many of them the span metrics count."""
+    lines = [line for line in scraped.splitlines() if "duration_seconds_count{" in line and "all_reduce" in line]
+    return sum(float(line.rpartition(" ")[2]) for line in lines)
+
+
+def wait_for(read: Callable[[], Any], enough: Callable[[Any], bool], timeout: float = 30) -> Any:
+    deadline = time.monotonic() + timeout
+    while not enough(found := read()):
+        assert time.monotonic() < deadline, str(found)[:3000]
+        time.sleep(0.2)
+    return found
+
+
+def spans_in(file: Path) -> list[dict[str, Any]]:
+    if not file.exists():
+        return []
+    return [
+        span
+        for line in file.read_text().splitlines()
+        for resource in json.loads(line)["resourceSpans"]
+        for scope in resource["scopeSpans"]
+        for span in scope["spans"]
+    ]
+
+
+def scrape(port: int) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        return str(answer.read().decode())
