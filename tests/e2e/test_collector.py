@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from otel_netmon import semconv
+from tests.e2e.prometheus_names import prometheus_name
 from tests.e2e.servers import collector_overlay, free_ports, jaeger_config, run, server
 from tests.installed import ROOT, python_path
 
@@ -53,6 +54,8 @@ class Arrived:
 class Finished:
     jobs: dict[str, Arrived]
     scraped: list[str]
+    exposed: set[str]
+    """The names of the series that Prometheus would scrape."""
     fetch: Callable[[str], Json] | None
     """A trace by its id, from Jaeger; ``None`` where there is no Jaeger."""
 
@@ -101,7 +104,8 @@ def finished(binary: Callable[[str], str], tmp_path_factory: pytest.TempPathFact
             for protocol, port in zip(PROTOCOLS, (grpc, http), strict=True):
                 train(protocol, port, folder)
             scraped = scrape(prometheus)
-        yield Finished(read(folder), scraped, fetch)
+            exposed = names_at(prometheus)
+        yield Finished(read(folder), scraped, exposed, fetch)
 
 
 def train(protocol: str, port: int, folder: Path) -> None:
@@ -145,6 +149,11 @@ def scrape(port: int) -> list[str]:
             break
         time.sleep(0.1)
     return lines
+
+
+def names_at(port: int) -> set[str]:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        return set(re.findall(r"^# TYPE (\S+) ", answer.read().decode(), re.MULTILINE))
 
 
 def read(folder: Path) -> dict[str, Arrived]:
@@ -229,11 +238,12 @@ def test_spans_keep_the_contract(job: Arrived) -> None:
 
 
 # What this machine and this job cannot show: hardware ports (there is only the loopback), and with it the link's
-# speed; peers on other hosts; what the kernel may be built or started without, quotas that nobody set, losses.
+# speed; peers on other hosts; collectives that hang; what the kernel may be built without; quotas, losses.
 NOT_HERE = (
     "hw.",
     *(f"otel_netmon.{name}" for name in ("rdma.", "nic.", "peer.", "cgroup.", "pressure.", "host.run_queue.")),
     semconv.LOST_ITEMS.name,
+    semconv.COLLECTIVE_AGE_METRIC.name,  # nothing hangs
 )
 
 
@@ -252,6 +262,13 @@ def test_metrics_keep_the_contract(job: Arrived) -> None:
                 assert tuple(point["explicitBounds"]) == said.buckets
     missing = set(declared) - {metric["name"] for metric in ours}
     assert {name for name in missing if not name.startswith(NOT_HERE)} <= {semconv.LINK_UTILIZATION.name}
+
+
+def test_prometheus_calls_them_as_the_rules_do(finished: Finished) -> None:
+    ours = {prometheus_name(metric) for metric in semconv.METRICS}
+    exposed = {name for name in finished.exposed if name != "target_info"}
+    assert exposed <= ours, exposed - ours
+    assert len(exposed) > 30
 
 
 def data(metric: Json) -> tuple[str, list[Json]]:
