@@ -14,7 +14,8 @@ from otel_netmon import peers, semconv
 from otel_netmon.collectives import identity, readings
 from otel_netmon.collectives.attributes import event_attributes, pair_attributes, sums_attributes
 from otel_netmon.collectives.periods import Calendar, Period, Sums, of_step
-from otel_netmon.collectives.sink import MetricSink, RankIdentity, Series, rank_attributes
+from otel_netmon.collectives.rank import RankIdentity, rank_attributes
+from otel_netmon.collectives.sink import MetricSink, Series
 from otel_netmon.collectives.spans import link_to
 from otel_netmon.collectives.stalls import Stalls
 from otel_netmon.collectives.steps import SETUP, Step

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import atexit
 import logging
-import os
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -25,10 +24,11 @@ from otel_netmon.collectives.groups import Groups
 from otel_netmon.collectives.identity import RunId
 from otel_netmon.collectives.marks import Marks
 from otel_netmon.collectives.polling import needs_no_first_event
+from otel_netmon.collectives.rank import RankIdentity, default_group
 from otel_netmon.collectives.readings import Meter
 from otel_netmon.collectives.record import Recorder
 from otel_netmon.collectives.seams import choose
-from otel_netmon.collectives.sink import MetricSink, RankIdentity
+from otel_netmon.collectives.sink import MetricSink
 from otel_netmon.collectives.spans import SpanMaker
 from otel_netmon.collectives.steps import StepTracker
 from otel_netmon.collectives.waits import Waits
@@ -191,7 +191,7 @@ class Engine:
     def _first_event(self, event: CollectiveEvent) -> None:
         """Start the background thread. On the training thread, once: it looks up references and starts it."""
         self.steps.begin(event.start)
-        rank, store = _default_group()
+        rank, store = default_group()
         self._run_id.agree_through(store, is_rank_0=rank.rank == 0)
         with self._lock:
             self._start_thread(self._run, rank)
@@ -211,7 +211,7 @@ class Engine:
                 return
             self._wake.wait(self._settings.emit_interval)
         self.steps.begin()
-        rank, store = _default_group()
+        rank, store = default_group()
         self._run_id.agree_through(store, is_rank_0=rank.rank == 0)
         self._run(rank)
 
@@ -303,17 +303,3 @@ class Engine:
     def _sink_errors(self, emitter: Emitter) -> None:
         if self._sink is not None:
             self._sink.errors = self._recorder.errors + emitter.lost
-
-
-def _default_group() -> tuple[RankIdentity, Any]:
-    """This process in the job and the store of the default group; by the environment where there is none."""
-    from torch.distributed import distributed_c10d as c10d
-
-    environment = runtime.environment_rank(os.environ)
-    local_rank = environment.local_rank if environment else None
-    if c10d.is_initialized():
-        rank = RankIdentity(c10d.get_rank(), local_rank, c10d.get_world_size())
-        return rank, c10d._get_default_store()
-    if environment is not None:
-        return RankIdentity(environment.rank, local_rank, environment.world_size), None
-    return RankIdentity(), None

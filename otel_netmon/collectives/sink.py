@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary
 
@@ -16,6 +15,7 @@ from otel_netmon import semconv
 from otel_netmon.collective_window import CollectiveSample, window
 from otel_netmon.collectives.bandwidth import bus_factor
 from otel_netmon.collectives.bulk import BulkHistogram
+from otel_netmon.collectives.rank import RankIdentity, rank_attributes
 from otel_netmon.collectives.tally import Tally
 from otel_netmon.version import __version__
 
@@ -24,15 +24,6 @@ if TYPE_CHECKING:
     from otel_netmon.collectives.groups import Group
     from otel_netmon.collectives.operations import Operation
     from otel_netmon.collectives.tally import Amounts, Key
-
-
-@dataclass(frozen=True)
-class RankIdentity:
-    """This process in the job; what is not known is ``None``."""
-
-    rank: int = 0
-    local_rank: int | None = None
-    world_size: int | None = None
 
 
 class Series:
@@ -68,16 +59,6 @@ class Series:
 def serving_backend(group: Group, on_host: bool) -> str:
     """Name of the backend that serves the group's tensors on the host, or on a device."""
     return group.backend if on_host else group.device_backend or group.backend
-
-
-def rank_attributes(rank: RankIdentity) -> dict[str, Any]:
-    """``rank`` as span attributes, without what is not known."""
-    pairs = (
-        (semconv.RANK, rank.rank),
-        (semconv.LOCAL_RANK, rank.local_rank),
-        (semconv.WORLD_SIZE, rank.world_size),
-    )
-    return {name: value for name, value in pairs if value is not None}
 
 
 class MetricSink:

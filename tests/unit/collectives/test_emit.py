@@ -22,8 +22,9 @@ from otel_netmon.collectives.event import CollectiveEvent, EventRing
 from otel_netmon.collectives.groups import Group
 from otel_netmon.collectives.identity import RunId
 from otel_netmon.collectives.operations import OPERATIONS
+from otel_netmon.collectives.rank import RankIdentity
 from otel_netmon.collectives.readings import Readings
-from otel_netmon.collectives.sink import MetricSink, RankIdentity
+from otel_netmon.collectives.sink import MetricSink
 from otel_netmon.collectives.spans import SpanMaker
 from otel_netmon.collectives.steps import SETUP, Step
 
