@@ -27,6 +27,8 @@ _MEMORY: Final = 8 << 20
 _BACKOFF: Final = (0.2, 5.0)
 _ADOPT_EVERY: Final = 10.0
 _MAX_REASONS: Final = 32
+_LAST_ANSWER: Final = 0.5
+"""Seconds that the answer to the request on its way is waited for at the end: else it may be delivered twice."""
 _draw: Final = random.SystemRandom().uniform
 
 
@@ -291,7 +293,7 @@ class Outbox:
             thread = self._thread
             waiting = self._behind
         if thread is not None:
-            thread.join(0.05)
+            thread.join(_LAST_ANSWER)
         if thread is None or not thread.is_alive():
             if self._wire is not None:
                 self._wire.close()
@@ -311,9 +313,12 @@ class Outbox:
     def after_fork_in_child(self) -> None:
         """Forget what is the parent's to deliver; a connection of its own is made when there is something."""
         self._spool.disown()
+        _parents.append(self._wire)
         self._reset()
 
 
+_parents: Final[list[Wire | None]] = []
+"""In a forked child: the parent's connections. Closing them here could shut them down there."""
 _outboxes: Final[weakref.WeakSet[Outbox]] = weakref.WeakSet()
 
 
