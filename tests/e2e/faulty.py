@@ -54,6 +54,7 @@ class Faulty:
         self.lose_answers = 0
         """So many requests are counted, and then the connection is reset before the answer."""
         self.spans: Counter[bytes] = Counter()
+        self.batches: list[set[bytes]] = []
         self.names: Counter[str] = Counter()
         """By the first word of the span's name."""
         self.points = 0
@@ -69,6 +70,7 @@ class Faulty:
                 request = ExportTraceServiceRequest.FromString(data)
                 found = [s for r in request.resource_spans for sc in r.scope_spans for s in sc.spans]
                 self.spans.update(span.span_id for span in found)
+                self.batches.append({span.span_id for span in found})
                 self.names.update(span.name.partition(" ")[0] for span in found)
                 answer = ExportTraceServiceResponse()
                 answer.partial_success.rejected_spans = self.partial

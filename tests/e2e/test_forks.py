@@ -39,8 +39,9 @@ def test_forks_during_exports(protocol: Protocol, up: bool, tmp_path: Path) -> N
     with serving(faulty, port):
         if spool.exists():
             run(sys.executable, "-m", "otel_netmon.cli", "flush", str(spool))
-    # a child that leaves by _exit at once may keep its one span; the parent's are all there, each once: but for the
-    # request that was on its way at the end, which may have been taken without our hearing of it
+    # a child that leaves by _exit at once may keep its one span; the parent's are all there
     assert FORKS <= len(faulty.spans) <= 2 * FORKS
-    twice = sum(count - 1 for count in faulty.spans.values())
-    assert twice <= 1 and faulty.names["parent"] == FORKS + twice
+    twice = {span for span, count in faulty.spans.items() if count > 1}
+    assert faulty.names["parent"] == FORKS + len(twice)
+    # each once, but for the request that was on its way at the end, taken perhaps without our hearing of it
+    assert any(twice <= batch for batch in faulty.batches) and max(faulty.spans.values()) <= 2
