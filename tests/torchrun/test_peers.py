@@ -22,9 +22,8 @@ def test_both_ends_agree_and_steps_show_the_pair(tmp_path: Path) -> None:
         for seen in ends:
             assert seen["monitor.success"]["tcp"] == 1
             assert seen["tcp.connections"]["collectives"] >= 2  # one per group
-            assert (
-                0 <= seen["tcp.retransmits"]["collectives"] < 10
-            )  # a busy machine's timers fire early now and then
+            # none is lost on loopback, but timers of a busy machine fire early now and then
+            assert 0 <= seen["tcp.retransmits"]["collectives"] < 10
         for near, far in ((0, 1), (1, 0)):
             sent = ends[near]["tcp.io"]["transmit/collectives"]
             received = ends[far]["tcp.io"]["receive/collectives"]
