@@ -27,6 +27,8 @@ NEEDS = {
     "nft": "nftables",
     "iperf3": "iperf3",
     "ping": "iputils-ping",
+    "ethtool": "ethtool",
+    "sysctl": "procps",
 }
 MTU = 1500
 
