@@ -86,9 +86,8 @@ class Outbox:
         self._no_spool = False
         self._failing = False
         self._failed_since = 0.0
-        self._closing: float | None = None
+        self._closing = False
         self._thread: threading.Thread | None = None
-        self._pid = os.getpid()
 
     # --- in -------------------------------------------------------------------------------------------------
 
@@ -125,7 +124,7 @@ class Outbox:
             self._lose(semconv.REASON_NO_SPOOL, parcel.items)
 
     def _ends(self) -> bool:
-        return self._closing is not None
+        return self._closing
 
     def _keep(self, data: bytes, items: int) -> bool:
         if self._no_spool:
@@ -286,7 +285,7 @@ class Outbox:
         with self._lock:
             if self._ends():
                 return
-            self._closing = self._clock()
+            self._closing = True
             if self._sending is not None or self._queue:
                 self._spill()
             self._wake.notify_all()

@@ -16,7 +16,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
 
-from opentelemetry.metrics import Observation
+from opentelemetry.metrics import Histogram, Observation
 
 from otel_netmon import semconv
 from otel_netmon.monitors import observers
@@ -156,6 +156,35 @@ class Monitor(abc.ABC):
         """Replace what a thread of the parent may have held; called in a forked child, alone."""
         self._lock = threading.RLock()
         self._sampling = False
+
+
+class ProbingMonitor(Monitor):
+    """A monitor that sends something and records how long each answer took, in the histogram ``recorded``."""
+
+    probes: ClassVar[bool] = True
+    recorded: ClassVar[semconv.Metric]
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(clock=clock)
+        self._histogram: Histogram | None = None
+
+    def register(self, meter: Meter) -> None:
+        """As every monitor; and every round fills the histogram, outside the lock."""
+        super().register(meter)
+        histogram = semconv.create(meter, self.recorded)
+        assert isinstance(histogram, Histogram)
+        with self._lock:
+            self._histogram = histogram
+
+    def unregister(self) -> None:
+        """As every monitor."""
+        super().unregister()
+        with self._lock:
+            self._histogram = None
+
+    def _after_fork_in_child(self) -> None:
+        super()._after_fork_in_child()
+        self._histogram = None
 
 
 _monitors: Final[weakref.WeakSet[Monitor]] = weakref.WeakSet()

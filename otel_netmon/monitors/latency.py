@@ -8,18 +8,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
+from typing import ClassVar, Final, TypeVar
 
-from opentelemetry.metrics import Histogram, Observation
+from opentelemetry.metrics import Observation
 
 from otel_netmon import config, semconv
 from otel_netmon.monitors import tcp_connect
-from otel_netmon.monitors.base import HISTORY, Monitor, Series
+from otel_netmon.monitors.base import HISTORY, ProbingMonitor, Series
 from otel_netmon.monitors.nics import names_or_globs
 from otel_netmon.monitors.values import LatencyStats
-
-if TYPE_CHECKING:
-    from opentelemetry.metrics import Meter
 
 _T = TypeVar("_T")
 
@@ -42,7 +39,7 @@ class _Probe:
         self.finished = threading.Event()
 
 
-class NetworkLatencyMonitor(Monitor):
+class NetworkLatencyMonitor(ProbingMonitor):
     """Measures TCP connect time to ``target_hosts``, and to nothing else.
 
     ``target_hosts``: ``host:port`` or ``[v6]:port``; ``None`` is what the configuration says, by default none.
@@ -55,7 +52,7 @@ class NetworkLatencyMonitor(Monitor):
     """
 
     name: ClassVar[str] = "latency"
-    probes: ClassVar[bool] = True
+    recorded: ClassVar[semconv.Metric] = semconv.LATENCY
 
     def __init__(
         self,
@@ -78,7 +75,6 @@ class NetworkLatencyMonitor(Monitor):
         self._running: dict[str, _Probe] = {}
         self._history = {target: deque[LatencyStats](maxlen=HISTORY) for target in self._targets}
         self._latest: dict[str, LatencyStats] = {}
-        self._histogram: Histogram | None = None
         self._attributes: dict[str, dict[str, str | int]] = {
             target: {semconv.SERVER_ADDRESS: host, semconv.SERVER_PORT: port}
             for target, (host, port) in self._targets.items()
@@ -193,20 +189,6 @@ class NetworkLatencyMonitor(Monitor):
         """One round."""
         self.measure_latency()
 
-    def register(self, meter: Meter) -> None:
-        """As every monitor; and every round fills the histogram of connect times, outside the lock."""
-        super().register(meter)
-        histogram = semconv.create(meter, semconv.LATENCY)
-        assert isinstance(histogram, Histogram)
-        with self._lock:
-            self._histogram = histogram
-
-    def unregister(self) -> None:
-        """As every monitor."""
-        super().unregister()
-        with self._lock:
-            self._histogram = None
-
     def series(self) -> tuple[Series, ...]:
         """The last round per target."""
         return (
@@ -226,4 +208,3 @@ class NetworkLatencyMonitor(Monitor):
     def _after_fork_in_child(self) -> None:
         super()._after_fork_in_child()
         self._running = {}  # their threads stayed in the parent
-        self._histogram = None

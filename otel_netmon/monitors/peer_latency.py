@@ -5,18 +5,15 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import ClassVar, Final
 
-from opentelemetry.metrics import Histogram, Observation
+from opentelemetry.metrics import Observation
 
 from otel_netmon import config, peers, semconv
 from otel_netmon.monitors import icmp, tcp_connect
-from otel_netmon.monitors.base import Monitor, Series
+from otel_netmon.monitors.base import ProbingMonitor, Series
 from otel_netmon.monitors.values import LatencyStats
 from otel_netmon.peers import Directory, Host
-
-if TYPE_CHECKING:
-    from opentelemetry.metrics import Meter
 
 _logger = logging.getLogger(__name__)
 
@@ -24,7 +21,7 @@ ICMP: Final = "icmp"
 TCP: Final = "tcp"
 
 
-class PeerLatencyMonitor(Monitor):
+class PeerLatencyMonitor(ProbingMonitor):
     """Measures the round-trip time to other hosts of the job: at most ``most`` of them per round, in turn.
 
     Which hosts there are, ``directory`` says: by default what the captured job's ranks told one another. By ICMP
@@ -37,7 +34,7 @@ class PeerLatencyMonitor(Monitor):
     """
 
     name: ClassVar[str] = "latency_peers"
-    probes: ClassVar[bool] = True
+    recorded: ClassVar[semconv.Metric] = semconv.PEER_LATENCY
 
     def __init__(
         self,
@@ -58,7 +55,6 @@ class PeerLatencyMonitor(Monitor):
         self._said = False
         self._method = ICMP
         self._latest: dict[Host, LatencyStats] = {}
-        self._histogram: Histogram | None = None
 
     @property
     def latest(self) -> dict[str, LatencyStats]:
@@ -108,20 +104,6 @@ class PeerLatencyMonitor(Monitor):
         stats = LatencyStats.of(host, host, port, times=tuple(times), errors=tuple(errors))
         return {Host(host, host): stats}
 
-    def register(self, meter: Meter) -> None:
-        """As every monitor; and every round fills the histogram, outside the lock."""
-        super().register(meter)
-        histogram = semconv.create(meter, semconv.PEER_LATENCY)
-        assert isinstance(histogram, Histogram)
-        with self._lock:
-            self._histogram = histogram
-
-    def unregister(self) -> None:
-        """As every monitor."""
-        super().unregister()
-        with self._lock:
-            self._histogram = None
-
     def series(self) -> tuple[Series, ...]:
         """The hosts of the last round."""
         return (
@@ -145,7 +127,3 @@ class PeerLatencyMonitor(Monitor):
                     else {semconv.PEER_HOST: host.name}
                 )
                 yield Observation(value, {**peer, semconv.LATENCY_METHOD: self._method})
-
-    def _after_fork_in_child(self) -> None:
-        super()._after_fork_in_child()
-        self._histogram = None

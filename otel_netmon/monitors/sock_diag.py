@@ -7,7 +7,6 @@ inet_diag,tcp}.h`` have it. ``tcp_info`` grew over the years: a field that the k
 from __future__ import annotations
 
 import functools
-import ipaddress
 import itertools
 import socket
 import struct
@@ -123,7 +122,7 @@ class TcpInfo(NamedTuple):
 
 
 _LITTLE: Final = struct.pack("=H", 1)[0] == 1
-_CODES: Final = "8B" + "24L" + "4Q" + "6L" + "4Q" + "2L" + "2Q" + "6L" + "2H" + "L"
+_CODES: Final = 8 * "B" + 24 * "L" + 4 * "Q" + 6 * "L" + 4 * "Q" + 2 * "L" + 2 * "Q" + 6 * "L" + 2 * "H" + "L"
 _SHORTEST: Final = 104
 """``tcp_info`` up to ``total_retrans``: what Linux had before 3.15, and every one since."""
 
@@ -131,22 +130,9 @@ _SHORTEST: Final = 104
 @functools.lru_cache(maxsize=8)
 def _layout(length: int) -> tuple[struct.Struct, tuple[None, ...]]:
     """What fits into ``length`` bytes, and a ``None`` for each field that it leaves out. There are no gaps."""
-    codes = [code for count, code in zip(*[iter(_tokens(_CODES))] * 2, strict=True) for _ in range(int(count))]
-    sizes = itertools.accumulate(struct.calcsize("=" + code) for code in codes)
+    sizes = itertools.accumulate(struct.calcsize("=" + code) for code in _CODES)
     fit = sum(1 for end in sizes if end <= length)
-    return struct.Struct("=" + "".join(codes[:fit])), (None,) * (len(codes) - fit)
-
-
-def _tokens(codes: str) -> list[str]:
-    found: list[str] = []
-    count = ""
-    for letter in codes:
-        if letter.isdigit():
-            count += letter
-        else:
-            found += [count or "1", letter]
-            count = ""
-    return found
+    return struct.Struct("=" + _CODES[:fit]), (None,) * (len(_CODES) - fit)
 
 
 def parse_tcp_info(data: bytes | memoryview) -> TcpInfo:
@@ -258,11 +244,6 @@ def address(raw: bytes, family: int) -> str:
 
 
 _MAPPED: Final = b"\0" * 10 + b"\xff\xff"
-
-
-def is_loopback(text: str) -> bool:
-    """Whether an address, as ``address`` gives it, means the host it is used on."""
-    return ipaddress.ip_address(text).is_loopback
 
 
 def in_batches(connections: Sequence[Connection], size: int) -> Iterator[tuple[bytes, Sequence[Connection]]]:
