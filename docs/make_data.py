@@ -33,6 +33,7 @@ _METRICS: Final = """
 ## Metrics
 
 Attributes of low cardinality only; rank and host are on the resource. `error.type` is there only on failure.
+Prometheus writes dots in attribute names as underscores too, and appends `_bucket`, `_sum` and `_count` to histograms.
 """
 
 _RESOURCE: Final = """
@@ -66,7 +67,14 @@ def _code(names: Iterable[str]) -> str:
 
 def _metric(metric: semconv.Metric) -> tuple[str, ...]:
     kind = metric.kind.replace("_", " ")
-    return f"`{metric.name}`", kind, f"`{metric.unit}`", _code(metric.attributes), metric.description
+    return (
+        f"`{metric.name}`",
+        kind,
+        f"`{metric.unit}`",
+        f"`{metric.prometheus_name}`",
+        _code(metric.attributes),
+        metric.description,
+    )
 
 
 def _default(value: Any) -> str:
@@ -114,7 +122,10 @@ def render() -> str:
                 ((f"`{a.name}`", a.type, a.description) for a in semconv.LOG_ATTRIBUTES),
             ),
             _METRICS,
-            _table(("metric", "instrument", "unit", "attributes", "what it says"), map(_metric, semconv.METRICS)),
+            _table(
+                ("metric", "instrument", "unit", "in Prometheus", "attributes", "what it says"),
+                map(_metric, semconv.METRICS),
+            ),
             buckets,
             _RESOURCE,
             _table(

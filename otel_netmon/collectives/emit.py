@@ -192,6 +192,9 @@ class Emitter:
 
     def _emit_period(self, run_id: str, period: Period, start: int, end: int, step: Step | None = None) -> None:
         sums = self._sums.pop(period, None)
+        if step is not None and step.complete and period.kind == semconv.SPAN_TRAIN_STEP:
+            first = start if sums is None else min(sums.first, start)
+            self._sink.record_step((end - first) / 1e9, 0.0 if sums is None else sums.busy(end) / 1e9)
         sampled = self._sampled(run_id, period)
         self._verdicts.pop(period, None)
         if not sampled:

@@ -88,6 +88,8 @@ class MetricSink:
         self._duration = BulkHistogram(meter, semconv.COLLECTIVE_DURATION_METRIC)
         self._size = BulkHistogram(meter, semconv.COLLECTIVE_SIZE_METRIC)
         self._io: Any = semconv.create(meter, semconv.COLLECTIVE_IO_METRIC)
+        self._step: Any = semconv.create(meter, semconv.STEP_DURATION_METRIC)
+        self._step_collectives: Any = semconv.create(meter, semconv.STEP_COLLECTIVE_TIME_METRIC)
         semconv.create(meter, semconv.COLLECTIVE_ACTIVE_METRIC, [self._active])
         semconv.create(meter, semconv.COLLECTIVE_AGE_METRIC, [self._age])
         semconv.create(meter, semconv.EVENTS_DROPPED, [self._dropped])
@@ -160,6 +162,11 @@ class MetricSink:
             self._feed(series_of[key.group, key.operation, key.on_host], key, amounts)
         with self._lock:
             self._seen.update(series.key for series in series_of.values())
+
+    def record_step(self, seconds: float, in_collectives: float) -> None:
+        """Feed a training step: how long it took on this rank, and how much of that had collectives in flight."""
+        self._step.record(seconds)
+        self._step_collectives.add(in_collectives)
 
     def record_overwritten(self, series_of: Callable[[Group, Operation, bool], Series]) -> None:
         """Feed the metrics with the events that the ring overwrote since the last call."""

@@ -225,6 +225,21 @@ COLLECTIVE_ACTIVE_METRIC: Final = Metric(
     _COLLECTIVE[:3],
 )
 
+STEP_DURATION_METRIC: Final = Metric(
+    "torch.distributed.step.duration",
+    "histogram",
+    "s",
+    "Duration of the training steps on this rank: of the `rank_step` spans, sampled or not.",
+    (),
+    SECONDS_BUCKETS,
+)
+STEP_COLLECTIVE_TIME_METRIC: Final = Metric(
+    STEP_COLLECTIVE_TIME,
+    "counter",
+    "s",
+    "Time of those steps with at least one collective in flight: the rank that waits least is the late one.",
+)
+
 # DistributedNetworkMonitor
 WINDOW_COUNT: Final = Metric(
     "otel_netmon.collective.window.count",

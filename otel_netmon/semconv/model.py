@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -67,6 +68,25 @@ class Metric:
     description: str
     attributes: tuple[str, ...] = ()
     buckets: tuple[float, ...] | None = None
+
+    @property
+    def prometheus_name(self) -> str:
+        """What Prometheus calls it, without ``_bucket``, ``_sum`` and ``_count``. Units in braces are left out.
+
+        Source: OpenTelemetry's specification, Prometheus and OpenMetrics compatibility, metric metadata.
+        """
+        name = re.sub(r"[^a-zA-Z0-9:]+", "_", self.name)
+        unit = _PROMETHEUS_UNITS.get(self.unit, "")
+        if self.unit == "1" and self.kind.endswith("gauge"):
+            unit = "ratio"
+        if unit and not name.endswith("_" + unit):
+            name += "_" + unit
+        if self.kind in ("counter", "observable_counter"):
+            name = name.removesuffix("_total") + "_total"
+        return name
+
+
+_PROMETHEUS_UNITS: Final = {"s": "seconds", "By": "bytes", "By/s": "bytes_per_second"}
 
 
 def create(meter: Meter, metric: Metric, callbacks: Sequence[CallbackT] | None = None) -> OTelInstrument:

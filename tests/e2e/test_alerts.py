@@ -7,7 +7,6 @@ import subprocess
 from collections.abc import Callable
 
 from otel_netmon import semconv
-from tests.e2e.prometheus_names import prometheus_name
 from tests.installed import ROOT
 
 RULES = ROOT / "alerts" / "otel-netmon.rules.yaml"
@@ -33,7 +32,7 @@ def test_each_alert_has_a_test() -> None:
 
 
 def test_every_series_is_one_of_ours() -> None:
-    known = {prometheus_name(metric) for metric in semconv.METRICS}
+    known = {metric.prometheus_name for metric in semconv.METRICS}
     known |= {name + "_count" for name in known}
     used: set[str] = set()
     for pair in re.findall(r"expr: (?:\|\n((?:\s{10,}.*\n)+)|(.*))", RULES.read_text()):

@@ -21,7 +21,6 @@ from typing import Any
 import pytest
 
 from otel_netmon import semconv
-from tests.e2e.prometheus_names import prometheus_name
 from tests.e2e.servers import collector_overlay, free_ports, jaeger_config, run, server
 from tests.installed import ROOT, python_path
 
@@ -92,7 +91,7 @@ def finished(binary: Callable[[str], str], tmp_path_factory: pytest.TempPathFact
                 return get_json(f"http://127.0.0.1:{jaeger_http}/api/v3/traces/{trace_id}")
 
         (folder / "overlay.yaml").write_text(json.dumps(collector_overlay(folder)))
-        configs = (str(ROOT / "collector-config" / "collector.yaml"), str(folder / "overlay.yaml"))
+        configs = (str(ROOT / "collector-config" / "local.yaml"), str(folder / "overlay.yaml"))
         variables = {
             "OTLP_GRPC_PORT": str(grpc),
             "OTLP_HTTP_PORT": str(http),
@@ -265,7 +264,7 @@ def test_metrics_keep_the_contract(job: Arrived) -> None:
 
 
 def test_prometheus_calls_them_as_the_rules_do(finished: Finished) -> None:
-    ours = {prometheus_name(metric) for metric in semconv.METRICS}
+    ours = {metric.prometheus_name for metric in semconv.METRICS}
     exposed = {name for name in finished.exposed if name != "target_info"}
     assert exposed <= ours, exposed - ours
     assert len(exposed) > 30

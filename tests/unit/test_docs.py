@@ -47,10 +47,12 @@ def test_the_contract_was_written_from_the_code() -> None:
 
 def test_the_contract_has_every_metric() -> None:
     found = {
-        name: (kind.replace(" ", "_"), unit.strip("`"), tuple(CODE.findall(attributes)), description)
-        for name, (_, kind, unit, attributes, description) in rows("Metrics").items()
+        name: (kind.replace(" ", "_"), unit.strip("`"), other.strip("`"), tuple(CODE.findall(attributes)), description)
+        for name, (_, kind, unit, other, attributes, description) in rows("Metrics").items()
     }
-    assert found == {m.name: (m.kind, m.unit, m.attributes, m.description) for m in semconv.METRICS}
+    assert found == {
+        m.name: (m.kind, m.unit, m.prometheus_name, m.attributes, m.description) for m in semconv.METRICS
+    }
 
 
 def test_the_contract_has_every_span_and_attribute() -> None:

@@ -278,6 +278,25 @@ def test_metrics_are_not_sampled() -> None:
     assert point.explicit_bounds == semconv.SECONDS_BUCKETS  # type: ignore[union-attr]
 
 
+def test_steps_are_measured_as_their_spans_say_sampled_or_not() -> None:
+    steps = [Step(n, last_tick=n + 1, start=1000 + n * 3000, end=4000 + n * 3000) for n in range(4)]
+    rank = Rank(trace_every=2)
+    events = [rank.event(tick=0, start=900, end=2000), rank.event(tick=1, start=4500, end=5000)]
+    spans = [span for span in rank.play(*steps, events=events) if span.name == "rank_step"]
+    assert len(spans) == 2
+    (point,) = rank.points(semconv.STEP_DURATION_METRIC.name)
+    assert point.count == 4 and point.sum == pytest.approx(12_100e-9)
+    (point,) = rank.points(semconv.STEP_COLLECTIVE_TIME_METRIC.name)
+    assert point.value == pytest.approx(1600e-9)
+
+
+def test_an_open_step_is_not_measured() -> None:
+    rank = Rank()
+    rank.play(Step(0, last_tick=1, start=500, end=3000, complete=False), events=[rank.event()])
+    with pytest.raises(KeyError):
+        rank.points(semconv.STEP_DURATION_METRIC.name)
+
+
 def test_failure_and_in_flight() -> None:
     rank = Rank()
     failed, open_, *_ = rank.play(events=[rank.event(error="RuntimeError"), rank.event(end=None)])
