@@ -72,10 +72,10 @@ def collector_overlay(folder: Path) -> dict[str, Any]:
     """Lets the shipped configuration also write what arrives into files, by pipelines of their own."""
     signals = ("traces", "metrics")
     return {
-        "exporters": {f"file/{signal}": {"path": str(folder / f"{signal}.jsonl")} for signal in signals},
+        "exporters": {f"file/{signal}_in": {"path": str(folder / f"{signal}.jsonl")} for signal in signals},
         "service": {
             "pipelines": {
-                f"{signal}/file": {"receivers": ["otlp"], "exporters": [f"file/{signal}"]} for signal in signals
+                f"{signal}/file": {"receivers": ["otlp"], "exporters": [f"file/{signal}_in"]} for signal in signals
             }
         },
     }

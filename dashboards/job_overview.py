@@ -1,0 +1,143 @@
+"""Steps and collectives of a job: what is slow, and who."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from dashboards.model import (
+    GROUP,
+    IN_GROUP,
+    JOB,
+    OPERATION,
+    RANK,
+    Dashboard,
+    Panel,
+    gauge,
+    mean,
+    per,
+    quantile,
+    rate,
+)
+from otel_netmon import semconv
+
+_STEP = semconv.STEP_DURATION_METRIC
+_DURATION = semconv.COLLECTIVE_DURATION_METRIC
+_IN_COLLECTIVES = rate(_DURATION.prometheus_name + "_sum", IN_GROUP, f"job, {RANK}")
+
+JOB_OVERVIEW: Final = Dashboard(
+    "job-overview",
+    "otel-netmon: job overview",
+    (("group", GROUP, semconv.COLLECTIVE_SIZE_METRIC),),
+    (
+        (
+            "Steps",
+            (
+                Panel(
+                    "Step time",
+                    "s",
+                    "Mean over the ranks, and the 99th percentile of all.",
+                    (
+                        (mean(_STEP, JOB, "job"), "{{job}} mean"),
+                        (quantile(_STEP, "0.99", JOB, "job"), "{{job}} p99"),
+                    ),
+                ),
+                Panel(
+                    "Communication share",
+                    "percentunit",
+                    "Part of the step with at least one collective in flight, waiting for late ranks included.",
+                    (
+                        (
+                            f"{rate(semconv.STEP_COLLECTIVE_TIME_METRIC.prometheus_name, JOB, 'job, ' + RANK)}"
+                            f" / {rate(_STEP.prometheus_name + '_sum', JOB, 'job, ' + RANK)}",
+                            f"rank {per(RANK)}",
+                        ),
+                    ),
+                ),
+                Panel(
+                    "Late ranks",
+                    "s",
+                    "By how many seconds per second a rank waited less in collectives than the one that waited "
+                    "most. All wait for the late rank, and it for nobody: it is the highest. Where none stands "
+                    "out, none is late.",
+                    (
+                        (
+                            f"topk(10, max by (job) ({_IN_COLLECTIVES})"
+                            f" - on (job) group_right () {_IN_COLLECTIVES})",
+                            f"rank {per(RANK)}",
+                        ),
+                    ),
+                    "bargauge",
+                ),
+                Panel(
+                    "Ranks that report",
+                    "short",
+                    "Below the size of the job: ranks that are gone, or whose telemetry is.",
+                    (
+                        (
+                            f"count by (job) ({gauge(semconv.COLLECTIVE_ACTIVE_METRIC, JOB, 'job, ' + RANK)})",
+                            "{{job}}",
+                        ),
+                    ),
+                    "stat",
+                ),
+            ),
+        ),
+        (
+            "Collectives",
+            (
+                Panel(
+                    "Bus bandwidth",
+                    "Bps",
+                    "As nccl-tests has it, over the last minute, waiting included; mean of the ranks.",
+                    (
+                        (
+                            gauge(semconv.WINDOW_BUSBW, IN_GROUP, f"{OPERATION}, {GROUP}", "avg"),
+                            per(OPERATION, GROUP),
+                        ),
+                    ),
+                ),
+                Panel(
+                    "Duration, median and p99",
+                    "s",
+                    "From the call to the completion on each rank.",
+                    tuple(
+                        (quantile(_DURATION, q, IN_GROUP, OPERATION), f"{per(OPERATION)} {name}")
+                        for q, name in (("0.5", "p50"), ("0.99", "p99"))
+                    ),
+                ),
+                Panel(
+                    "Bytes",
+                    "Bps",
+                    "Sum of all ranks' buffers.",
+                    (
+                        (
+                            rate(semconv.COLLECTIVE_IO_METRIC.prometheus_name, IN_GROUP, f"{OPERATION}, {GROUP}"),
+                            per(OPERATION, GROUP),
+                        ),
+                    ),
+                ),
+                Panel(
+                    "Oldest in flight",
+                    "s",
+                    "How long the oldest collective of a group has been in flight: a hang is a line that rises.",
+                    ((gauge(semconv.COLLECTIVE_AGE_METRIC, IN_GROUP, GROUP), f"group {per(GROUP)}"),),
+                ),
+                Panel(
+                    "Failed collectives",
+                    "ops",
+                    "By operation and type of error.",
+                    (
+                        (
+                            rate(
+                                _DURATION.prometheus_name + "_count",
+                                IN_GROUP + ',error_type!=""',
+                                f"{OPERATION}, error_type",
+                            ),
+                            per(OPERATION, "error_type"),
+                        ),
+                    ),
+                ),
+            ),
+        ),
+    ),
+)
