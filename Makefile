@@ -15,7 +15,7 @@ DEMO ?= examples/train_digits.py
 BIN := $(abspath $(VENV))/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet $(PIP_FLAGS)
-CODE := otel_netmon tests benchmarks examples docs
+CODE := otel_netmon tests benchmarks examples docs dashboards
 
 .PHONY: demo test test-trainers lab fuzz lint bench docs build clean
 
@@ -44,6 +44,7 @@ bench: $(VENV)/.installed-dev
 
 docs: $(VENV)/.installed-dev
 	$(BIN)/python docs/make_data.py
+	$(BIN)/python -m dashboards.make_dashboards
 
 build: $(VENV)/.installed-dev
 	rm -rf dist

@@ -33,7 +33,7 @@ _METRICS: Final = """
 ## Metrics
 
 Attributes of low cardinality only; rank and host are on the resource. `error.type` is there only on failure.
-Prometheus writes dots in attribute names as underscores too, and appends `_bucket`, `_sum` and `_count` to histograms.
+Prometheus writes dots in attribute names as underscores too; histograms have `_bucket`, `_sum` and `_count`.
 """
 
 _RESOURCE: Final = """

@@ -45,11 +45,12 @@ class Unsupported(Exception):
 
 def protocol(signal: Signal) -> str:
     """``grpc`` or ``http/protobuf``, as the standard variables say; gRPC where they say nothing."""
-    for name in (f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
-        value = os.environ.get(name, "").strip().lower()
-        if value:
-            return value
-    return "grpc"
+    return _variable(signal, "PROTOCOL") or "grpc"
+
+
+def _variable(signal: Signal, name: str) -> str:
+    own = os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_{name}", "").strip().lower()
+    return own or os.environ.get(f"OTEL_EXPORTER_OTLP_{name}", "").strip().lower()
 
 
 def official(signal: Signal, **arguments: Any) -> Any:
@@ -62,6 +63,11 @@ def official(signal: Signal, **arguments: Any) -> Any:
     from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 
+    if _variable(signal, "COMPRESSION") == "none":
+        import grpc
+
+        # the specification's word for it, which this exporter refuses, with all telemetry lost
+        arguments.setdefault("compression", grpc.Compression.NoCompression)
     return (OTLPSpanExporter if signal == "traces" else OTLPMetricExporter)(**arguments)
 
 

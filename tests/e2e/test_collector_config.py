@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
+import sys
 import time
 import urllib.request
 from collections import Counter
@@ -12,12 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.trace import NonRecordingSpan, SpanContext, Status, StatusCode, TraceFlags, set_span_in_context
 
+from dashboards.make_dashboards import ALL as DASHBOARDS
+from dashboards.make_dashboards import path as path_of
+from dashboards.make_dashboards import render
+from dashboards.model import Dashboard
+from otel_netmon import semconv
 from tests.e2e.servers import free_ports, server
 from tests.installed import ROOT
 
@@ -30,11 +38,80 @@ LACKING = {
         "bearertokenauth": "extension of the contrib distribution",
     }
 }
+COLLECTORS = ("agent", "gateway-lb", "gateway", "local")
 RANKS, STEPS = 4, 12
 FAILED, SLOW = 3, 7
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in CONFIGS.glob("*.yaml")))
+def test_none_is_forgotten() -> None:
+    others = {"compose", "kustomization", "prometheus"}
+    assert {path.stem for path in CONFIGS.glob("*.yaml")} == {*COLLECTORS, *others}
+
+
+def test_prometheus_takes_its_configuration_and_the_alerts(binary: Callable[[str], str]) -> None:
+    done = subprocess.run(
+        [binary("promtool"), "check", "config", str(CONFIGS / "prometheus.yaml")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0 and "1 rule files found" in done.stdout, done.stdout + done.stderr
+
+
+def test_compose_has_versions_loopback_and_files_that_exist() -> None:
+    services = yaml.safe_load((CONFIGS / "compose.yaml").read_text())["services"]
+    assert set(services) == {"collector", "jaeger", "prometheus", "grafana"}
+    for name, service in services.items():
+        assert re.fullmatch(r"[\w/.-]+:v?\d+\.\d+\.\d+", service["image"]), name
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ())), name
+        for volume in service.get("volumes", ()):
+            place = volume.split(":")[0]
+            assert not place.startswith(".") or (CONFIGS / place).exists(), place
+    mounted = {volume.split(":")[0].rpartition("/")[2] for volume in services["grafana"]["volumes"]}
+    assert {path.name for path in (ROOT / "dashboards").glob("*.json")} <= mounted
+
+
+def test_compose_follows_its_specification() -> None:
+    check = pytest.importorskip("check_jsonschema", reason="pip install check-jsonschema brings it")
+    arguments = ["--builtin-schema", "vendor.compose-spec", str(CONFIGS / "compose.yaml")]
+    done = subprocess.run(
+        [sys.executable, "-m", check.__name__, *arguments], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_manifests_follow_kubernetes_schemas_and_use_what_there_is() -> None:
+    kustomization = yaml.safe_load((CONFIGS / "kustomization.yaml").read_text())
+    assert {CONFIGS / name for name in kustomization["resources"]} == set((CONFIGS / "kubernetes").glob("*.yaml"))
+    made = {each["name"] for each in kustomization["configMapGenerator"]}
+    assert all((CONFIGS / file).exists() for each in kustomization["configMapGenerator"] for file in each["files"])
+    validate = pytest.importorskip("kubernetes_validate", reason="pip install kubernetes-validate brings it")
+    for name in kustomization["resources"]:
+        for manifest in yaml.safe_load_all((CONFIGS / name).read_text()):
+            validate.validate(manifest, "1.33", strict=True)
+            if manifest["kind"] == "Service":
+                continue
+            (container,) = manifest["spec"]["template"]["spec"]["containers"]
+            volumes = manifest["spec"]["template"]["spec"]["volumes"]
+            assert {volume["configMap"]["name"] for volume in volumes if "configMap" in volume} <= made
+            config = (CONFIGS / f"{manifest['metadata']['name']}.yaml").read_text()
+            known = set(re.findall(r"\$\{env:(\w+)", config))
+            assert {variable["name"] for variable in container["env"]} <= known, name
+
+
+@pytest.mark.parametrize("dashboard", DASHBOARDS, ids=lambda each: each.name)
+def test_the_dashboards_are_those_of_the_code(dashboard: Dashboard) -> None:
+    """Each series in them comes from the contract by construction; test_servers asks Prometheus for each panel."""
+    found = json.loads(path_of(dashboard).read_text())
+    assert found == render(dashboard), "run `make docs`"
+    series = set(re.findall(r"\b((?:otel_netmon|torch_distributed|system|hw)_\w+)\{", json.dumps(found)))
+    known = {metric.prometheus_name for metric in semconv.METRICS}
+    assert series and {re.sub(r"_(bucket|sum|count)$", "", name) for name in series} <= known | {
+        re.sub(r"_count$", "", name) for name in known
+    }
+
+
+@pytest.mark.parametrize("name", [f"{name}.yaml" for name in COLLECTORS])
 def test_it_is_valid(name: str, binary: Callable[[str], str]) -> None:
     done = subprocess.run(
         [binary("otelcol"), "validate", "--config", str(CONFIGS / name)],

@@ -47,7 +47,13 @@ def test_the_contract_was_written_from_the_code() -> None:
 
 def test_the_contract_has_every_metric() -> None:
     found = {
-        name: (kind.replace(" ", "_"), unit.strip("`"), other.strip("`"), tuple(CODE.findall(attributes)), description)
+        name: (
+            kind.replace(" ", "_"),
+            unit.strip("`"),
+            other.strip("`"),
+            tuple(CODE.findall(attributes)),
+            description,
+        )
         for name, (_, kind, unit, other, attributes, description) in rows("Metrics").items()
     }
     assert found == {
