@@ -163,15 +163,28 @@ def _owner_is_above(owner: str) -> bool:
 
 
 def guarded(action: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Call ``action``; an exception is logged, never passed on, and gives ``None``.
+    """Call ``action``; an exception is logged once, never passed on, and gives ``None``.
 
     For everything of ours that a loader, an importer or an exit handler calls.
     """
     try:
         return action(*args, **kwargs)
-    except Exception:  # law 1: no failure of ours is seen by the user's code
-        _logger.exception("otel-netmon: %s failed; going on without it", getattr(action, "__qualname__", action))
+    except Exception as error:  # noqa: BLE001  # law 1: no failure of ours is seen by the user's code
+        name = getattr(action, "__qualname__", action)
+        log_once(_logger, error, f"otel-netmon: {name} failed; going on without it")
         return None
+
+
+_said: Final[set[tuple[str, type]]] = set()
+_MOST_SAID: Final = 256
+
+
+def log_once(logger: logging.Logger, error: Exception, sentence: str) -> None:
+    """Log ``error`` with its traceback; the next ones of its type, with the same sentence, for debugging alone."""
+    again = (sentence, type(error)) in _said or len(_said) >= _MOST_SAID
+    if not again:
+        _said.add((sentence, type(error)))
+    logger.log(logging.DEBUG if again else logging.ERROR, "%s", sentence, exc_info=error)
 
 
 def sdk_is_disabled(environ: Mapping[str, str] = os.environ) -> bool:

@@ -6,11 +6,12 @@ known; its parents' ids are computed, so it need not wait for the step to end.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
-from otel_netmon import peers, semconv
+from otel_netmon import peers, runtime, semconv
 from otel_netmon.collectives import identity, readings
 from otel_netmon.collectives.attributes import event_attributes, pair_attributes, sums_attributes
 from otel_netmon.collectives.periods import Calendar, Period, Sums, of_step
@@ -21,10 +22,14 @@ from otel_netmon.collectives.stalls import Stalls
 from otel_netmon.collectives.steps import SETUP, Step
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from otel_netmon.collectives.event import CollectiveEvent
     from otel_netmon.collectives.groups import Group
     from otel_netmon.collectives.operations import Operation
     from otel_netmon.collectives.spans import SpanMaker
+
+_logger = logging.getLogger(__name__)
 
 _REMEMBERED: Final = 1024
 _NEVER: Final = 1 << 62
@@ -73,7 +78,7 @@ class Emitter:
         self._sums: dict[Period, Sums] = {}
         self._verdicts: dict[Period, bool] = {}
         self.lost = 0
-        """Spans lost because no provider or run id came while more than ``hold`` events waited."""
+        """Spans lost: no provider or run id came while more than ``hold`` waited, or the provider failed."""
 
     def take(self, events: list[CollectiveEvent]) -> None:
         """Feed the metrics; keep the events for their spans."""
@@ -112,7 +117,7 @@ class Emitter:
             if period is None:
                 self._waiting.append(event)
             else:
-                self._emit_event(run_id, period, event)
+                self._counted(self._emit_event, run_id, period, event)
 
     def emit_periods(self, run_id: str | None, in_flight: int | None) -> None:
         """Make the spans of the steps and windows that ended.
@@ -126,9 +131,17 @@ class Emitter:
             step = self._steps[0]
             if in_flight is not None and in_flight < step.last_tick and now - step.end < _PATIENCE:
                 break
-            self._emit_step(run_id, self._steps.popleft())
+            self._counted(self._emit_step, run_id, self._steps.popleft())
         for period in [period for period in self._sums if self._calendar.ended(period, now - _PATIENCE)]:
-            self._emit_period(run_id, period, *self._calendar.bounds(period))
+            self._counted(self._emit_period, run_id, period, *self._calendar.bounds(period))
+
+    def _counted(self, make: Callable[..., None], *about: Any) -> None:
+        """Make spans. Samplers and processors are the user's: what they raise costs those spans, and no others."""
+        try:
+            make(*about)
+        except Exception as error:  # noqa: BLE001  # law 1, see above
+            self.lost += 1
+            runtime.log_once(_logger, error, "otel-netmon: a span is lost, its sampler or processor failed")
 
     def stalled(self, run_id: str | None, in_flight: list[CollectiveEvent]) -> None:
         """Tell of collectives that hang."""
