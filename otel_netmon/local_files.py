@@ -16,6 +16,9 @@ from collections.abc import Sequence
 from typing import IO, Any, Final, Literal, cast
 
 from opentelemetry.exporter.otlp.json.file import FileMetricExporter, FileSpanExporter
+from opentelemetry.exporter.otlp.json.file._log_exporter import FileLogExporter
+from opentelemetry.sdk._logs import ReadableLogRecord
+from opentelemetry.sdk._logs.export import LogRecordExportResult
 from opentelemetry.sdk.metrics.export import AggregationTemporality, MetricExportResult, MetricsData
 from opentelemetry.sdk.metrics.view import Aggregation
 from opentelemetry.sdk.trace import ReadableSpan
@@ -35,7 +38,7 @@ class _File:
     once and remembered, because the exporters would log a traceback at every attempt.
     """
 
-    def __init__(self, signal: Literal["traces", "metrics"]) -> None:
+    def __init__(self, signal: Literal["traces", "metrics", "logs"]) -> None:
         self._signal = signal
         self._fd: int | None = None
         self._size = 0
@@ -129,6 +132,30 @@ class LocalSpanExporter(FileSpanExporter):
     def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
         """Close the file."""
         super().shutdown(timeout_millis, **kwargs)
+        self._file.close()
+
+
+class LocalLogExporter(FileLogExporter):
+    """Log records to ``OTEL_NETMON_OUTPUT_DIR/logs-HOST-LABEL-PID-RANDOM.jsonl``; see ``LocalSpanExporter``."""
+
+    def __init__(self) -> None:
+        self._file = _File("logs")
+        super().__init__(stream=cast(IO[str], self._file))
+
+    def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
+        """Append ``batch`` as one line; FAILURE when it could not be written."""
+        if not batch:
+            return LogRecordExportResult.SUCCESS
+        if self._file.pid != os.getpid():
+            self._file.disown()
+            LocalLogExporter.__init__(self)
+        self._file.failed = False
+        result = super().export(batch)
+        return LogRecordExportResult.FAILURE if self._file.failed else result
+
+    def shutdown(self) -> None:
+        """Close the file."""
+        super().shutdown()
         self._file.close()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from otel_netmon import config
 
@@ -14,9 +14,13 @@ if TYPE_CHECKING:
     from otel_netmon.delivery.wire import Signal, Wire
 
 
+_ITEMS: Final = {"traces": "spans", "metrics": "data points", "logs": "log records"}
+
+
 def flush(folder: Path) -> int:
     """Send every request in ``folder`` that no living process owns; 0 when nothing is left, 1 otherwise."""
     from otel_netmon.delivery.spool import Segment, SpoolError, open_folder, orphans
+    from otel_netmon.delivery.wire import SIGNALS
 
     if not folder.is_dir():
         print(f"otel-netmon flush: {folder} is not a folder", file=sys.stderr)
@@ -27,8 +31,7 @@ def flush(folder: Path) -> int:
         print(f"otel-netmon flush: {error.strerror}", file=sys.stderr)
         return 2
     left = 0
-    signals: tuple[Signal, ...] = ("traces", "metrics")
-    for signal in signals:
+    for signal in SIGNALS:
         wire: Wire | None = None
         delivered = rejected = 0
         for path in orphans(folder, signal):
@@ -41,12 +44,11 @@ def flush(folder: Path) -> int:
             delivered, rejected, left = delivered + taken, rejected + refused, left + rest
             segment.close(remove=not rest)
         if wire is not None:
-            what = "spans" if signal == "traces" else "data points"
             refused_too = f", {rejected} refused" if rejected else ""
-            print(f"otel-netmon flush: {delivered} {what} delivered to {wire.endpoint}{refused_too}")
+            print(f"otel-netmon flush: {delivered} {_ITEMS[signal]} delivered to {wire.endpoint}{refused_too}")
             wire.close()
     if left:
-        print(f"otel-netmon flush: {left} spans or data points are left; is the collector there?", file=sys.stderr)
+        print(f"otel-netmon flush: {left} items are left; is the collector there?", file=sys.stderr)
     return 1 if left else 0
 
 

@@ -22,7 +22,7 @@ FILE_EXPORTER: Final = "otel_netmon_file"
 OTLP_EXPORTER: Final = "otel_netmon_otlp"
 """The official OTLP exporter with a spool; it stands where the user named an endpoint and no exporter."""
 RUNS: Final = Path("otel-netmon-runs")
-SIGNALS: Final = ("TRACES", "METRICS")
+SIGNALS: Final = ("TRACES", "METRICS", "LOGS")
 
 _AUTO_INSTRUMENTATION: Final = "opentelemetry.instrumentation.auto_instrumentation"
 # A burst of collectives is emitted at once; the SDK's 2,048 would drop its oldest spans. Twice our own ring.
@@ -94,7 +94,7 @@ def auto_instrumentation_folder() -> str | None:
 
 def choose_exporters(environ: Mapping[str, str], *, to_files: bool) -> Exporters:
     """The user's exporter for each signal, or an OTLP endpoint's; files where there is neither, or besides."""
-    variables = {}
+    variables: dict[str, str] = {}
     for name in SIGNALS:
         variable = f"OTEL_{name}_EXPORTER"
         chosen = [part.strip() for part in environ.get(variable, "").split(",") if part.strip()]
@@ -103,6 +103,8 @@ def choose_exporters(environ: Mapping[str, str], *, to_files: bool) -> Exporters
             chosen = [OTLP_EXPORTER]
         if chosen == ["none"] and to_files:
             chosen = []
+        if name == "LOGS" and not chosen and not any(FILE_EXPORTER in each for each in variables.values()):
+            chosen = ["none"]  # a few events alone are no reason for a folder
         if not chosen or (to_files and FILE_EXPORTER not in chosen):
             chosen.append(FILE_EXPORTER)
         variables[variable] = ",".join(chosen)
@@ -122,7 +124,6 @@ def child_environment(
     paths = [path for path in environ.get("PYTHONPATH", "").split(os.pathsep) if path != instrumentation]
     child["PYTHONPATH"] = os.pathsep.join([instrumentation, *paths]) if any(paths) else instrumentation
     defaults = {
-        "OTEL_LOGS_EXPORTER": "none",
         "OTEL_BSP_MAX_QUEUE_SIZE": _QUEUE_SIZE,
         "OTEL_BSP_SCHEDULE_DELAY": _SPAN_INTERVAL,
         "OTEL_EXPERIMENTAL_RESOURCE_DETECTORS": "otel,otel_netmon",

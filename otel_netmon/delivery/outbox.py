@@ -73,7 +73,8 @@ class Outbox:
     def _reset(self) -> None:
         self._wire: Wire | None = None
         self._endpoint = "the collector"
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        """Reentrant: what we log may come back here, where the user exports the process's log."""
         self._wake = threading.Condition(self._lock)
         self._queue: deque[_Parcel] = deque()
         self._bytes = 0

@@ -6,11 +6,13 @@ them here lies below their public surface: to send a request that is encoded alr
 
 from __future__ import annotations
 
+import importlib
 import os
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 Signal = Literal["traces", "metrics", "logs"]
+SIGNALS: Final[tuple[Signal, ...]] = ("traces", "metrics", "logs")
 
 _HTTP_RETRY: Final = frozenset((429, 502, 503, 504))
 _GRPC_RETRY: Final = frozenset(
@@ -20,6 +22,11 @@ _METHODS: Final = {
     "traces": "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
     "metrics": "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
     "logs": "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
+}
+_OFFICIAL: Final = {
+    "traces": ("trace_exporter", "OTLPSpanExporter"),
+    "metrics": ("metric_exporter", "OTLPMetricExporter"),
+    "logs": ("_log_exporter", "OTLPLogExporter"),
 }
 _PARTIAL: Final = {"traces": "rejected_spans", "metrics": "rejected_data_points", "logs": "rejected_log_records"}
 
@@ -55,20 +62,17 @@ def _variable(signal: Signal, name: str) -> str:
 
 def official(signal: Signal, **arguments: Any) -> Any:
     """The official exporter of a signal for the protocol that the variables choose."""
-    if protocol(signal) == "http/protobuf":
-        from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter as HttpMetrics
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpSpans
-
-        return (HttpSpans if signal == "traces" else HttpMetrics)(**arguments)
-    from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
-    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-
-    if _variable(signal, "COMPRESSION") == "none":
+    http = protocol(signal) == "http/protobuf"
+    module, name = _OFFICIAL[signal]
+    made: Any = getattr(
+        importlib.import_module(f"opentelemetry.exporter.otlp.proto.{'http' if http else 'grpc'}.{module}"), name
+    )
+    if not http and _variable(signal, "COMPRESSION") == "none":
         import grpc
 
         # the specification's word for it, which this exporter refuses, with all telemetry lost
         arguments.setdefault("compression", grpc.Compression.NoCompression)
-    return (OTLPSpanExporter if signal == "traces" else OTLPMetricExporter)(**arguments)
+    return made(**arguments)
 
 
 class Wire:

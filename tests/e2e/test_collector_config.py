@@ -34,6 +34,7 @@ CONFIGS = ROOT / "collector-config"
 LACKING = {
     "gateway-lb.yaml": {
         "load_balancing/traces": "exporter of the contrib distribution",
+        "load_balancing/logs": "exporter of the contrib distribution",
         "load_balancing/metrics": "exporter of the contrib distribution",
         "bearertokenauth": "extension of the contrib distribution",
     }

@@ -32,8 +32,30 @@ ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 )
 def test_exporters(environ: dict[str, str], to_files: bool, traces: str, metrics: str) -> None:
     chosen = choose_exporters(environ, to_files=to_files)
+    chosen.variables.pop("OTEL_LOGS_EXPORTER")
     assert chosen.variables == {"OTEL_TRACES_EXPORTER": traces, "OTEL_METRICS_EXPORTER": metrics}
     assert chosen.files == (FILES in traces or FILES in metrics)
+
+
+@pytest.mark.parametrize(
+    ("environ", "to_files", "logs"),
+    [
+        ({}, False, FILES),
+        ({ENDPOINT: "http://c:4317"}, False, OTLP),
+        ({ENDPOINT: "http://c:4317"}, True, f"{OTLP},{FILES}"),
+        ({"OTEL_LOGS_EXPORTER": "none"}, False, "none"),
+        (
+            {
+                "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://c",
+                "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://c",
+            },
+            False,
+            "none",  # no folder for events alone
+        ),
+    ],
+)
+def test_the_exporter_of_log_events(environ: dict[str, str], to_files: bool, logs: str) -> None:
+    assert choose_exporters(environ, to_files=to_files).variables["OTEL_LOGS_EXPORTER"] == logs
 
 
 def environment_for(environ: dict[str, str]) -> dict[str, str]:
@@ -46,7 +68,7 @@ def test_defaults_give_way_to_the_user() -> None:
         "PYTHONPATH": "/auto",
         "OTEL_TRACES_EXPORTER": FILES,
         "OTEL_METRICS_EXPORTER": FILES,
-        "OTEL_LOGS_EXPORTER": "none",
+        "OTEL_LOGS_EXPORTER": FILES,
         "OTEL_BSP_MAX_QUEUE_SIZE": "32768",
         "OTEL_BSP_SCHEDULE_DELAY": "500",
         "OTEL_METRIC_EXPORT_INTERVAL": "5000",
