@@ -11,6 +11,7 @@ from opentelemetry.semconv._incubating.attributes import host_attributes, proces
 from opentelemetry.util.types import AnyValue
 
 from otel_netmon import runtime, semconv
+from otel_netmon.text import bounded
 
 NAME: Final = "otel_netmon"
 """Its name in ``OTEL_EXPERIMENTAL_RESOURCE_DETECTORS``; `otel-netmon run` sets that."""
@@ -30,7 +31,7 @@ class RankResourceDetector(ResourceDetector):
     def detect(self) -> Resource:
         """Costs a few microseconds; reads the environment only."""
         attributes: dict[str, AnyValue] = {
-            host_attributes.HOST_NAME: socket.gethostname(),
+            host_attributes.HOST_NAME: bounded(socket.gethostname()),
             process_attributes.PROCESS_PID: os.getpid(),
         }
         rank = runtime.environment_rank()

@@ -17,6 +17,7 @@ from typing import Final
 
 from otel_netmon import config
 from otel_netmon.cli.process import end_like, run_and_wait
+from otel_netmon.text import bounded
 
 FILE_EXPORTER: Final = "otel_netmon_file"
 OTLP_EXPORTER: Final = "otel_netmon_otlp"
@@ -132,7 +133,7 @@ def child_environment(
         defaults["OTEL_METRIC_EXPORT_INTERVAL"] = _METRIC_INTERVAL
     resource = environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(",")
     if not any(pair.partition("=")[0].strip() == "service.name" for pair in resource):
-        defaults["OTEL_SERVICE_NAME"] = service_name(command)
+        defaults["OTEL_SERVICE_NAME"] = bounded(service_name(command))
     child.update({name: value for name, value in defaults.items() if not environ.get(name, "").strip()})
     if folder is not None:
         child[config.OUTPUT_DIR] = str(folder)

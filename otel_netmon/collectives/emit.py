@@ -16,7 +16,7 @@ from otel_netmon.collectives import identity, readings
 from otel_netmon.collectives.attributes import event_attributes, pair_attributes, sums_attributes
 from otel_netmon.collectives.periods import Calendar, Period, Sums, of_step
 from otel_netmon.collectives.rank import RankIdentity, rank_attributes
-from otel_netmon.collectives.sink import MetricSink, Series
+from otel_netmon.collectives.sink import MOST_SERIES, MetricSink, Series
 from otel_netmon.collectives.spans import link_to
 from otel_netmon.collectives.stalls import Stalls
 from otel_netmon.collectives.steps import SETUP, Step
@@ -95,6 +95,8 @@ class Emitter:
         series = self._series.get(key)
         if series is None:
             series = self._series[key] = Series(group, operation, on_host, self.rank)
+            if len(self._series) > MOST_SERIES:  # groups that came and went
+                del self._series[next(iter(self._series))]
         return series
 
     def marks(self, closed: list[Step], open_step: int, settled: int, unmarked: int = 0) -> None:

@@ -24,6 +24,7 @@ from typing import Any, Final, NamedTuple
 
 from otel_netmon import config
 from otel_netmon.peers import Connection, Host, Peer
+from otel_netmon.text import bounded
 
 _logger = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ class StoreDirectory:
 
 class _Connections:
     def __init__(self) -> None:
-        self._host = _text(socket.gethostname())
+        self._host = bounded(socket.gethostname())
         self._group: weakref.ref[Any] | None = None
         self._forget()
 
@@ -138,7 +139,7 @@ class _Connections:
         rank, host = said.get("rank"), said.get("host")
         if not isinstance(rank, int) or not isinstance(host, str):
             return None
-        return Peer(rank, _text(host), is_store)
+        return Peer(rank, bounded(host), is_store)
 
     def _is_store(self, store: Any, one: Connection) -> bool:
         endpoint = _tcp_endpoint(store)
@@ -192,7 +193,7 @@ class _Hosts:
             said = _read(store, key)
             name, address = said.get("host"), said.get("address")
             if isinstance(name, str) and isinstance(address, str) and _is_address(address):
-                known = Host(_text(name), address)
+                known = Host(bounded(name), address)
                 if len(self._known) < MAX_CONNECTIONS:
                     self._known[rank] = known
         return known
@@ -260,7 +261,7 @@ def _this_host() -> str:
         namespace = os.readlink("/proc/self/ns/net")  # noqa: PTH115
     except OSError:
         namespace = ""
-    return _text(_first_line(boot) + namespace)
+    return bounded(_first_line(boot) + namespace)
 
 
 def _first_line(path: Path) -> str:
@@ -268,7 +269,3 @@ def _first_line(path: Path) -> str:
         return path.read_text(encoding="ascii", errors="replace").strip()[:64]
     except OSError:
         return socket.gethostname()
-
-
-def _text(value: str) -> str:
-    return value.encode("utf-8", "replace").decode()[:255]

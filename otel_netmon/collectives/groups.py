@@ -7,6 +7,8 @@ import threading
 import weakref
 from typing import Any
 
+from otel_netmon.text import bounded
+
 
 class Group:
     """A process group: ``name`` as torch has it (``0`` is the default group), ``size`` and this ``rank`` in it.
@@ -63,7 +65,7 @@ class Groups:
 
     def _add(self, process_group: Any) -> Group:
         group = Group(
-            str(process_group.group_name),
+            bounded(str(process_group.group_name)),
             int(process_group.size()),
             int(process_group.rank()),
             backend_of(process_group, "cpu"),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 from weakref import WeakKeyDictionary
 
 from opentelemetry import metrics
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from otel_netmon.collectives.groups import Group
     from otel_netmon.collectives.operations import Operation
     from otel_netmon.collectives.tally import Amounts, Key
+
+
+MOST_SERIES: Final = 2000
+"""Of an instrument: the SDK's own limit, beyond which it sums up in a series ``otel.metric.overflow``."""
 
 
 class Series:
@@ -96,6 +101,13 @@ class MetricSink:
         self._lock = threading.RLock()
         self._seen: set[tuple[str, str, str]] = set()
 
+    def _see(self, keys: Iterable[tuple[str, str, str]]) -> None:
+        """A series that was seen goes back to 0 instead of vanishing; beyond the bound it vanishes."""
+        with self._lock:
+            self._seen.update(
+                itertools.islice((key for key in keys if key not in self._seen), MOST_SERIES - len(self._seen))
+            )
+
     def detach(self) -> None:
         """Report nothing more."""
         self._ring = None
@@ -109,8 +121,7 @@ class MetricSink:
         for (group, operation, on_host), count in ring.active().items():
             key = (operation.name, serving_backend(group, on_host), group.name)
             counts[key] = counts.get(key, 0) + count
-        with self._lock:
-            self._seen.update(counts)  # a series that was seen goes back to 0 instead of vanishing
+        self._see(counts)
         names = (semconv.COLLECTIVE_NAME, semconv.BACKEND, semconv.GROUP_NAME)
         return [Observation(count, dict(zip(names, key, strict=True))) for key, count in counts.items()]
 
@@ -160,8 +171,7 @@ class MetricSink:
         window.extend(samples)
         for key, amounts in tally.take().items():
             self._feed(series_of[key.group, key.operation, key.on_host], key, amounts)
-        with self._lock:
-            self._seen.update(series.key for series in series_of.values())
+        self._see(series.key for series in series_of.values())
 
     def record_step(self, seconds: float, in_collectives: float) -> None:
         """Feed a training step: how long it took on this rank, and how much of that had collectives in flight."""

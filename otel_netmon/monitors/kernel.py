@@ -16,6 +16,7 @@ from otel_netmon import config, semconv
 from otel_netmon.monitors import files, procfs, protocols
 from otel_netmon.monitors.base import Monitor, Series
 from otel_netmon.monitors.protocols import Softnet
+from otel_netmon.text import is_valid
 
 _RX: Final = semconv.DIRECTION_RECEIVE
 _TX: Final = semconv.DIRECTION_TRANSMIT
@@ -98,7 +99,7 @@ class KernelNetworkMonitor(Monitor):
 
     def _physical(self) -> list[str]:
         try:
-            names = sorted(os.listdir(self._class))  # noqa: PTH208  # a tenth of Path's cost
+            names = sorted(filter(is_valid, os.listdir(self._class)))  # noqa: PTH208  # a tenth of Path's cost
         except OSError:
             return []
         return [name for name in names if os.path.exists(f"{self._class}/{name}/device")][:_MAX_NICS]  # noqa: PTH110

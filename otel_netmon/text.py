@@ -1,0 +1,21 @@
+"""Text from outside on its way to a backend."""
+
+from __future__ import annotations
+
+from typing import Final
+
+MOST: Final = 255
+"""Characters of a name: host names have no more, and one that is longer was never meant to be read."""
+
+
+def bounded(value: str) -> str:
+    """``value`` as valid UTF-8 of at most 255 characters.
+
+    What cannot be encoded becomes ``?``: a single such attribute would make the whole request fail.
+    """
+    return value[:MOST].encode("utf-8", "replace").decode()
+
+
+def is_valid(value: str) -> bool:
+    """Whether ``value`` can be encoded: names of files may hold any bytes."""
+    return value.isascii() or value == value.encode("utf-8", "replace").decode()
