@@ -17,7 +17,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet $(PIP_FLAGS)
 CODE := otel_netmon tests benchmarks examples docs dashboards
 
-.PHONY: demo test test-trainers lab fuzz lint bench docs build clean
+.PHONY: demo test test-trainers e2e chaos lab fuzz lint bench docs build clean
 
 demo: $(VENV)/.installed-demo
 	PATH="$(BIN):$$PATH" OMP_NUM_THREADS=1 otel-netmon run -- torchrun --standalone --nproc-per-node 4 $(DEMO)
@@ -27,6 +27,12 @@ test: $(VENV)/.installed-dev
 
 test-trainers: .venv-trainers/.installed
 	$(abspath .venv-trainers)/bin/python -m pytest tests/trainers $(PYTEST_FLAGS)
+
+e2e: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest tests/e2e $(PYTEST_FLAGS)
+
+chaos: $(VENV)/.installed-dev
+	TEST_OUTAGE=60 TEST_EVENTS=1e7 $(BIN)/python -m pytest tests -m row $(PYTEST_FLAGS)
 
 lab: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest tests/lab $(PYTEST_FLAGS)

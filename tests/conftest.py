@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
+ROWS: dict[str, list[dict[str, Any]]] = {}
+"""What the tests of each row of the table in docs/reliability.md found."""
 BINARIES = "OTEL_NETMON_TEST_BIN"
 """Names a folder with `otelcol` and `jaeger`."""
 _folder = os.environ.get(BINARIES)
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """What the developer has set for OpenTelemetry must not decide a test, nor reach the programs under test."""
     for name in [name for name in os.environ if name.startswith("OTEL_")]:
         del os.environ[name]
@@ -31,3 +34,40 @@ def binary() -> Callable[[str], str]:
         return found
 
     return find
+
+
+@pytest.fixture
+def ledger(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Takes down what a test of a fault found: sent, lost, twice, exit (seconds) and a note."""
+
+    def note(**found: Any) -> None:
+        request.node.user_properties.append(("ledger", found))
+
+    return note
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    report: pytest.TestReport = yield
+    if report.when == "call" or report.outcome != "passed":
+        found: list[Any] = [value for name, value in item.user_properties if name == "ledger"] or [{}]
+        for mark in item.iter_markers("row"):
+            ROWS.setdefault(mark.args[0], []).extend({**one, "outcome": report.outcome} for one in found)
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """One table of what was lost, and how long the exit took."""
+    if not ROWS:
+        return
+    terminalreporter.section("when things break")
+    for fault, found in ROWS.items():
+        outcomes = sorted({one["outcome"] for one in found})
+        words = [f"{len(found)} {word}" if len(found) > 1 else word for word in outcomes]
+        for name in ("sent", "lost", "twice"):
+            numbers = [one[name] for one in found if name in one]
+            words += [f"{name} {sum(numbers):,}"] if numbers else []
+        exits = [one["exit"] for one in found if "exit" in one]
+        words += [f"exit {max(exits):.1f} s"] if exits else []
+        words += [one["note"] for one in found if "note" in one]
+        terminalreporter.write_line(f"{fault}: {', '.join(words)}")

@@ -19,6 +19,10 @@ from typing import Any, Literal
 import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import RetryInfo
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
+    ExportLogsServiceRequest,
+    ExportLogsServiceResponse,
+)
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
     ExportMetricsServiceResponse,
@@ -58,7 +62,10 @@ class Faulty:
         self.names: Counter[str] = Counter()
         """By the first word of the span's name."""
         self.points = 0
+        self.events: list[Any] = []
         self.sums: dict[str, float] = {}
+        self.counts: dict[str, dict[str, int]] = {}
+        """Of each histogram: how much each process counted last, by its ``service.instance.id``."""
         self.requests: list[float] = []
         self.headers: list[dict[str, str]] = []
         self.lock = threading.Lock()
@@ -74,8 +81,18 @@ class Faulty:
                 self.names.update(span.name.partition(" ")[0] for span in found)
                 answer = ExportTraceServiceResponse()
                 answer.partial_success.rejected_spans = self.partial
+            elif signal == "logs":
+                logs = ExportLogsServiceRequest.FromString(data)
+                self.events += [e for r in logs.resource_logs for s in r.scope_logs for e in s.log_records]
+                return bytes(ExportLogsServiceResponse().SerializeToString())
             else:
                 metrics = ExportMetricsServiceRequest.FromString(data)
+                for resource in metrics.resource_metrics:
+                    about = {pair.key: pair.value.string_value for pair in resource.resource.attributes}
+                    for each in (m for scope in resource.scope_metrics for m in scope.metrics):
+                        if each.HasField("histogram"):
+                            count = sum(point.count for point in each.histogram.data_points)
+                            self.counts.setdefault(each.name, {})[about["service.instance.id"]] = count
                 for metric in (m for r in metrics.resource_metrics for s in r.scope_metrics for m in s.metrics):
                     for point in metric.sum.data_points:
                         self.sums[metric.name] = max(
@@ -201,7 +218,11 @@ def _grpc(faulty: Faulty, port: int) -> Iterator[None]:
         return grpc.unary_unary_rpc_method_handler(handle)
 
     server = grpc.server(futures.ThreadPoolExecutor(8), options=[("grpc.so_reuseport", 0)])
-    for service, signal in (("trace.v1.TraceService", "traces"), ("metrics.v1.MetricsService", "metrics")):
+    for service, signal in (
+        ("trace.v1.TraceService", "traces"),
+        ("metrics.v1.MetricsService", "metrics"),
+        ("logs.v1.LogsService", "logs"),
+    ):
         name = f"opentelemetry.proto.collector.{service}"
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, {"Export": export(signal)}),))
     assert server.add_insecure_port(f"127.0.0.1:{port}") == port

@@ -42,6 +42,18 @@ def spans_by_rank(folder: Path) -> dict[int, list[dict[str, Any]]]:
     return found
 
 
+def stalls(folder: Path) -> list[dict[str, Any]]:
+    """The log events of collectives that hang."""
+    return [
+        event
+        for file in folder.glob("logs-*")
+        for line in file.read_text().splitlines()
+        for resource in json.loads(line)["resourceLogs"]
+        for scope in resource["scopeLogs"]
+        for event in scope["logRecords"]
+    ]
+
+
 def state(span: dict[str, Any]) -> str | None:
     about = {a["key"]: next(iter(a["value"].values())) for a in span["attributes"]}
     return about.get("torch.distributed.collective.state")
@@ -58,6 +70,7 @@ def check_survivors(folder: Path) -> None:
         assert sum(span["name"] == "rank_step" for span in found[rank]) >= 5
 
 
+@pytest.mark.row("one rank raises, torchrun ends the others")
 def test_one_rank_raises_and_the_others_are_ended(tmp_path: Path) -> None:
     job = start(tmp_path / "out", "raise")
     output, _ = job.communicate(timeout=120)
@@ -66,14 +79,18 @@ def test_one_rank_raises_and_the_others_are_ended(tmp_path: Path) -> None:
     check_survivors(tmp_path / "out")
 
 
+@pytest.mark.row("a rank hangs, the scheduler ends the job")
 def test_a_job_that_hangs_is_ended_by_its_scheduler(tmp_path: Path) -> None:
     """SIGTERM to the launcher's group, as Slurm sends it: within the grace period all is written."""
-    job = start(tmp_path / "out", "hang")
+    job = start(tmp_path / "out", "hang", OTEL_NETMON_STALL_AFTER="1", OTEL_BLRP_SCHEDULE_DELAY="200")
     try:
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             steps = spans_by_rank(tmp_path / "out") if (tmp_path / "out").is_dir() else {}
-            if all(sum(span["name"] == "rank_step" for span in steps.get(rank, ())) >= 5 for rank in range(RANKS)):
+            known = all(
+                sum(span["name"] == "rank_step" for span in steps.get(rank, ())) >= 5 for rank in range(RANKS)
+            )
+            if known and len(stalls(tmp_path / "out")) == RANKS - 1:
                 break
             time.sleep(0.2)
         sent = time.monotonic()
@@ -86,3 +103,6 @@ def test_a_job_that_hangs_is_ended_by_its_scheduler(tmp_path: Path) -> None:
     assert job.returncode != 0, output
     assert took < 15, output  # of which five are ours at most: torchrun waits for its ranks
     check_survivors(tmp_path / "out")
+    spans = {span["spanId"] for found in spans_by_rank(tmp_path / "out").values() for span in found}
+    told = stalls(tmp_path / "out")
+    assert len(told) == RANKS - 1 and {event["spanId"] for event in told} <= spans  # what was told while it hung

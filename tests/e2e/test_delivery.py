@@ -92,6 +92,7 @@ def test_while_all_is_well_the_disk_is_not_touched(
         until(lambda: box(send).delivered == 500, 5)
 
 
+@pytest.mark.row("no collector at the start; it comes later")
 def test_a_collector_that_comes_late_and_one_that_goes_and_comes_back(
     faulty: Faulty, port: int, send: Sender, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -115,6 +116,7 @@ def test_a_collector_that_comes_late_and_one_that_goes_and_comes_back(
     assert text.count("are not taken by") == 2 and text.count("are taken again by") == 2
 
 
+@pytest.mark.row("the collector is slow (1 s per request), or takes requests and never answers")
 def test_a_slow_collector_and_one_that_never_answers(
     faulty: Faulty, port: int, send: Sender, tmp_path: Path
 ) -> None:
@@ -140,6 +142,7 @@ def test_a_slow_collector_and_one_that_never_answers(
 
 
 @pytest.mark.parametrize(("status", "after"), [(503, None), (429, 0.3), (400, None), (413, None)])
+@pytest.mark.row("429 with Retry-After, 503; 400, 413")
 def test_what_is_refused_is_sent_again_or_counted_as_the_specification_says(
     faulty: Faulty, port: int, send: Sender, status: int, after: float | None
 ) -> None:
@@ -165,6 +168,7 @@ def test_what_is_refused_is_sent_again_or_counted_as_the_specification_says(
             faulty.wait_for(5)
 
 
+@pytest.mark.row("partial success")
 def test_partial_success_is_counted_and_not_sent_again(faulty: Faulty, port: int, send: Sender) -> None:
     faulty.partial = 3
     with serving(faulty, port):
@@ -174,6 +178,7 @@ def test_partial_success_is_counted_and_not_sent_again(faulty: Faulty, port: int
         assert len(faulty.requests) == 1
 
 
+@pytest.mark.row("an answer that is lost on the way")
 def test_an_answer_that_is_lost_brings_the_same_spans_twice_and_no_others(
     faulty: Faulty, port: int, send: Sender
 ) -> None:
@@ -203,6 +208,7 @@ def test_headers_and_compression_are_the_official_exporters(
         provider.shutdown()
 
 
+@pytest.mark.row("the collector is dead at the end")
 def test_the_end_comes_in_time_and_the_next_run_delivers(faulty: Faulty, port: int, tmp_path: Path) -> None:
     """The collector is dead when the process ends; another one starts, and all of both arrives."""
     done, took = program(faulty, port, tmp_path, "end", 300)
@@ -217,6 +223,7 @@ def test_the_end_comes_in_time_and_the_next_run_delivers(faulty: Faulty, port: i
 
 
 @pytest.mark.parametrize("how", ["SIGKILL", "_exit"])
+@pytest.mark.row("SIGKILL, `os._exit`")
 def test_a_killed_process_leaves_what_was_older_than_a_second_on_disk(
     faulty: Faulty, port: int, tmp_path: Path, how: str
 ) -> None:

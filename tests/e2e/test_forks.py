@@ -17,6 +17,7 @@ FORKS = 250
 
 @pytest.mark.parametrize("up", [True, False], ids=["collector up", "collector away"])
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+@pytest.mark.row("1,000 forks during exports, the collector up or away")
 def test_forks_during_exports(protocol: Protocol, up: bool, tmp_path: Path) -> None:
     faulty, port, spool = Faulty(protocol), free_port(), tmp_path / "spool"
     environ = {

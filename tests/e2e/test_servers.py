@@ -261,6 +261,7 @@ def travelled(request: pytest.FixtureRequest, servers: Servers) -> tuple[Way, li
     return way, local_spans(output)
 
 
+@pytest.mark.row("all is well")
 def test_each_step_is_one_trace_in_jaeger(travelled: tuple[Way, list[Json]], servers: Servers) -> None:
     way, local = travelled
     traces: defaultdict[str, list[Json]] = defaultdict(list)
@@ -298,6 +299,7 @@ def test_the_token_travels_encrypted_with_each_request(
     assert tokens == {TOKEN: len(local)}
 
 
+@pytest.mark.row("all is well")
 def test_prometheus_counts_what_the_spans_count(travelled: tuple[Way, list[Json]], servers: Servers) -> None:
     """Through the collector's endpoint, scraped: each rank a series, by host and rank, its buckets in seconds."""
     way, local = travelled

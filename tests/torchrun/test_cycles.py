@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import gc, json, os, resource, sys, threading
 import torch, torch.distributed as dist
@@ -48,6 +50,7 @@ dist.destroy_process_group()
 """
 
 
+@pytest.mark.row("both instrumentors started and stopped 100 times")
 def test_a_hundred_cycles_of_both_instrumentors() -> None:
     env = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
     done = subprocess.run(

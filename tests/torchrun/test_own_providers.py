@@ -42,6 +42,8 @@ def whole() -> Any:
         ("never", {}),
     ],
 )
+@pytest.mark.row("a user's own exporter, processor or sampler raises")
+@pytest.mark.row("the `TracerProvider` comes late, twice or never")
 def test_training_goes_on_and_the_rest_arrives(mode: str, spans: dict[str, int], whole: Any) -> None:
     found, said = play(mode)
     assert found["losses"] == whole["losses"]
@@ -52,6 +54,7 @@ def test_training_goes_on_and_the_rest_arrives(mode: str, spans: dict[str, int],
     assert "Broken" in said or not raised
 
 
+@pytest.mark.row("a user's own exporter, processor or sampler raises")
 def test_a_sampler_that_raises_costs_the_traces_that_it_raised_for(whole: Any) -> None:
     found, said = play("sampler")
     assert found["losses"] == whole["losses"] and found["measured"] == CALLS

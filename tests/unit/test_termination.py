@@ -47,12 +47,14 @@ STUCK = {
 
 
 @pytest.mark.parametrize("where", STUCK)
+@pytest.mark.row("SIGTERM, the main thread in Python or stuck in C")
 def test_it_is_flushed_and_dies_of_the_signal(where: str) -> None:
     code, lines, took = run(f"Termination(flush, 4).install()\nsay('ready')\n{STUCK[where]}", signals=3)
     assert (code, lines) == (-signal.SIGTERM, ["flushed True"])
     assert took < 5
 
 
+@pytest.mark.row("SIGTERM, the main thread in Python or stuck in C")
 def test_a_flush_that_hangs_is_left_behind() -> None:
     code, lines, took = run(
         "def flush(dies): time.sleep(60)\n"
@@ -62,6 +64,7 @@ def test_a_flush_that_hangs_is_left_behind() -> None:
     assert took < 4
 
 
+@pytest.mark.row("SIGTERM, the main thread in Python or stuck in C")
 def test_the_users_handler_decides() -> None:
     body = """
         ended = []

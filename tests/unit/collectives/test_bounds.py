@@ -24,6 +24,7 @@ OVERFLOW = "otel.metric.overflow"
 GROUPS = 10_000
 
 
+@pytest.mark.row("10,000 groups or NICs with random names")
 def test_ten_thousand_groups_are_two_thousand_series_and_one_more() -> None:
     reader, ring = InMemoryMetricReader(), EventRing(1000)
     provider = MeterProvider([reader])

@@ -63,6 +63,7 @@ def test_nobody_else_reads_or_writes_there(folder: Path) -> None:
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
+@pytest.mark.row("the spool's folder read-only, another user's, a link, open to others")
 def test_a_folder_that_is_not_ours_alone_is_refused(tmp_path: Path) -> None:
     (tmp_path / "target").mkdir(mode=0o700)
     (tmp_path / "link").symlink_to(tmp_path / "target")
@@ -82,6 +83,7 @@ def test_a_folder_that_is_not_ours_alone_is_refused(tmp_path: Path) -> None:
     assert Segment.adopt(tmp_path / "mine" / "traces-x-1-a-000001.spool") is None
 
 
+@pytest.mark.row("the spool at its limit, the disk full")
 def test_at_its_limit_the_oldest_go_and_are_counted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spool, "_SEGMENT", 1000)
     kept = Kept(folder, 5000)
@@ -95,6 +97,7 @@ def test_at_its_limit_the_oldest_go_and_are_counted(folder: Path, monkeypatch: p
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
+@pytest.mark.row("the spool at its limit, the disk full")
 def test_a_full_disk_leaves_whole_records(tmp_path: Path) -> None:
     """A file system of 64 KiB, in a mount namespace of its own."""
     program = (
@@ -120,6 +123,7 @@ def test_a_full_disk_leaves_whole_records(tmp_path: Path) -> None:
     assert kept == read + lost
 
 
+@pytest.mark.row("the spool's folder read-only, another user's, a link, open to others")
 def test_what_cannot_be_written_is_an_error_that_names_the_folder(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,6 +179,7 @@ def adopted(file: Path) -> list[bytes]:
     return found
 
 
+@pytest.mark.row("damaged or hostile files in the spool")
 def test_a_torn_tail_is_left_out(folder: Path) -> None:
     requests = [b"a" * 100, b"b" * 100, b"c" * 100]
     file = written(folder, requests)
@@ -188,6 +193,7 @@ def test_a_torn_tail_is_left_out(folder: Path) -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=6), st.binary(max_size=100))
 @settings(max_examples=EXAMPLES, deadline=None)
+@pytest.mark.row("damaged or hostile files in the spool")
 def test_no_damage_gives_a_request_that_was_not_written(changes: list[tuple[int, int]], tail: bytes) -> None:
     """Bytes changed anywhere, and noise behind: what is read was written, and nothing else is raised."""
     import tempfile

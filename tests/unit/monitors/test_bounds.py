@@ -7,6 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+import pytest
 from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -19,6 +20,7 @@ NICS, LIMIT = 10_000, 2000
 COLUMNS = " ".join(["7"] * 16)
 
 
+@pytest.mark.row("10,000 groups or NICs with random names")
 def test_ten_thousand_nics_and_names_of_any_bytes(tmp_path: Path) -> None:
     draw = random.Random(1)
     names = {bytes(draw.choices(range(1, 256), k=12)).replace(b"/", b"_") for _ in range(200)}
