@@ -201,7 +201,9 @@ def overlay(folder: Path, ports: dict[str, int]) -> Json:
     }
 
 
-def train(servers: Servers, name: str, settings: dict[str, str]) -> Path:
+def train(
+    servers: Servers, name: str, settings: dict[str, str], script: tuple[str, ...] = (str(PROGRAM), str(STEPS))
+) -> Path:
     """Run the job; the folder of its local files."""
     output = servers.folder / f"run-{name}"
     scripts = Path(sys.executable).parent
@@ -220,7 +222,7 @@ def train(servers: Servers, name: str, settings: dict[str, str]) -> Path:
     }
     command = (
         *(str(scripts / "otel-netmon"), "run", "--output", str(output), "--"),
-        *("torchrun", "--standalone", f"--nproc-per-node={RANKS}", str(PROGRAM), str(STEPS)),
+        *("torchrun", "--standalone", f"--nproc-per-node={RANKS}", *script),
     )
     code, said = run(command, environ)
     assert code == 0, said
@@ -322,6 +324,38 @@ def test_without_a_collector_straight_to_prometheus(servers: Servers) -> None:
         span["attributes"][semconv.RANK] for span in local if span["name"] == "all_reduce"
     ))  # fmt: skip
     assert servers.ask(f'torch_distributed_step_duration_seconds_count{{job="{DIRECT}"}}')
+
+
+def test_the_searches_of_the_guide(servers: Servers) -> None:
+    """docs/jaeger.md: what it says to type, against the run that it was written from."""
+    name, late, slow = "searches", 2, 4
+    settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{servers.grpc}"}
+    train(servers, name, settings, (str(ROOT / "examples" / "slow_rank.py"), str(late), "0.4"))
+
+    def search(**about: Any) -> list[Json]:
+        if "tags" in about:
+            about["tags"] = json.dumps(about["tags"])
+        query = urllib.parse.urlencode({"service": name, "lookback": "1h", "limit": "100", **about})
+        found: list[Json] = (
+            get(f"http://127.0.0.1:{servers.ports['jaeger_http']}/api/traces?{query}")["data"] or []
+        )
+        return found
+
+    steps = until(lambda: search(operation="train_step"), lambda found: len(found) == 12)
+    assert len(search(operation="train_step", minDuration="300ms")) == slow
+    assert len(search(operation="rank_step", tags={"torch.distributed.rank": str(late)})) == len(steps)
+    assert (
+        len(search(operation="all_reduce", tags={"torch.distributed.group.name": "0"}, minDuration="300ms"))
+        == slow
+    )
+    assert search(tags={"error.type": "RuntimeError"}) == []
+    (step,) = search(operation="rank_step", tags={"torch.distributed.step": "9"})
+    lengths = {}
+    for span in step["spans"]:
+        about = {tag["key"]: tag["value"] for tag in span["tags"]}
+        if span["operationName"] == "all_reduce":
+            lengths[int(about[semconv.RANK])] = span["duration"]
+    assert min(lengths, key=lengths.__getitem__) == late and len(lengths) == RANKS  # the short bar
 
 
 def check_series(servers: Servers, job: str, counted: Counter[str]) -> None:

@@ -148,7 +148,7 @@ def test_each_promise_names_its_tests_and_each_of_these_says_which_it_shows() ->
     for line in page.splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if line.startswith("| ") and len(cells) == 3 and cells[0] != "fault":
-            promised[cells[0]] = set(re.findall(r"`(test_\w+\.py)::(\w+)`", cells[2])) or set()  # type: ignore[arg-type]
+            promised[cells[0]] = set(re.findall(r"`(test_\w+\.py)::(\w+)`", cells[2])) or set()
     marked: dict[str, set[tuple[str, str]]] = {}
     mark = re.compile(r'@pytest\.mark\.row\("(.*?)"\)\n((?:@.*\n(?:[ \])].*\n)*)*)def (\w+)')
     for file in (ROOT / "tests").rglob("test_*.py"):
@@ -160,4 +160,4 @@ def test_each_promise_names_its_tests_and_each_of_these_says_which_it_shows() ->
                 marked.setdefault(other, set()).add((file.name, found[3]))
     assert set(promised) == set(marked)
     for fault, tests in promised.items():
-        assert tests and tests <= marked[fault], fault  # type: ignore[operator]
+        assert tests and tests <= marked[fault], fault

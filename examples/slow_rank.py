@@ -1,0 +1,28 @@
+"""Trains for a few steps with one rank that is late: what a slow rank looks like in Jaeger (docs/jaeger.md).
+
+otel-netmon run -- torchrun --nproc-per-node 4 examples/slow_rank.py [LATE_RANK [SECONDS]]
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+
+late = int(sys.argv[1]) if len(sys.argv) > 1 else 2
+seconds = float(sys.argv[2]) if len(sys.argv) > 2 else 0.15
+torch.set_num_threads(1)
+torch.manual_seed(0)
+dist.init_process_group("gloo")
+model = DistributedDataParallel(torch.nn.Linear(256, 256))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+for step in range(12):
+    optimizer.zero_grad()
+    if dist.get_rank() == late and step >= 8:
+        time.sleep(seconds)  # a slow disk, say
+    model(torch.randn(64, 256)).square().mean().backward()
+    optimizer.step()
+dist.destroy_process_group()
