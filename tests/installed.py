@@ -23,7 +23,7 @@ def python_path(folder: Path) -> str:
     else:
         return ""
     groups = _GROUP.findall((ROOT / "pyproject.toml").read_text())
-    assert len(groups) == 5
+    assert len(groups) == 6
     info = folder / "otel_netmon-0.0.0.dist-info"
     info.mkdir(parents=True, exist_ok=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: otel-netmon\nVersion: 0.0.0\n")

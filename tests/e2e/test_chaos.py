@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -71,16 +72,17 @@ def check_survivors(folder: Path) -> None:
 
 
 @pytest.mark.row("one rank raises, torchrun ends the others")
-def test_one_rank_raises_and_the_others_are_ended(tmp_path: Path) -> None:
+def test_one_rank_raises_and_the_others_are_ended(tmp_path: Path, ledger: Callable[..., None]) -> None:
     job = start(tmp_path / "out", "raise")
     output, _ = job.communicate(timeout=120)
     assert job.returncode == 1, output
     assert "this rank is broken" in output
     check_survivors(tmp_path / "out")
+    ledger(lost=0)
 
 
 @pytest.mark.row("a rank hangs, the scheduler ends the job")
-def test_a_job_that_hangs_is_ended_by_its_scheduler(tmp_path: Path) -> None:
+def test_a_job_that_hangs_is_ended_by_its_scheduler(tmp_path: Path, ledger: Callable[..., None]) -> None:
     """SIGTERM to the launcher's group, as Slurm sends it: within the grace period all is written."""
     job = start(tmp_path / "out", "hang", OTEL_NETMON_STALL_AFTER="1", OTEL_BLRP_SCHEDULE_DELAY="200")
     try:
@@ -106,3 +108,4 @@ def test_a_job_that_hangs_is_ended_by_its_scheduler(tmp_path: Path) -> None:
     spans = {span["spanId"] for found in spans_by_rank(tmp_path / "out").values() for span in found}
     told = stalls(tmp_path / "out")
     assert len(told) == RANKS - 1 and {event["spanId"] for event in told} <= spans  # what was told while it hung
+    ledger(lost=0, exit=took)

@@ -94,7 +94,12 @@ def test_while_all_is_well_the_disk_is_not_touched(
 
 @pytest.mark.row("no collector at the start; it comes later")
 def test_a_collector_that_comes_late_and_one_that_goes_and_comes_back(
-    faulty: Faulty, port: int, send: Sender, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    faulty: Faulty,
+    port: int,
+    send: Sender,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    ledger: Callable[..., None],
 ) -> None:
     start = time.monotonic()
     for _ in range(10):
@@ -114,11 +119,12 @@ def test_a_collector_that_comes_late_and_one_that_goes_and_comes_back(
         assert box(send).lost == {}
     text = caplog.text
     assert text.count("are not taken by") == 2 and text.count("are taken again by") == 2
+    ledger(sent=1010, lost=1010 - len(faulty.spans))
 
 
 @pytest.mark.row("the collector is slow (1 s per request), or takes requests and never answers")
 def test_a_slow_collector_and_one_that_never_answers(
-    faulty: Faulty, port: int, send: Sender, tmp_path: Path
+    faulty: Faulty, port: int, send: Sender, tmp_path: Path, ledger: Callable[..., None]
 ) -> None:
     faulty.delay = 1.0
     with serving(faulty, port):
@@ -139,6 +145,7 @@ def test_a_slow_collector_and_one_that_never_answers(
         faulty.hang.clear()
         faulty.wait_for(600)
         assert box(send).lost == {}
+    ledger(sent=600, lost=600 - len(faulty.spans))
 
 
 @pytest.mark.parametrize(("status", "after"), [(503, None), (429, 0.3), (400, None), (413, None)])
@@ -180,7 +187,7 @@ def test_partial_success_is_counted_and_not_sent_again(faulty: Faulty, port: int
 
 @pytest.mark.row("an answer that is lost on the way")
 def test_an_answer_that_is_lost_brings_the_same_spans_twice_and_no_others(
-    faulty: Faulty, port: int, send: Sender
+    faulty: Faulty, port: int, send: Sender, ledger: Callable[..., None]
 ) -> None:
     """Delivery is at least once: a duplicate is known by its span id."""
     faulty.lose_answers = 1
@@ -209,7 +216,9 @@ def test_headers_and_compression_are_the_official_exporters(
 
 
 @pytest.mark.row("the collector is dead at the end")
-def test_the_end_comes_in_time_and_the_next_run_delivers(faulty: Faulty, port: int, tmp_path: Path) -> None:
+def test_the_end_comes_in_time_and_the_next_run_delivers(
+    faulty: Faulty, port: int, tmp_path: Path, ledger: Callable[..., None]
+) -> None:
     """The collector is dead when the process ends; another one starts, and all of both arrives."""
     done, took = program(faulty, port, tmp_path, "end", 300)
     assert done.returncode == 0, done.stderr
@@ -220,12 +229,13 @@ def test_the_end_comes_in_time_and_the_next_run_delivers(faulty: Faulty, port: i
         assert done.returncode == 0, done.stderr
         faulty.wait_for(400)
         until(lambda: not files(tmp_path / "spool"), 5)
+    ledger(sent=400, lost=400 - len(faulty.spans), exit=took)
 
 
 @pytest.mark.parametrize("how", ["SIGKILL", "_exit"])
 @pytest.mark.row("SIGKILL, `os._exit`")
 def test_a_killed_process_leaves_what_was_older_than_a_second_on_disk(
-    faulty: Faulty, port: int, tmp_path: Path, how: str
+    faulty: Faulty, port: int, tmp_path: Path, how: str, ledger: Callable[..., None]
 ) -> None:
     done, _ = program(faulty, port, tmp_path, how, 300)
     assert done.returncode == (-signal.SIGKILL if how == "SIGKILL" else 7)
@@ -235,6 +245,7 @@ def test_a_killed_process_leaves_what_was_older_than_a_second_on_disk(
         assert len(faulty.spans) == 300
         assert "300" in flushed.stdout
         assert not files(tmp_path / "spool")
+    ledger(sent=300, lost=300 - len(faulty.spans))
 
 
 def program(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ FORKS = 250
 @pytest.mark.parametrize("up", [True, False], ids=["collector up", "collector away"])
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
 @pytest.mark.row("1,000 forks during exports, the collector up or away")
-def test_forks_during_exports(protocol: Protocol, up: bool, tmp_path: Path) -> None:
+def test_forks_during_exports(protocol: Protocol, up: bool, tmp_path: Path, ledger: Callable[..., None]) -> None:
     faulty, port, spool = Faulty(protocol), free_port(), tmp_path / "spool"
     environ = {
         **os.environ,
@@ -46,3 +47,4 @@ def test_forks_during_exports(protocol: Protocol, up: bool, tmp_path: Path) -> N
     assert faulty.names["parent"] == FORKS + len(twice)
     # each once, but for the request that was on its way at the end, taken perhaps without our hearing of it
     assert any(twice <= batch for batch in faulty.batches) and max(faulty.spans.values()) <= 2
+    ledger(sent=FORKS, lost=FORKS - faulty.names["parent"] + len(twice), twice=len(twice))

@@ -264,7 +264,9 @@ def travelled(request: pytest.FixtureRequest, servers: Servers) -> tuple[Way, li
 
 
 @pytest.mark.row("all is well")
-def test_each_step_is_one_trace_in_jaeger(travelled: tuple[Way, list[Json]], servers: Servers) -> None:
+def test_each_step_is_one_trace_in_jaeger(
+    travelled: tuple[Way, list[Json]], servers: Servers, ledger: Callable[..., None]
+) -> None:
     way, local = travelled
     traces: defaultdict[str, list[Json]] = defaultdict(list)
     for span in local:
@@ -272,6 +274,7 @@ def test_each_step_is_one_trace_in_jaeger(travelled: tuple[Way, list[Json]], ser
     steps = {span["attributes"].get(semconv.STEP) for span in local if span["name"] == "train_step"}
     assert len(steps) == STEPS
     assert len(traces) == STEPS + 1  # and the setup
+    arrived = 0
     for trace_id, sent in traces.items():
         found = until(lambda: servers.jaeger(trace_id), lambda spans: len(spans) >= len(sent))  # noqa: B023
         assert Counter(span["name"] for span in found) == Counter(span["name"] for span in sent), way
@@ -282,6 +285,8 @@ def test_each_step_is_one_trace_in_jaeger(travelled: tuple[Way, list[Json]], ser
         assert all(span["parentSpanId"] in ids for span in found if span.get("parentSpanId"))
         ranks = Counter(attributes(span)[semconv.RANK] for span in found if span["name"].startswith("rank_"))
         assert ranks == {str(rank): 1 for rank in range(RANKS)}
+        arrived += len(ids)
+    ledger(sent=len(local), lost=len(local) - arrived)
 
 
 def test_the_token_travels_encrypted_with_each_request(

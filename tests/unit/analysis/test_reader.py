@@ -34,6 +34,9 @@ SPAN = {
 POINT = {"attributes": [], "timeUnixNano": "7", "asInt": "5"}
 
 
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "150"))
+
+
 def message(span: Any = SPAN, point: Any = POINT) -> dict[str, Any]:
     resource = {"attributes": [{"key": "host.name", "value": {"stringValue": "h"}}]}
     metric = {"name": "system.network.io", "sum": {"dataPoints": [point], "aggregationTemporality": 2}}
@@ -164,7 +167,7 @@ def nodes(value: Any) -> list[tuple[Any, Any]]:
     return [(value, key) for key, _ in pairs] + [place for _, inner in pairs for place in nodes(inner)]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_any_part_of_a_message_may_be_anything(tmp_path: Path, data: st.DataObject) -> None:
     broken = json.loads(json.dumps(message()))
