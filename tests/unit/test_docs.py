@@ -103,11 +103,11 @@ def test_no_page_names_what_does_not_exist(page: Path) -> None:
 
 def test_the_readmes_commands_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
-    targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
+    targets = set(re.findall(r"^([a-z0-9-]+):", makefile, re.MULTILINE))
     commands = {
         target
         for page in PAGES
-        for target in re.findall(r"(?:`|^ {4})make ([a-z]+)", page.read_text(), re.MULTILINE)
+        for target in re.findall(r"(?:`|^ {4})make ([a-z0-9-]+)", page.read_text(), re.MULTILINE)
     }
     assert {"demo", "test", "bench", "docs", "lint"} <= commands <= targets
     assert {"demo", "test", "lint", "bench", "clean"} <= targets
