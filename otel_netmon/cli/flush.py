@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from otel_netmon import config
 
 if TYPE_CHECKING:
-    from otel_netmon.delivery.spool import Segment
+    from otel_netmon.delivery.segment import Segment
     from otel_netmon.delivery.wire import Signal, Wire
 
 
@@ -19,7 +19,8 @@ _ITEMS: Final = {"traces": "spans", "metrics": "data points", "logs": "log recor
 
 def flush(folder: Path) -> int:
     """Send every request in ``folder`` that no living process owns; 0 when nothing is left, 1 otherwise."""
-    from otel_netmon.delivery.spool import Segment, SpoolError, open_folder, orphans
+    from otel_netmon.delivery.segment import Segment
+    from otel_netmon.delivery.spool import SpoolError, open_folder, orphans
     from otel_netmon.delivery.wire import SIGNALS
 
     if not folder.is_dir():

@@ -175,12 +175,12 @@ def report(box: Outbox, signal: Signal) -> None:
             Observation(count, {**about, semconv.DELIVERY_REASON: reason})
             for ref, about in _reported
             if (box := ref()) is not None
-            for reason, count in list(box.lost.items())
+            for reason, count in list(box.account.lost.items())
         ]
 
-    semconv.create(meter, semconv.DELIVERED_ITEMS, [each(lambda box: box.delivered)])
+    semconv.create(meter, semconv.DELIVERED_ITEMS, [each(lambda box: box.account.delivered)])
     semconv.create(meter, semconv.LOST_ITEMS, [lost])
-    semconv.create(meter, semconv.DELIVERY_RETRIES, [each(lambda box: box.retries)])
+    semconv.create(meter, semconv.DELIVERY_RETRIES, [each(lambda box: box.account.retries)])
     semconv.create(meter, semconv.SPOOL_SIZE, [each(lambda box: box.spool_size())])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import random
 import threading
@@ -15,10 +14,10 @@ from pathlib import Path
 from typing import Final
 
 from otel_netmon import semconv
-from otel_netmon.delivery.spool import Record, Spool, SpoolError
+from otel_netmon.delivery.account import Account
+from otel_netmon.delivery.segment import Record
+from otel_netmon.delivery.spool import Spool, SpoolError
 from otel_netmon.delivery.wire import Outcome, Signal, Wire
-
-_logger = logging.getLogger(__name__)
 
 _HOLD: Final = 0.5
 """Seconds that a request may wait in memory alone."""
@@ -26,7 +25,6 @@ _MEMORY: Final = 8 << 20
 """Bytes that may wait in memory alone."""
 _BACKOFF: Final = (0.2, 5.0)
 _ADOPT_EVERY: Final = 10.0
-_MAX_REASONS: Final = 32
 _LAST_ANSWER: Final = 0.5
 """Seconds that the answer to the request on its way is waited for at the end: else it may be delivered twice."""
 _draw: Final = random.SystemRandom().uniform
@@ -64,15 +62,12 @@ class Outbox:
         self._max_bytes = max_bytes
         self._max_age = max_age
         self._clock = clock
-        self.delivered = 0
-        self.retries = 0
-        self.lost: dict[str, int] = {}
+        self.account = Account(signal, clock)
         self._reset()
         _outboxes.add(self)
 
     def _reset(self) -> None:
         self._wire: Wire | None = None
-        self._endpoint = "the collector"
         self._lock = threading.RLock()
         """Reentrant: what we log may come back here, where the user exports the process's log."""
         self._wake = threading.Condition(self._lock)
@@ -85,9 +80,8 @@ class Outbox:
         self._behind = False
         """Whether the spool has something: then all goes through it, to keep the order."""
         self._no_spool = False
-        self._failing = False
-        self._failed_since = 0.0
         self._closing = False
+        self.account.refused_since = None
         self._thread: threading.Thread | None = None
 
     # --- in -------------------------------------------------------------------------------------------------
@@ -95,9 +89,9 @@ class Outbox:
     def put(self, data: bytes, items: int) -> bool:
         """Take over a request. False when it is lost. Costs a write to the disk while the collector is away."""
         with self._lock:
-            if self._ends():
+            if self._closing:
                 kept = self._keep(data, items)
-                self._lose(semconv.REASON_NO_SPOOL, 0 if kept else items)
+                self.account.lose(semconv.REASON_NO_SPOOL, 0 if kept else items)
                 return kept
             self._queue.append(_Parcel(data, items, self._clock()))
             self._bytes += len(data)
@@ -111,7 +105,7 @@ class Outbox:
     def _is_late(self) -> bool:
         oldest = self._sending or self._queue[0]
         late = self._clock() - oldest.since > _HOLD
-        return self._failing or self._behind or late or self._bytes > _MEMORY
+        return self.account.failing or self._behind or late or self._bytes > _MEMORY
 
     def _spill(self) -> None:
         """Put what waits in memory on disk, lock held. Where that cannot be, the oldest go beyond the bound."""
@@ -122,10 +116,7 @@ class Outbox:
         while self._bytes > _MEMORY and self._queue:
             parcel = self._queue.popleft()
             self._bytes -= len(parcel.data)
-            self._lose(semconv.REASON_NO_SPOOL, parcel.items)
-
-    def _ends(self) -> bool:
-        return self._closing
+            self.account.lose(semconv.REASON_NO_SPOOL, parcel.items)
 
     def _keep(self, data: bytes, items: int) -> bool:
         if self._no_spool:
@@ -134,28 +125,13 @@ class Outbox:
             kept = self._spool.append(data, items)
         except SpoolError as error:
             self._no_spool = True
-            _logger.warning(
-                "otel-netmon: %s cannot be kept on disk (%s); they wait in memory, %d MiB at most",
-                self._signal, error.strerror or error, _MEMORY >> 20,
-            )  # fmt: skip
+            self.account.no_disk(error.strerror or str(error), _MEMORY >> 20)
             return False
         self._behind = self._behind or kept
         return kept
 
     def _dropped(self, items: int) -> None:
-        self._lose(semconv.REASON_SPOOL_FULL, items)
-
-    def _lose(self, reason: str, items: int) -> None:
-        if not items:
-            return
-        if reason not in self.lost:
-            if len(self.lost) >= _MAX_REASONS:
-                return
-            _logger.warning(
-                "otel-netmon: %s are lost: %s (said once; %s counts them)",
-                self._signal, reason, semconv.LOST_ITEMS.name,
-            )  # fmt: skip
-        self.lost[reason] = self.lost.get(reason, 0) + items
+        self.account.lose(semconv.REASON_SPOOL_FULL, items)
 
     # --- out ------------------------------------------------------------------------------------------------
 
@@ -174,10 +150,10 @@ class Outbox:
             with self._lock:
                 parcel, record = self._next()
                 while parcel is None:
-                    if self._ends():
+                    if self._closing:
                         return
                     self._wake.wait(_ADOPT_EVERY)
-                    if not self._queue and not self._behind and not self._failing:
+                    if not self._queue and not self._behind and not self.account.failing:
                         break
                     parcel, record = self._next()
             if parcel is None:
@@ -191,7 +167,7 @@ class Outbox:
                     pause = outcome.after if outcome.after is not None else backoff * _draw(0.8, 1.2)
                     backoff = min(2 * backoff, _BACKOFF[1])
                     self._pause(pause)
-                    if self._ends():
+                    if self._closing:
                         return
                 else:
                     backoff = _BACKOFF[0]
@@ -201,7 +177,7 @@ class Outbox:
 
     def _pause(self, seconds: float) -> None:
         until = self._clock() + seconds
-        while not self._ends() and (left := until - self._clock()) > 0:
+        while not self._closing and (left := until - self._clock()) > 0:
             self._wake.wait(left)
 
     def _next(self) -> tuple[_Parcel | None, Record | None]:
@@ -222,34 +198,21 @@ class Outbox:
     def _settle(self, parcel: _Parcel, record: Record | None, outcome: Outcome) -> None:
         self._sending = None
         if outcome.kind == "retry":
-            self.retries += 1
-            if not self._failing:
-                self._failing, self._failed_since = True, self._clock()
-                _logger.warning(
-                    "otel-netmon: %s are not taken by %s (%s); they are kept in %s until they are",
-                    self._signal, self._endpoint, outcome.reason,
-                    "memory" if self._no_spool else self._folder,
-                )  # fmt: skip
+            self.account.refused(outcome.reason, "memory" if self._no_spool else str(self._folder))
             if record is None and not self._spooled:
                 self._queue.appendleft(parcel)
                 self._bytes += len(parcel.data)
             self._spill()
             return
-        if self._failing:
-            self._failing = False
-            _logger.warning(
-                "otel-netmon: %s are taken again by %s, after %.0f s",
-                self._signal, self._endpoint, self._clock() - self._failed_since,
-            )  # fmt: skip
+        self.account.answered()
         if record is not None:
             self._spool.delivered(record)
         elif self._spooled and (first := self._spool.first()) is not None:
             self._spool.delivered(first)  # the copy that was made while it was on its way
         if outcome.kind == "rejected":
-            self._lose(outcome.reason, parcel.items)
+            self.account.lose(outcome.reason, parcel.items)
         else:
-            self.delivered += parcel.items - min(outcome.rejected, parcel.items)
-            self._lose(semconv.REASON_PARTIAL, min(outcome.rejected, parcel.items))
+            self.account.deliver(parcel.items, outcome.rejected)
 
     def _send(self, data: bytes) -> Outcome:
         if self._wire is None:
@@ -257,7 +220,7 @@ class Outbox:
                 self._wire = self._connect()
             except Exception as error:  # noqa: BLE001  # the data is kept, whatever is wrong with the settings
                 return Outcome("retry", type(error).__name__)
-            self._endpoint = self._wire.endpoint
+            self.account.endpoint = self._wire.endpoint
         return self._wire.send(data, self._wire.timeout)
 
     def _adopt(self) -> None:
@@ -273,7 +236,7 @@ class Outbox:
         deadline = self._clock() + timeout
         while self._clock() < deadline:
             with self._lock:
-                if self._failing:
+                if self.account.failing:
                     return False
                 if not self._queue and not self._behind and self._sending is None:
                     return True
@@ -284,7 +247,7 @@ class Outbox:
         """Send what there is for ``timeout`` seconds at most, and leave the rest on disk."""
         self.flush(timeout)
         with self._lock:
-            if self._ends():
+            if self._closing:
                 return
             self._closing = True
             if self._sending is not None or self._queue:
@@ -300,11 +263,7 @@ class Outbox:
             with self._lock:
                 self._spool.close()
         if waiting:
-            _logger.warning(
-                "otel-netmon: %s were not taken by %s before the end; `otel-netmon flush %s`, or the next run "
-                "with this folder, delivers them",
-                self._signal, self._endpoint, self._folder,
-            )  # fmt: skip
+            self.account.left_behind(str(self._folder))
 
     def spool_size(self) -> int:
         """Bytes that wait on disk."""

@@ -89,7 +89,7 @@ def test_while_all_is_well_the_disk_is_not_touched(
         faulty.wait_for(500)
         assert not (tmp_path / "spool").exists()
         assert set(faulty.spans.values()) == {1}
-        until(lambda: box(send).delivered == 500, 5)
+        until(lambda: box(send).account.delivered == 500, 5)
 
 
 @pytest.mark.row("no collector at the start; it comes later")
@@ -116,7 +116,7 @@ def test_a_collector_that_comes_late_and_one_that_goes_and_comes_back(
         faulty.wait_for(1000)
         send(10)
         faulty.wait_for(1010)
-        assert box(send).lost == {}
+        assert box(send).account.lost == {}
     text = caplog.text
     assert text.count("are not taken by") == 2 and text.count("are taken again by") == 2
     ledger(sent=1010, lost=1010 - len(faulty.spans))
@@ -144,7 +144,7 @@ def test_a_slow_collector_and_one_that_never_answers(
         time.sleep(1)
         faulty.hang.clear()
         faulty.wait_for(600)
-        assert box(send).lost == {}
+        assert box(send).account.lost == {}
     ledger(sent=600, lost=600 - len(faulty.spans))
 
 
@@ -163,13 +163,13 @@ def test_what_is_refused_is_sent_again_or_counted_as_the_specification_says(
                 assert all(pause >= 0.29 for pause in pauses)
             faulty.status = None
             faulty.wait_for(10)
-            assert box(send).lost == {}
-            assert box(send).retries >= 2
+            assert box(send).account.lost == {}
+            assert box(send).account.retries >= 2
         else:
-            until(lambda: bool(box(send).lost), 10)
+            until(lambda: bool(box(send).account.lost), 10)
             time.sleep(0.5)
             assert len(faulty.requests) == 1  # never a second time
-            assert sum(box(send).lost.values()) == 10
+            assert sum(box(send).account.lost.values()) == 10
             faulty.status = None
             send(5)
             faulty.wait_for(5)
@@ -180,8 +180,8 @@ def test_partial_success_is_counted_and_not_sent_again(faulty: Faulty, port: int
     faulty.partial = 3
     with serving(faulty, port):
         send(10)
-        until(lambda: box(send).delivered == 7, 10)
-        assert box(send).lost == {semconv.REASON_PARTIAL: 3}
+        until(lambda: box(send).account.delivered == 7, 10)
+        assert box(send).account.lost == {semconv.REASON_PARTIAL: 3}
         assert len(faulty.requests) == 1
 
 
@@ -193,7 +193,7 @@ def test_an_answer_that_is_lost_brings_the_same_spans_twice_and_no_others(
     faulty.lose_answers = 1
     with serving(faulty, port):
         send(10)
-        until(lambda: box(send).delivered == 10, 10)
+        until(lambda: box(send).account.delivered == 10, 10)
         assert len(faulty.spans) == 10
         assert max(faulty.spans.values()) <= 3
 

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otel_netmon.delivery import spool
-from otel_netmon.delivery.spool import Segment, Spool, SpoolError, open_folder, orphans
+from otel_netmon.delivery.segment import Segment
+from otel_netmon.delivery.spool import Spool, SpoolError, open_folder, orphans
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "200"))
 

@@ -1,0 +1,152 @@
+"""One file of requests: each with a length and a checksum, and at the head what of them is delivered.
+
+A writer holds a lock on its files as long as it lives; a segment whose lock is free is an orphan, which anybody
+may deliver. A torn tail, which a killed writer leaves behind, is recognised and left out. Nothing is synced to the
+disk: data survives a process, not the machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import stat
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+_HEAD: Final = struct.Struct("<8sQ")  # what it is; up to where it is delivered
+_MAGIC: Final = b"ONMSPL1\n"
+_RECORD: Final = struct.Struct("<LLL")  # length, checksum of the rest, items in the request
+MAX_REQUEST: Final = 64 << 20
+"""Bytes of one request at most: OTLP exporters allow no more."""
+OVERHEAD: Final = _RECORD.size
+"""Bytes that a record takes beyond its request."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """A request, and where its record ends in its segment."""
+
+    data: bytes
+    items: int
+    end: int
+
+
+class Segment:
+    """One file, open and locked. Used by one thread at a time."""
+
+    def __init__(self, path: Path, fd: int) -> None:
+        self.path = path
+        self._fd = fd
+        self.size = os.fstat(fd).st_size
+        self._read = self._delivered()
+
+    @classmethod
+    def create(cls, path: Path) -> Segment:
+        """A new one, which must not exist. Raises OSError."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        fd = os.open(path, flags, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _write(fd, _HEAD.pack(_MAGIC, _HEAD.size), 0)
+            return cls(path, fd)
+        except OSError:
+            os.close(fd)
+            with contextlib.suppress(OSError):
+                path.unlink()
+            raise
+
+    @classmethod
+    def adopt(cls, path: Path) -> Segment | None:
+        """One that a writer left behind; ``None`` while it lives, or where the file is not one of ours."""
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            status = os.fstat(fd)
+            if (
+                stat.S_ISREG(status.st_mode)
+                and status.st_uid == os.geteuid()
+                and status.st_nlink == 1  # not removed by another who delivered it
+                and os.pread(fd, len(_MAGIC), 0) == _MAGIC
+            ):
+                return cls(path, fd)
+        except OSError:
+            pass
+        os.close(fd)
+        return None
+
+    def append(self, data: bytes, items: int) -> None:
+        """Add a request. Raises OSError and leaves the segment as it was."""
+        rest = struct.pack("<L", items) + data
+        record = _RECORD.pack(len(data), zlib.crc32(rest), items) + data
+        try:
+            _write(self._fd, record, self.size)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._fd, self.size)
+            raise
+        self.size += len(record)
+
+    def first(self) -> Record | None:
+        """The first request that is not delivered; ``None`` at the end, or at what is torn or damaged."""
+        head = os.pread(self._fd, _RECORD.size, self._read)
+        if len(head) < _RECORD.size:
+            return None
+        length, checksum, items = _RECORD.unpack(head)
+        if length > MAX_REQUEST or self._read + _RECORD.size + length > self.size:
+            return None
+        data = os.pread(self._fd, length, self._read + _RECORD.size)
+        if len(data) < length or zlib.crc32(struct.pack("<L", items) + data) != checksum:
+            return None
+        return Record(data, items, self._read + _RECORD.size + length)
+
+    def delivered(self, record: Record) -> None:
+        """Do not give this one again, not even to another process."""
+        self._read = record.end
+        with contextlib.suppress(OSError):  # then it may be delivered twice
+            os.pwrite(self._fd, struct.pack("<Q", record.end), len(_MAGIC))
+
+    def waiting(self) -> Iterator[Record]:
+        """Those that are not delivered, without changing that."""
+        place = self._read
+        try:
+            while (record := self.first()) is not None:
+                yield record
+                self._read = record.end
+        finally:
+            self._read = place
+
+    def close(self, *, remove: bool) -> None:
+        """Give up the lock; with ``remove`` the file is gone."""
+        if remove:
+            with contextlib.suppress(OSError):
+                self.path.unlink()
+        with contextlib.suppress(OSError):
+            os.close(self._fd)
+
+    def disown(self) -> None:
+        """Close the copy that a fork made: the lock is the parent's."""
+        with contextlib.suppress(OSError):
+            os.close(self._fd)
+
+    def _delivered(self) -> int:
+        head = os.pread(self._fd, _HEAD.size, 0)
+        if len(head) < _HEAD.size:
+            return _HEAD.size
+        _, place = _HEAD.unpack(head)
+        # an offset that no writer of ours wrote: from the start, rather twice than never
+        return place if _HEAD.size <= place <= self.size else _HEAD.size
+
+
+def _write(fd: int, data: bytes, place: int) -> None:
+    rest = memoryview(data)
+    while rest:
+        written = os.pwrite(fd, rest, place)
+        rest, place = rest[written:], place + written
