@@ -26,7 +26,7 @@ _MEMORY: Final = 8 << 20
 _BACKOFF: Final = (0.2, 5.0)
 _ADOPT_EVERY: Final = 10.0
 _LAST_ANSWER: Final = 0.5
-"""Seconds that the answer to the request on its way is waited for at the end: else it may be delivered twice."""
+"""Seconds that the answer to the last request is waited for at the end: else it may be delivered twice."""
 _draw: Final = random.SystemRandom().uniform
 
 
@@ -81,6 +81,8 @@ class Outbox:
         """Whether the spool has something: then all goes through it, to keep the order."""
         self._no_spool = False
         self._closing = False
+        self._hurry = False
+        """Whether the pause between two attempts is to be cut short."""
         self.account.refused_since = None
         self._thread: threading.Thread | None = None
 
@@ -166,7 +168,7 @@ class Outbox:
                 if outcome.kind == "retry":
                     pause = outcome.after if outcome.after is not None else backoff * _draw(0.8, 1.2)
                     backoff = min(2 * backoff, _BACKOFF[1])
-                    self._pause(pause)
+                    self._pause(pause, told=outcome.after is not None)
                     if self._closing:
                         return
                 else:
@@ -175,9 +177,11 @@ class Outbox:
                 adopted = self._clock()
                 self._adopt()
 
-    def _pause(self, seconds: float) -> None:
+    def _pause(self, seconds: float, *, told: bool) -> None:
+        """Between two attempts, lock held. The end cuts it short, unless the collector named the time."""
         until = self._clock() + seconds
-        while not self._closing and (left := until - self._clock()) > 0:
+        self._hurry = False
+        while not self._closing and (told or not self._hurry) and (left := until - self._clock()) > 0:
             self._wake.wait(left)
 
     def _next(self) -> tuple[_Parcel | None, Record | None]:
@@ -243,8 +247,19 @@ class Outbox:
             time.sleep(0.01)
         return False
 
+    def _try_once_more(self) -> None:
+        """Where attempts failed, make one now: the collector may be back, and the next run far away."""
+        with self._lock:
+            before, self._hurry = self.account.retries, True
+            self._wake.notify_all()
+        deadline = self._clock() + _LAST_ANSWER
+        while self.account.failing and self.account.retries == before and self._clock() < deadline:
+            time.sleep(0.01)
+
     def close(self, timeout: float) -> None:
         """Send what there is for ``timeout`` seconds at most, and leave the rest on disk."""
+        if self.account.failing and timeout > 0:
+            self._try_once_more()
         self.flush(timeout)
         with self._lock:
             if self._closing:

@@ -122,6 +122,18 @@ def test_a_collector_that_comes_late_and_one_that_goes_and_comes_back(
     ledger(sent=1010, lost=1010 - len(faulty.spans))
 
 
+def test_a_collector_that_is_back_at_the_end_gets_it_at_once(
+    faulty: Faulty, port: int, send: Any, tmp_path: Path
+) -> None:
+    """The pause between two attempts has grown to seconds by then; the end does not wait for it to be over."""
+    send(50)
+    until(lambda: box(send).account.retries >= 4, 20)
+    with serving(faulty, port):
+        send.provider.shutdown()
+        assert len(faulty.spans) == 50
+    assert not files(tmp_path / "spool")
+
+
 @pytest.mark.row("the collector is slow (1 s per request), or takes requests and never answers")
 def test_a_slow_collector_and_one_that_never_answers(
     faulty: Faulty, port: int, send: Sender, tmp_path: Path, ledger: Callable[..., None]
