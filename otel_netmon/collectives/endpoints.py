@@ -12,7 +12,6 @@ import functools
 import ipaddress
 import json
 import logging
-import os
 import random
 import socket
 import sys
@@ -258,7 +257,7 @@ def _this_host() -> str:
     """What tells this network namespace from any other: the boot, and the namespace's number."""
     boot = config.current().proc_root / "sys" / "kernel" / "random" / "boot_id"
     try:
-        namespace = os.readlink("/proc/self/ns/net")  # noqa: PTH115
+        namespace = str(Path("/proc/self/ns/net").readlink())
     except OSError:
         namespace = ""
     return bounded(_first_line(boot) + namespace)

@@ -126,15 +126,15 @@ class _Reading:
         return self._kinds[name]
 
     def _find_kind(self, name: str) -> str | None:
-        if os.path.exists(f"{self._class}/{name}/device"):  # noqa: PTH110  # a tenth of Path's cost
+        if os.path.exists(f"{self._class}/{name}/device"):
             label = self._file(name, "phys_port_name")
             return None if label and _REPRESENTOR.match(label) else "physical"
-        return "bonded" if os.path.isdir(f"{self._class}/{name}/bonding") else None  # noqa: PTH112
+        return "bonded" if os.path.isdir(f"{self._class}/{name}/bonding") else None
 
     def _part_of(self, name: str, chosen: dict[str, str]) -> str | None:
         """The chosen NIC that counts the traffic of ``name`` too: its bond, or what a VLAN or bridge sits on."""
         try:
-            master = os.readlink(f"{self._class}/{name}/master").rpartition("/")[2]  # noqa: PTH115
+            master = os.readlink(f"{self._class}/{name}/master").rpartition("/")[2]
         except OSError:
             master = ""
         if master in chosen and self._kind(master):
@@ -154,7 +154,7 @@ class _Reading:
 
     def _below(self, name: str) -> list[str]:
         try:
-            entries = os.listdir(f"{self._class}/{name}")  # noqa: PTH208
+            entries = os.listdir(f"{self._class}/{name}")
         except OSError:
             return []
         return sorted(entry[len("lower_") :] for entry in entries if entry.startswith("lower_"))

@@ -106,7 +106,7 @@ class ProcessPressureMonitor(Monitor):
 
     def _tasks(self) -> dict[str, float]:
         try:
-            tasks = os.listdir(f"{self._self}/task")[:_MAX_TASKS]  # noqa: PTH208  # a tenth of Path's cost
+            tasks = os.listdir(f"{self._self}/task")[:_MAX_TASKS]
         except OSError:
             return {}
         read = {task: files.try_read(f"{self._self}/task/{task}/schedstat") for task in tasks}
@@ -122,7 +122,7 @@ class ProcessPressureMonitor(Monitor):
         for mount, path in mounts:
             parts = [part for part in path.split("/") if part and part != ".."][:_MAX_DEPTH]
             levels = ["/".join(("", *parts[:depth])) for depth in range(len(parts), -1, -1)]
-            found += [mount + level for level in levels if os.path.isdir(mount + level)]  # noqa: PTH112
+            found += [mount + level for level in levels if os.path.isdir(mount + level)]
             if found:
                 break
         return found

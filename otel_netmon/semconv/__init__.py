@@ -12,14 +12,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from otel_netmon.semconv.collectives import *  # noqa: F403 - this is where all names are looked up
-from otel_netmon.semconv.delivery import *  # noqa: F403
-from otel_netmon.semconv.model import *  # noqa: F403
+from otel_netmon.semconv.collectives import *
+from otel_netmon.semconv.delivery import *
+from otel_netmon.semconv.model import *
 from otel_netmon.semconv.model import Metric
-from otel_netmon.semconv.monitors import *  # noqa: F403
-from otel_netmon.semconv.pressure import *  # noqa: F403
-from otel_netmon.semconv.rdma import *  # noqa: F403
-from otel_netmon.semconv.tcp import *  # noqa: F403
+from otel_netmon.semconv.monitors import *
+from otel_netmon.semconv.pressure import *
+from otel_netmon.semconv.rdma import *
+from otel_netmon.semconv.tcp import *
 
 METRICS: Final[tuple[Metric, ...]] = tuple(v for v in list(globals().values()) if isinstance(v, Metric))
 """All of them, in the order of their definition."""
