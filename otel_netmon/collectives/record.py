@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from otel_netmon.collectives.event import CollectiveEvent, EventRing
 from otel_netmon.collectives.groups import backend_of
 from otel_netmon.runtime import guarded
+from otel_netmon.text import bounded
 
 if TYPE_CHECKING:
     from otel_netmon.collectives.groups import Group
@@ -214,4 +215,4 @@ def _sparse_bytes(tensor: Any) -> int:
 def error_type(error: BaseException) -> str:
     """The class of ``error`` as ``error.type`` has it: qualified, unless it is a builtin."""
     cls = type(error)
-    return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+    return bounded(cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}")
