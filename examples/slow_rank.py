@@ -1,4 +1,4 @@
-"""Trains for a few steps with one rank that is late: what a slow rank looks like in Jaeger (docs/jaeger.md).
+"""Trains for thirty steps, with one rank that is late from the ninth on: what a slow rank looks like in Jaeger (docs/jaeger.md).
 
 otel-netmon run -- torchrun --nproc-per-node 4 examples/slow_rank.py [LATE_RANK [SECONDS]]
 """
@@ -19,7 +19,7 @@ torch.manual_seed(0)
 dist.init_process_group("gloo")
 model = DistributedDataParallel(torch.nn.Linear(256, 256))
 optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-for step in range(12):
+for step in range(30):
     optimizer.zero_grad()
     if dist.get_rank() == late and step >= 8:
         time.sleep(seconds)  # a slow disk, say
