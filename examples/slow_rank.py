@@ -1,4 +1,4 @@
-"""Trains for thirty steps, with one rank that is late from the ninth on: what a slow rank looks like in Jaeger (docs/jaeger.md).
+"""Thirty steps with one rank that is late from the ninth on: what that looks like is in docs/jaeger.md.
 
 otel-netmon run -- torchrun --nproc-per-node 4 examples/slow_rank.py [LATE_RANK [SECONDS]]
 """
