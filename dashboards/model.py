@@ -38,8 +38,8 @@ class Dashboard:
     rows: tuple[tuple[str, tuple[Panel, ...]], ...]
 
 
-def rate(series: str, where: str, by: str, window: str = "$__rate_interval") -> str:
-    return f"sum by ({by}) (rate({series}{{{where}}}[{window}]))"
+def rate(series: str, where: str, by: str) -> str:
+    return f"sum by ({by}) (rate({series}{{{where}}}[$__rate_interval]))"
 
 
 def mean(metric: Metric, where: str, by: str) -> str:
@@ -47,9 +47,8 @@ def mean(metric: Metric, where: str, by: str) -> str:
     return f"{rate(name + '_sum', where, by)} / {rate(name + '_count', where, by)}"
 
 
-def quantile(metric: Metric, q: str, where: str, by: str = "") -> str:
-    both = ", ".join(filter(None, ("le", by)))
-    return f"histogram_quantile({q}, {rate(metric.prometheus_name + '_bucket', where, both)})"
+def quantile(metric: Metric, q: str, where: str, by: str) -> str:
+    return f"histogram_quantile({q}, {rate(metric.prometheus_name + '_bucket', where, 'le, ' + by)})"
 
 
 def gauge(metric: Metric, where: str, by: str, how: str = "max") -> str:

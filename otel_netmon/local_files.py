@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import secrets
 import socket
 import threading
 from collections.abc import Sequence
-from typing import IO, Any, Final, Literal, cast
+from typing import IO, Any, Literal, cast
 
 from opentelemetry.exporter.otlp.json.file import FileMetricExporter, FileSpanExporter
 from opentelemetry.exporter.otlp.json.file._log_exporter import FileLogExporter
@@ -25,10 +24,9 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExportResult
 
 from otel_netmon import config, runtime
+from otel_netmon.text import file_part
 
 _logger = logging.getLogger(__name__)
-
-_UNSAFE: Final = re.compile(r"[^A-Za-z0-9.]+")
 
 
 class _File:
@@ -104,7 +102,7 @@ def _file_name(signal: str) -> str:
         label = f"rank{rank.rank}"
     else:
         label = "launcher" if runtime.role() is runtime.Role.LAUNCHER else "proc"
-    host = _UNSAFE.sub("-", socket.gethostname())[:64]
+    host = file_part(socket.gethostname())
     return f"{signal}-{host}-{label}-{os.getpid()}-{secrets.token_hex(3)}.jsonl"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 MOST: Final = 255
@@ -14,6 +15,14 @@ def bounded(value: str) -> str:
     What cannot be encoded becomes ``?``: a single such attribute would make the whole request fail.
     """
     return value[:MOST].encode("utf-8", "replace").decode()
+
+
+def file_part(value: str) -> str:
+    """``value`` as a part of a file's name: letters, digits, dots and dashes, 64 at most."""
+    return _UNSAFE.sub("-", value)[:64]
+
+
+_UNSAFE: Final = re.compile(r"[^A-Za-z0-9.]+")
 
 
 def is_valid(value: str) -> bool:

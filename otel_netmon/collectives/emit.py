@@ -207,9 +207,10 @@ class Emitter:
 
     def _emit_period(self, run_id: str, period: Period, start: int, end: int, step: Step | None = None) -> None:
         sums = self._sums.pop(period, None)
+        summed = sums_attributes(sums, start, end)
         if step is not None and step.complete and period.kind == semconv.SPAN_TRAIN_STEP:
             first = start if sums is None else min(sums.first, start)
-            self._sink.record_step((end - first) / 1e9, 0.0 if sums is None else sums.busy(end) / 1e9)
+            self._sink.record_step((end - first) / 1e9, summed[semconv.STEP_COLLECTIVE_TIME])
         sampled = self._sampled(run_id, period)
         self._verdicts.pop(period, None)
         if not sampled:
@@ -221,7 +222,7 @@ class Emitter:
             attributes[semconv.ATTEMPT] = self.attempt
         if step is not None and not step.complete:
             attributes[semconv.STEP_INCOMPLETE] = True
-        on_rank = {**attributes, **sums_attributes(sums, start, end)}
+        on_rank = {**attributes, **summed}
         if step is not None:
             on_rank |= readings.attributes(step.used)
         if sums is not None:

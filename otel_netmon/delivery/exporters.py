@@ -67,7 +67,21 @@ _SHARE: Final = 0.6
 """Of the time at exit: the rest is for what comes before and after."""
 
 
-class OtlpSpanExporter(SpanExporter):
+class _Delivering:
+    """What the exporters of all signals have in common."""
+
+    _outbox: Outbox
+
+    def force_flush(self, timeout_millis: float = 30_000) -> bool:
+        """True when all was taken; returns at once while the collector is away."""
+        return self._outbox.flush(timeout_millis / 1000)
+
+    def shutdown(self, timeout_millis: float = 30_000, **_: Any) -> None:
+        """Deliver what can be, and leave the rest on disk, within ``OTEL_NETMON_EXIT_TIMEOUT``."""
+        self._outbox.close(_time_left(timeout_millis / 1000))
+
+
+class OtlpSpanExporter(_Delivering, SpanExporter):
     """Spans by OTLP, over gRPC or HTTP as the standard variables say. Never raises, never waits for one."""
 
     def __init__(self, **arguments: Any) -> None:
@@ -81,16 +95,8 @@ class OtlpSpanExporter(SpanExporter):
         taken = self._outbox.put(encode_spans(spans).SerializeToString(), len(spans))
         return SpanExportResult.SUCCESS if taken else SpanExportResult.FAILURE
 
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """True when all was taken; returns at once while the collector is away."""
-        return self._outbox.flush(timeout_millis / 1000)
 
-    def shutdown(self, timeout_millis: float = 30_000) -> None:
-        """Deliver what can be, and leave the rest on disk, within ``OTEL_NETMON_EXIT_TIMEOUT``."""
-        self._outbox.close(_time_left(timeout_millis / 1000))
-
-
-class OtlpMetricExporter(MetricExporter):
+class OtlpMetricExporter(_Delivering, MetricExporter):
     """Metrics by OTLP; see ``OtlpSpanExporter``. Temporality and aggregation are the official exporter's."""
 
     def __init__(
@@ -124,16 +130,8 @@ class OtlpMetricExporter(MetricExporter):
         taken = self._outbox.put(encode_metrics(metrics_data).SerializeToString(), items)
         return MetricExportResult.SUCCESS if taken else MetricExportResult.FAILURE
 
-    def force_flush(self, timeout_millis: float = 10_000) -> bool:
-        """True when all was taken; returns at once while the collector is away."""
-        return self._outbox.flush(timeout_millis / 1000)
 
-    def shutdown(self, timeout_millis: float = 30_000, **_: Any) -> None:
-        """See ``OtlpSpanExporter``."""
-        self._outbox.close(_time_left(timeout_millis / 1000))
-
-
-class OtlpLogExporter(LogRecordExporter):
+class OtlpLogExporter(_Delivering, LogRecordExporter):
     """Log records by OTLP; see ``OtlpSpanExporter``."""
 
     def __init__(self, **arguments: Any) -> None:
@@ -146,14 +144,6 @@ class OtlpLogExporter(LogRecordExporter):
             return LogRecordExportResult.SUCCESS
         taken = self._outbox.put(encode_logs(batch).SerializeToString(), len(batch))
         return LogRecordExportResult.SUCCESS if taken else LogRecordExportResult.FAILURE
-
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """True when all was taken; returns at once while the collector is away."""
-        return self._outbox.flush(timeout_millis / 1000)
-
-    def shutdown(self, timeout_millis: float = 30_000) -> None:
-        """See ``OtlpSpanExporter``."""
-        self._outbox.close(_time_left(timeout_millis / 1000))
 
 
 def report(box: Outbox, signal: Signal) -> None:

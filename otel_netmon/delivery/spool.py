@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import secrets
 import socket
 import stat
@@ -19,10 +18,10 @@ from pathlib import Path
 from typing import Final
 
 from otel_netmon.delivery.segment import MAX_REQUEST, OVERHEAD, Record, Segment
+from otel_netmon.text import file_part
 
 _SEGMENT: Final = 4 << 20
 _SUFFIX: Final = ".spool"
-_UNSAFE: Final = re.compile(r"[^A-Za-z0-9.]+")
 
 
 class SpoolError(OSError):
@@ -57,7 +56,7 @@ class Spool:
         self._folder = folder
         self._max = max_bytes
         self._dropped = dropped
-        host = _UNSAFE.sub("-", socket.gethostname())[:64]
+        host = file_part(socket.gethostname())
         self._prefix = f"{signal}-{host}-{os.getpid()}-{secrets.token_hex(3)}"
         self._signal = signal
         self._count = 0
