@@ -93,12 +93,10 @@ class Faulty:
                         if each.HasField("histogram"):
                             count = sum(point.count for point in each.histogram.data_points)
                             self.counts.setdefault(each.name, {})[about["service.instance.id"]] = count
-                for metric in (m for r in metrics.resource_metrics for s in r.scope_metrics for m in s.metrics):
-                    for point in metric.sum.data_points:
-                        self.sums[metric.name] = max(
-                            self.sums.get(metric.name, 0), point.as_int or point.as_double
-                        )
-                        self.points += 1
+                        for point in each.sum.data_points:
+                            value = point.as_int or point.as_double
+                            self.sums[each.name] = max(self.sums.get(each.name, 0), value)
+                            self.points += 1
                 answer = ExportMetricsServiceResponse()
                 answer.partial_success.rejected_data_points = self.partial
             return bytes(answer.SerializeToString())

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +68,47 @@ def run(command: Sequence[str], environ: Mapping[str, str], *, timeout: float = 
         process.communicate()
         raise
     return process.returncode, output
+
+
+def wait_for(read: Callable[[], Any], enough: Callable[[Any], bool], timeout: float = 30) -> Any:
+    """What ``read`` gives once it is ``enough``."""
+    deadline = time.monotonic() + timeout
+    while not enough(found := read()):
+        assert time.monotonic() < deadline, str(found)[:3000]
+        time.sleep(0.2)
+    return found
+
+
+def get_json(url: str) -> Any:
+    """What a server answers."""
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return json.load(answer)
+
+
+def attributes(of: dict[str, Any]) -> dict[str, Any]:
+    """OTLP's key-value pairs as a dict; 64-bit integers are strings in OTLP JSON."""
+    pairs: dict[str, Any] = {}
+    for pair in of.get("attributes", []):
+        ((kind, value),) = pair["value"].items()
+        pairs[pair["key"]] = int(value) if kind == "intValue" else value
+    return pairs
+
+
+def spans_in(files: Iterable[Path]) -> list[dict[str, Any]]:
+    """The spans of OTLP JSON lines, with attributes, resource and scope as plain values."""
+    return [
+        {
+            **span,
+            "attributes": attributes(span),
+            "resource": attributes(group["resource"]),
+            "scope": scope["scope"]["name"],
+        }
+        for file in files
+        for line in file.read_text().splitlines()
+        for group in json.loads(line)["resourceSpans"]
+        for scope in group["scopeSpans"]
+        for span in scope["spans"]
+    ]
 
 
 def collector_overlay(folder: Path) -> dict[str, Any]:

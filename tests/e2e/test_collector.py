@@ -21,7 +21,16 @@ from typing import Any
 import pytest
 
 from otel_netmon import semconv
-from tests.e2e.servers import collector_overlay, free_ports, jaeger_config, run, server
+from tests.e2e.servers import (
+    attributes,
+    collector_overlay,
+    free_ports,
+    get_json,
+    jaeger_config,
+    run,
+    server,
+    spans_in,
+)
 from tests.installed import ROOT, python_path
 
 STEPS = 4
@@ -59,15 +68,6 @@ class Finished:
     """A trace by its id, from Jaeger; ``None`` where there is no Jaeger."""
 
 
-def attributes(of: Json) -> dict[str, Any]:
-    """OTLP's key-value pairs as a dict; 64-bit integers are strings in OTLP JSON."""
-    pairs: dict[str, Any] = {}
-    for pair in of.get("attributes", []):
-        ((kind, value),) = pair["value"].items()
-        pairs[pair["key"]] = int(value) if kind == "intValue" else value
-    return pairs
-
-
 def rank_of(span: Json) -> int:
     return int(span["attributes"][semconv.RANK])
 
@@ -88,7 +88,8 @@ def finished(binary: Callable[[str], str], tmp_path_factory: pytest.TempPathFact
             stack.enter_context(server(store, (jaeger_otlp, jaeger_http), folder / "jaeger.log", {}))
 
             def fetch(trace_id: str) -> Json:
-                return get_json(f"http://127.0.0.1:{jaeger_http}/api/v3/traces/{trace_id}")
+                found: Json = get_json(f"http://127.0.0.1:{jaeger_http}/api/v3/traces/{trace_id}")
+                return found
 
         (folder / "overlay.yaml").write_text(json.dumps(collector_overlay(folder)))
         configs = (str(ROOT / "collector-config" / "local.yaml"), str(folder / "overlay.yaml"))
@@ -132,11 +133,6 @@ def train(protocol: str, port: int, folder: Path) -> None:
     assert "Traceback" not in output, output
 
 
-def get_json(url: str) -> Json:
-    with urllib.request.urlopen(url, timeout=10) as answer:
-        return json.load(answer)  # type: ignore[no-any-return]
-
-
 def scrape(port: int) -> list[str]:
     """The lines that count all_reduces, once all four ranks have one; the batch processor holds them for 1 s."""
     lines: list[str] = []
@@ -157,14 +153,8 @@ def names_at(port: int) -> set[str]:
 
 def read(folder: Path) -> dict[str, Arrived]:
     jobs: defaultdict[str, Arrived] = defaultdict(Arrived)
-    for line in (folder / "traces.jsonl").read_text().splitlines():
-        for group in json.loads(line)["resourceSpans"]:
-            resource = attributes(group["resource"])
-            for scope in group["scopeSpans"]:
-                jobs[resource["service.name"]].spans += [
-                    {**span, "attributes": attributes(span), "resource": resource, "scope": scope["scope"]["name"]}
-                    for span in scope["spans"]
-                ]
+    for span in spans_in([folder / "traces.jsonl"]):
+        jobs[span["resource"]["service.name"]].spans.append(span)
     for line in (folder / "metrics.jsonl").read_text().splitlines():
         for group in json.loads(line)["resourceMetrics"]:
             resource = attributes(group["resource"])

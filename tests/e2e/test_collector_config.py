@@ -11,7 +11,6 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -26,7 +25,7 @@ from dashboards.make_dashboards import path as path_of
 from dashboards.make_dashboards import render
 from dashboards.model import Dashboard
 from otel_netmon import semconv
-from tests.e2e.servers import free_ports, server
+from tests.e2e.servers import free_ports, server, spans_in, wait_for
 from tests.installed import ROOT
 
 CONFIGS = ROOT / "collector-config"
@@ -183,9 +182,11 @@ def test_from_the_node_agent_through_the_gateway_whole_steps_are_kept(
             for step in range(STEPS):
                 send(step)
             time.sleep(0.3)
-        found = wait_for(lambda: spans_in(kept), lambda spans: len(spans) >= 2 * RANKS * 2)
+        found = wait_for(
+            lambda: spans_in([kept] if kept.exists() else []), lambda spans: len(spans) >= 2 * RANKS * 2
+        )
         time.sleep(2)  # nothing of another step comes after that
-        found = spans_in(kept)
+        found = spans_in([kept] if kept.exists() else [])
         # the numbers are of all steps, in seconds
         scraped = wait_for(lambda: scrape(prometheus), lambda text: all_reduces(text) >= RANKS * STEPS, 40)
     by_step = Counter(int(span["traceId"], 16) - 1000 for span in found)
@@ -198,26 +199,6 @@ def all_reduces(scraped: str) -> float:
     """How many of them the span metrics count."""
     lines = [line for line in scraped.splitlines() if "duration_seconds_count{" in line and "all_reduce" in line]
     return sum(float(line.rpartition(" ")[2]) for line in lines)
-
-
-def wait_for(read: Callable[[], Any], enough: Callable[[Any], bool], timeout: float = 30) -> Any:
-    deadline = time.monotonic() + timeout
-    while not enough(found := read()):
-        assert time.monotonic() < deadline, str(found)[:3000]
-        time.sleep(0.2)
-    return found
-
-
-def spans_in(file: Path) -> list[dict[str, Any]]:
-    if not file.exists():
-        return []
-    return [
-        span
-        for line in file.read_text().splitlines()
-        for resource in json.loads(line)["resourceSpans"]
-        for scope in resource["scopeSpans"]
-        for span in scope["spans"]
-    ]
 
 
 def scrape(port: int) -> str:

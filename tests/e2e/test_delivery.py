@@ -208,6 +208,7 @@ def test_an_answer_that_is_lost_brings_the_same_spans_twice_and_no_others(
         until(lambda: box(send).account.delivered == 10, 10)
         assert len(faulty.spans) == 10
         assert max(faulty.spans.values()) <= 3
+    ledger(sent=10, lost=10 - len(faulty.spans), twice=sum(faulty.spans.values()) - len(faulty.spans))
 
 
 def test_headers_and_compression_are_the_official_exporters(

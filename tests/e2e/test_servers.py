@@ -10,9 +10,8 @@ import os
 import shutil
 import subprocess
 import sys
-import time
+import urllib.error
 import urllib.parse
-import urllib.request
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -25,7 +24,7 @@ import pytest
 from dashboards.make_dashboards import ALL, render
 from dashboards.model import Dashboard
 from otel_netmon import semconv
-from tests.e2e.servers import free_ports, jaeger_config, run, server
+from tests.e2e.servers import attributes, free_ports, get_json, jaeger_config, run, server, spans_in, wait_for
 from tests.installed import ROOT, python_path
 
 RANKS, STEPS = 4, 4
@@ -68,12 +67,15 @@ BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 class Servers:
     folder: Path
     ports: dict[str, int]
-    grpc: int
-    http: int
 
     def jaeger(self, trace_id: str) -> list[Json]:
-        """The spans of a trace."""
-        answer = get(f"http://127.0.0.1:{self.ports['jaeger_http']}/api/v3/traces/{trace_id}")
+        """The spans of a trace, as far as they came."""
+        try:
+            answer = get_json(f"http://127.0.0.1:{self.ports['jaeger_http']}/api/v3/traces/{trace_id}")
+        except urllib.error.HTTPError as error:  # there is no such trace yet
+            if error.code != 404:
+                raise
+            return []
         groups = answer["result"]["resourceSpans"]
         return [span for group in groups for scope in group["scopeSpans"] for span in scope["spans"]]
 
@@ -82,19 +84,10 @@ class Servers:
         url = f"http://127.0.0.1:{self.ports['prometheus']}/api/v1/query?" + urllib.parse.urlencode(
             {"query": query}
         )
-        answer = get(url)
+        answer = get_json(url)
         assert answer["status"] == "success", answer
         found: list[Json] = answer["data"]["result"]
         return found
-
-
-def get(url: str) -> Any:
-    with urllib.request.urlopen(url, timeout=10) as answer:
-        return json.load(answer)
-
-
-def attributes(of: Json) -> Json:
-    return {pair["key"]: next(iter(pair["value"].values())) for pair in of.get("attributes", [])}
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +144,7 @@ def servers(binary: Callable[[str], str], tmp_path_factory: pytest.TempPathFacto
             stack.enter_context(
                 server(agent, (ports["rotel_grpc"], ports["rotel_http"]), folder / "rotel.log", {})
             )
-        yield Servers(folder, ports, ports["grpc"], ports["http"])
+        yield Servers(folder, ports)
 
 
 def rotel_agent() -> str | None:
@@ -217,7 +210,7 @@ def train(
         "OTEL_NETMON_INTERFACES": "lo",
         "OTEL_NETMON_INTERVAL": "0.5",
         "OTEL_NETMON_SPOOL_DIR": str(servers.folder / f"spool-{name}"),
-        "OTEL_NETMON_LATENCY_TARGETS": f"127.0.0.1:{servers.grpc}",
+        "OTEL_NETMON_LATENCY_TARGETS": f"127.0.0.1:{servers.ports['grpc']}",
         **settings,
     }
     command = (
@@ -232,14 +225,7 @@ def train(
 
 
 def local_spans(output: Path) -> list[Json]:
-    return [
-        {**span, "attributes": attributes(span)}
-        for file in output.glob("traces-*.jsonl")
-        for line in file.read_text().splitlines()
-        for group in json.loads(line)["resourceSpans"]
-        for scope in group["scopeSpans"]
-        for span in scope["spans"]
-    ]
+    return spans_in(output.glob("traces-*.jsonl"))
 
 
 @pytest.fixture(scope="module", params=WAYS, ids=lambda way: way.name)
@@ -276,7 +262,7 @@ def test_each_step_is_one_trace_in_jaeger(
     assert len(traces) == STEPS + 1  # and the setup
     arrived = 0
     for trace_id, sent in traces.items():
-        found = until(lambda: servers.jaeger(trace_id), lambda spans: len(spans) >= len(sent))  # noqa: B023
+        found = wait_for(lambda: servers.jaeger(trace_id), lambda spans: len(spans) >= len(sent))  # noqa: B023
         assert Counter(span["name"] for span in found) == Counter(span["name"] for span in sent), way
         ids = {span["spanId"] for span in found}
         assert ids == {span["spanId"] for span in sent} and len(ids) == len(found)
@@ -284,7 +270,7 @@ def test_each_step_is_one_trace_in_jaeger(
         assert roots in (["train_step"], ["setup"])
         assert all(span["parentSpanId"] in ids for span in found if span.get("parentSpanId"))
         ranks = Counter(attributes(span)[semconv.RANK] for span in found if span["name"].startswith("rank_"))
-        assert ranks == {str(rank): 1 for rank in range(RANKS)}
+        assert ranks == dict.fromkeys(range(RANKS), 1)
         arrived += len(ids)
     ledger(sent=len(local), lost=len(local) - arrived)
 
@@ -296,12 +282,9 @@ def test_the_token_travels_encrypted_with_each_request(
     if not way.tls:
         return
     tokens = Counter(
-        attributes(span).get("seen.token")
-        for line in (servers.folder / "tokens.jsonl").read_text().splitlines()
-        for group in json.loads(line)["resourceSpans"]
-        if attributes(group["resource"])["service.name"] == way.name
-        for scope in group["scopeSpans"]
-        for span in scope["spans"]
+        span["attributes"].get("seen.token")
+        for span in spans_in([servers.folder / "tokens.jsonl"])
+        if span["resource"]["service.name"] == way.name
     )
     assert tokens == {TOKEN: len(local)}
 
@@ -310,9 +293,7 @@ def test_the_token_travels_encrypted_with_each_request(
 def test_prometheus_counts_what_the_spans_count(travelled: tuple[Way, list[Json]], servers: Servers) -> None:
     """Through the collector's endpoint, scraped: each rank a series, by host and rank, its buckets in seconds."""
     way, local = travelled
-    check_series(servers, way.name, Counter(
-        span["attributes"][semconv.RANK] for span in local if span["name"] == "all_reduce"
-    ))  # fmt: skip
+    check_series(servers, way.name, local)
 
 
 def test_without_a_collector_straight_to_prometheus(servers: Servers) -> None:
@@ -325,16 +306,14 @@ def test_without_a_collector_straight_to_prometheus(servers: Servers) -> None:
         "OTEL_METRICS_EXPORTER": "otel_netmon_otlp",
     }
     local = local_spans(train(servers, DIRECT, settings))
-    check_series(servers, DIRECT, Counter(
-        span["attributes"][semconv.RANK] for span in local if span["name"] == "all_reduce"
-    ))  # fmt: skip
+    check_series(servers, DIRECT, local)
     assert servers.ask(f'torch_distributed_step_duration_seconds_count{{job="{DIRECT}"}}')
 
 
 def test_the_searches_of_the_guide(servers: Servers) -> None:
     """docs/jaeger.md: what it says to type, against the run that it was written from."""
     name, late, slow = "searches", 2, 22
-    settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{servers.grpc}"}
+    settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{servers.ports['grpc']}"}
     train(servers, name, settings, (str(ROOT / "examples" / "slow_rank.py"), str(late), "0.2"))
 
     def search(**about: Any) -> list[Json]:
@@ -342,11 +321,11 @@ def test_the_searches_of_the_guide(servers: Servers) -> None:
             about["tags"] = json.dumps(about["tags"])
         query = urllib.parse.urlencode({"service": name, "lookback": "1h", "limit": "100", **about})
         found: list[Json] = (
-            get(f"http://127.0.0.1:{servers.ports['jaeger_http']}/api/traces?{query}")["data"] or []
+            get_json(f"http://127.0.0.1:{servers.ports['jaeger_http']}/api/traces?{query}")["data"] or []
         )
         return found
 
-    steps = until(lambda: search(operation="train_step"), lambda found: len(found) == 30)
+    steps = wait_for(lambda: search(operation="train_step"), lambda found: len(found) == 30)
     assert len(search(operation="train_step", minDuration="150ms")) == slow
     assert len(search(operation="rank_step", tags={"torch.distributed.rank": str(late)})) == len(steps)
     assert (
@@ -363,11 +342,12 @@ def test_the_searches_of_the_guide(servers: Servers) -> None:
     assert min(lengths, key=lengths.__getitem__) == late and len(lengths) == RANKS  # the short bar
 
 
-def check_series(servers: Servers, job: str, counted: Counter[str]) -> None:
+def check_series(servers: Servers, job: str, local: list[Json]) -> None:
+    counted = Counter(str(span["attributes"][semconv.RANK]) for span in local if span["name"] == "all_reduce")
     assert set(counted) == {str(rank) for rank in range(RANKS)}
     name = semconv.COLLECTIVE_DURATION_METRIC.prometheus_name
     where = f'{{job="{job}",torch_distributed_collective_name="all_reduce"'
-    series = until(
+    series = wait_for(
         lambda: servers.ask(f"{name}_count{where}}}"),
         lambda found: {
             one["metric"]["torch_distributed_rank"]: float(one["value"][1]) for one in found
@@ -396,7 +376,7 @@ EMPTY = (
 
 @pytest.mark.parametrize("dashboard", ALL, ids=lambda each: each.name)
 def test_each_panel_of_a_dashboard_has_data(dashboard: Dashboard, servers: Servers) -> None:
-    until(lambda: servers.ask("count(count by (job) (otel_netmon_monitor_success_ratio))"), bool)
+    wait_for(lambda: servers.ask("count(count by (job) (otel_netmon_monitor_success_ratio))"), bool)
     asked = 0
     for panel in render(dashboard)["panels"]:
         for target in panel.get("targets", ()):
@@ -409,18 +389,3 @@ def test_each_panel_of_a_dashboard_has_data(dashboard: Dashboard, servers: Serve
                 assert found, f"{panel['title']}: {query}"
                 asked += 1
     assert asked
-
-
-def until(read: Callable[[], Any], enough: Callable[[Any], bool], timeout: float = 20) -> Any:
-    deadline = time.monotonic() + timeout
-    while True:
-        try:
-            found = read()
-        except urllib.error.HTTPError as error:  # Jaeger has no such trace yet
-            found = []
-            if error.code != 404:
-                raise
-        if enough(found) or time.monotonic() > deadline:
-            assert enough(found), str(found)[:2000]
-            return found
-        time.sleep(0.2)

@@ -144,20 +144,18 @@ def test_the_scripts_are_valid_shell() -> None:
 def test_each_promise_names_its_tests_and_each_of_these_says_which_it_shows() -> None:
     """The table of docs/reliability.md is what the tests print."""
     page = (ROOT / "docs" / "reliability.md").read_text()
-    promised: dict[str, set[str]] = {}
+    promised: dict[str, set[tuple[str, str]]] = {}
     for line in page.splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if line.startswith("| ") and len(cells) == 3 and cells[0] != "fault":
-            promised[cells[0]] = set(re.findall(r"`(test_\w+\.py)::(\w+)`", cells[2])) or set()
+            promised[cells[0]] = set(re.findall(r"`(test_\w+\.py)::(\w+)`", cells[2]))
     marked: dict[str, set[tuple[str, str]]] = {}
     mark = re.compile(r'@pytest\.mark\.row\("(.*?)"\)\n((?:@.*\n(?:[ \])].*\n)*)*)def (\w+)')
     for file in (ROOT / "tests").rglob("test_*.py"):
         source = file.read_text()
         for found in mark.finditer(source):
-            marked.setdefault(found[1], set()).add((file.name, found[3]))
-            marked.setdefault(found[1], set())
-            for other in re.findall(r'@pytest\.mark\.row\("(.*?)"\)', found[2]):
-                marked.setdefault(other, set()).add((file.name, found[3]))
+            for fault in (found[1], *re.findall(r'@pytest\.mark\.row\("(.*?)"\)', found[2])):
+                marked.setdefault(fault, set()).add((file.name, found[3]))
     assert set(promised) == set(marked)
     for fault, tests in promised.items():
         assert tests and tests <= marked[fault], fault

@@ -15,9 +15,8 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.sdk._logs import LoggerProvider, ReadableLogRecord
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 
-from otel_netmon.delivery.outbox import Outbox
-from otel_netmon.delivery.wire import Outcome
 from otel_netmon.local_files import LocalLogExporter
+from tests.unit.delivery.refusing import outbox
 
 
 def record() -> list[ReadableLogRecord]:
@@ -44,20 +43,9 @@ def test_events_are_lines_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert json.loads(line)["resourceLogs"][0]["scopeLogs"][0]["logRecords"][0]["eventName"] == "stalled"
 
 
-class Refusing:
-    endpoint, timeout = "http://nowhere", 1.0
-
-    def send(self, data: bytes, timeout: float) -> Outcome:
-        ExportLogsServiceRequest.FromString(data)
-        return Outcome("retry", "UNAVAILABLE")
-
-    def close(self) -> None:
-        pass
-
-
 def test_its_own_log_lines_may_come_back_to_it(tmp_path: Path) -> None:
     """A user's handler that exports each line of the process's log at once comes back while the lock is held."""
-    box = Outbox(lambda: Refusing(), "logs", tmp_path / "spool", 1 << 20)  # type: ignore[arg-type, return-value]
+    box = outbox("logs", tmp_path / "spool", 1 << 20, ExportLogsServiceRequest.FromString)
     data = encode_logs(record()).SerializeToString()
     came = threading.Event()
 
