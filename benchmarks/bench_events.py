@@ -35,6 +35,7 @@ from otel_netmon.collectives.groups import Group
 from otel_netmon.collectives.operations import OPERATIONS
 from otel_netmon.collectives.sink import MetricSink
 from otel_netmon.collectives.spans import SpanMaker
+from otel_netmon.collectives.steps import StepMarks
 
 ROUNDS, CALLS = 30, 200
 ALL_REDUCE = OPERATIONS["allreduce_"]
@@ -131,7 +132,7 @@ def emitting(count: int = 20_000) -> float:
     emitter = Emitter(MetricSink.of(meter_provider, ring), SpanMaker(tracer_provider), hold=count)
     group = Group("0", 8, 0, "gloo")
     fill(ring, group, count)
-    emitter.marks([], 0, 0)
+    emitter.marks(StepMarks([], 0, 0))
     start = time.thread_time()
     while events := ring.drain(512):
         emitter.take(events)
@@ -151,7 +152,7 @@ def encoding(count: int = 2000) -> float:
     ring = EventRing(count)
     emitter = Emitter(MetricSink.of(providers()[1], ring), SpanMaker(tracer_provider), hold=count)
     fill(ring, Group("0", 8, 0, "gloo"), count)
-    emitter.marks([], 0, 0)
+    emitter.marks(StepMarks([], 0, 0))
     emitter.take(ring.drain())
     emitter.emit("run")
     spans = memory.get_finished_spans()

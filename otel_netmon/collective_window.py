@@ -6,11 +6,12 @@ read each take one short lock and do no I/O.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import Final, NamedTuple
+
+from otel_netmon import forks, threads
 
 MAX_SAMPLES: Final = 8192
 
@@ -38,8 +39,13 @@ class CollectiveWindow:
     def __init__(self, seconds: float = 60.0, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.seconds = seconds
         self._clock = clock
-        self._lock = threading.RLock()
+        self._lock = threads.RLock()
         self._samples: deque[CollectiveSample] = deque(maxlen=MAX_SAMPLES)
+
+    def after_fork_in_child(self) -> None:
+        """The parent's collectives are the parent's."""
+        self._lock = threads.RLock()
+        self._samples.clear()
 
     def extend(self, samples: list[CollectiveSample]) -> None:
         """Add completed collectives."""
@@ -55,5 +61,5 @@ class CollectiveWindow:
             return tuple(self._samples)
 
 
-window: Final = CollectiveWindow()
+window: Final = forks.register(CollectiveWindow())
 """The process's own."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.trace import NoOpTracerProvider
 from wrapt import register_post_import_hook
 
-from otel_netmon import config, runtime, semconv
+from otel_netmon import config, forks, runtime, semconv
 from otel_netmon.version import __version__
 
 if TYPE_CHECKING:
@@ -37,54 +38,76 @@ class NetmonInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # the base is
     ``instrument(meter_provider=…)`` uses that provider. Needs no torch.
     """
 
-    _scheduler: Scheduler | None = None
+    _schedulers: tuple[Scheduler, ...] = ()
     _monitors: tuple[Monitor, ...] = ()
+    _meter_provider: MeterProvider | None = None
+    _wanted = False
+    _trains = False
+    """Whether the monitors of a rank run."""
 
     def instrumentation_dependencies(self) -> Collection[str]:
         """None: the monitors need no library of the user's."""
         return ()
 
     def _instrument(self, **kwargs: Any) -> None:
-        runtime.guarded(self._start, kwargs.get("meter_provider"))
+        self._meter_provider = kwargs.get("meter_provider")
+        self._wanted = True
+        forks.register(self)
+        runtime.guarded(self._start)
 
     def _uninstrument(self, **_: Any) -> None:
+        self._wanted = False
         runtime.guarded(self._stop)
         for monitor in self._monitors:
             runtime.guarded(monitor.unregister)
         self._monitors = ()
 
-    def _start(self, meter_provider: MeterProvider | None) -> None:
-        owns_host = runtime.claim_host()
-        trains = runtime.role() in (runtime.Role.RANK, runtime.Role.PLAIN)
-        if not owns_host and not trains:
+    def joined(self) -> None:
+        """This process is in a group: what belongs to a rank runs from now on, whoever made the process."""
+        if self._wanted and not self._trains:
+            self._run(host=False, rank=True)
+
+    def after_fork_in_child(self) -> None:
+        """The threads are the parent's, and a child is no rank until it is in a group."""
+        atexit.unregister(self._stop)
+        self._schedulers, self._monitors, self._trains = (), (), False
+
+    def _start(self) -> None:
+        self._run(host=runtime.claim_host(), rank=runtime.role() in (runtime.Role.RANK, runtime.Role.PLAIN))
+
+    def _run(self, *, host: bool, rank: bool) -> None:
+        if not host and not rank:
             return
+        self._trains = self._trains or rank
         from opentelemetry import metrics
 
         from otel_netmon.monitors import Scheduler
         from otel_netmon.monitors.registry import monitors_for
 
-        chosen = monitors_for(host=owns_host, rank=trains)
+        chosen = monitors_for(host=host, rank=rank)
         if not chosen:
             return
-        meter = (meter_provider or metrics.get_meter_provider()).get_meter(
+        meter = (self._meter_provider or metrics.get_meter_provider()).get_meter(
             semconv.SCOPE_MONITORS, __version__, semconv.SCHEMA_URL
         )
-        self._monitors = chosen
-        for monitor in self._monitors:
+        for monitor in chosen:
             monitor.register(meter)
-        self._scheduler = Scheduler(self._monitors, config.current().interval)
-        self._scheduler.start()
+        self._monitors = (*self._monitors, *chosen)
+        scheduler = Scheduler(chosen, config.current().interval)
+        self._schedulers = (*self._schedulers, scheduler)
+        scheduler.start()
+        atexit.unregister(self._stop)
         atexit.register(self._stop)
 
     def _stop(self) -> None:
         """End the sampling with a last sample of what sends nothing, so that the last export has it all."""
         atexit.unregister(self._stop)
-        scheduler, self._scheduler = self._scheduler, None
-        if scheduler is None:
-            return
-        scheduler.sample_now(min(1.0, config.current().exit_timeout))
-        scheduler.stop(config.current().exit_timeout)
-        runtime.release_host(os.environ)
+        schedulers, self._schedulers, self._trains = self._schedulers, (), False
+        for scheduler in schedulers:
+            scheduler.sample_now(min(1.0, config.current().exit_timeout))
+            scheduler.stop(config.current().exit_timeout)
+        if schedulers:
+            runtime.release_host(os.environ)
 
 
 class TorchDistributedInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # the base is untyped
@@ -95,6 +118,8 @@ class TorchDistributedInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # t
     """
 
     _engine: Engine | None = None
+    _is_late = False
+    """Whether torch was there before us, and with it perhaps optimizers."""
     _arguments: tuple[TracerProvider | None, MeterProvider | None] | None = None
 
     def instrumentation_dependencies(self) -> Collection[str]:
@@ -118,6 +143,7 @@ class TorchDistributedInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # t
         if isinstance(tracer_provider, NoOpTracerProvider) and isinstance(meter_provider, NoOpMeterProvider):
             return  # nobody would get anything
         self._arguments = (tracer_provider, meter_provider)
+        self._is_late = "torch" in sys.modules
         register_post_import_hook(_torch_imported, "torch")
 
 
@@ -131,18 +157,9 @@ def _start_engine(instrumentor: TorchDistributedInstrumentor) -> None:
         return
     from otel_netmon.collectives.engine import Engine
 
-    engine = Engine(*instrumentor._arguments)
-    engine.start()
+    engine = Engine(*instrumentor._arguments, joined=NetmonInstrumentor().joined)
+    engine.start(from_the_start=not instrumentor._is_late)
     instrumentor._engine = engine
-
-
-def _after_fork_in_child() -> None:
-    engine = TorchDistributedInstrumentor()._engine
-    if engine is not None:
-        runtime.guarded(engine.after_fork)
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 @contextmanager

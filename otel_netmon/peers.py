@@ -7,11 +7,11 @@ training side shows it on its spans.
 
 from __future__ import annotations
 
-import os
-import threading
 from collections import deque
 from collections.abc import Collection
 from typing import Final, NamedTuple, Protocol
+
+from otel_netmon import forks, threads
 
 MAX_READINGS: Final = 4096
 
@@ -96,13 +96,27 @@ class Readings:
     """The last readings that no span has shown yet; the oldest go first when nobody takes them."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threads.Lock()
         self._kept: deque[PairReading] = deque(maxlen=MAX_READINGS)
+        self.dropped = 0
+        """Readings that no span shows: of steps that are not sampled, from between two periods, or too many."""
+
+    def after_fork_in_child(self) -> None:
+        """A child has no part in its parent's training."""
+        self._lock = threads.Lock()
+        self._kept.clear()
+        self.dropped = 0
 
     def extend(self, readings: Collection[PairReading]) -> None:
         """Add what was read now."""
         with self._lock:
+            self.dropped += max(0, len(self._kept) + len(readings) - MAX_READINGS)
             self._kept.extend(readings)
+
+    def unseen(self, count: int) -> None:
+        """Count readings that were taken out, and are shown by no span."""
+        with self._lock:
+            self.dropped += count
 
     def until(self, at: int) -> list[PairReading]:
         """Take out those made up to ``at`` (ns of the monotonic clock), oldest first."""
@@ -116,16 +130,11 @@ class Readings:
 directory: Directory | None = None
 """The process's own, while there is one."""
 
-readings = Readings()
+readings: Final = forks.register(Readings())
 """The process's own."""
 
 
-def _after_fork_in_child() -> None:
-    """A child has no part in its parent's training."""
-    global directory, readings  # noqa: PLW0603  # the two things of this process that stand here
+@forks.register_function
+def _leave() -> None:
+    global directory  # noqa: PLW0603  # the process's own
     directory = None
-    readings = Readings()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, Final
 
-from otel_netmon import config
+from otel_netmon import config, forks
 
 _logger = logging.getLogger(__name__)
 
@@ -80,6 +80,37 @@ def environment_rank(environ: Mapping[str, str] = os.environ) -> RankInfo | None
         if rank is not None:
             return RankInfo(rank, local_rank, world_size)
     return None
+
+
+def launched_rank(environ: Mapping[str, str] = os.environ) -> RankInfo | None:
+    """The rank that a launcher of single ranks gave. ``RANK`` alone may be anybody's: a pod's that numbers nodes,
+    a framework's that numbers its workers."""
+    if "TORCHELASTIC_RUN_ID" not in environ and environ.get("RANK"):
+        return None
+    return environment_rank(environ)
+
+
+_joined: list[RankInfo | None] = []
+"""What the process group said of this process, once there was one."""
+
+
+def joined(rank: RankInfo | None) -> None:
+    """The process is in a group, and has this rank in the job; ``None`` where it has none."""
+    _joined[:] = [rank]
+
+
+@forks.register_function
+def _left() -> None:
+    _joined.clear()
+
+
+def own_rank(environ: Mapping[str, str] = os.environ) -> RankInfo | None:
+    """This process's rank: the process group's word, else the environment's; ``None`` where it has none, as far as
+    is known. A launcher has none, whatever the variables that it was started with number; nor have the helpers and
+    workers that a rank starts."""
+    if _joined:
+        return _joined[0]
+    return environment_rank(environ) if role(environ=environ) is Role.RANK else None
 
 
 def restart_count(environ: Mapping[str, str] = os.environ) -> int:
@@ -175,15 +206,17 @@ def guarded(action: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return None
 
 
-_said: Final[set[tuple[str, type]]] = set()
+_said: Final[dict[tuple[str, type], None]] = {}
 _MOST_SAID: Final = 256
 
 
 def log_once(logger: logging.Logger, error: Exception, sentence: str) -> None:
     """Log ``error`` with its traceback; the next ones of its type, with the same sentence, for debugging alone."""
-    again = (sentence, type(error)) in _said or len(_said) >= _MOST_SAID
+    again = (sentence, type(error)) in _said
     if not again:
-        _said.add((sentence, type(error)))
+        _said[sentence, type(error)] = None
+        if len(_said) > _MOST_SAID:
+            _said.pop(next(iter(_said)), None)
     logger.log(logging.DEBUG if again else logging.ERROR, "%s", sentence, exc_info=error)
 
 

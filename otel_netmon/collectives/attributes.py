@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from otel_netmon import semconv
 from otel_netmon.collectives.periods import Sums
@@ -12,16 +12,6 @@ if TYPE_CHECKING:
     from otel_netmon.collectives.event import CollectiveEvent
     from otel_netmon.collectives.sink import Series
     from otel_netmon.peers import PairReading
-
-_REDUCE_OPS: Final = ("sum", "avg", "product", "min", "max", "band", "bor", "bxor", "premul_sum")
-
-
-def reduce_op_name(script_object: Any) -> str | None:
-    """Name of torch's ``ReduceOp`` object as its dispatcher hands it over; ``None`` if it does not say."""
-    try:
-        return _REDUCE_OPS[script_object.op()]
-    except Exception:  # noqa: BLE001 - any object of any torch: absent, then
-        return None
 
 
 @functools.lru_cache(maxsize=256)
@@ -64,9 +54,7 @@ def event_attributes(event: CollectiveEvent, series: Series) -> dict[str, Any]:
         attributes[semconv.COLLECTIVE_DTYPE] = _dtype_name(event.dtype)
         attributes[semconv.COLLECTIVE_ELEMENT_COUNT] = event.size // event.dtype.itemsize
     if event.reduce_op is not None:
-        name = reduce_op_name(event.reduce_op)
-        if name is not None:
-            attributes[semconv.COLLECTIVE_REDUCE_OP] = name
+        attributes[semconv.COLLECTIVE_REDUCE_OP] = event.reduce_op
     if event.is_async is not None:
         attributes[semconv.COLLECTIVE_ASYNC] = event.is_async
     if event.error is not None:

@@ -10,7 +10,7 @@ operations end in these. Cost: the boxing of one call, some 10 µs.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from otel_netmon.collectives.operations import OPERATIONS, Operation
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from otel_netmon.collectives.event import CollectiveEvent
     from otel_netmon.collectives.groups import Groups
     from otel_netmon.collectives.record import Recorder
+
+
+_REDUCE_OPS: Final = ("sum", "avg", "product", "min", "max", "band", "bor", "bxor", "premul_sum")
 
 
 class DispatcherSeam:
@@ -50,6 +53,9 @@ class DispatcherSeam:
 
     def look(self) -> None:
         """Nothing: the kernels serve every group there will be."""
+
+    def made(self, process_group: Any) -> None:
+        """Nothing, for the same reason."""
 
     def settle(self, this_thread: int) -> None:
         """Nothing: a kernel sees its call raise."""
@@ -84,8 +90,9 @@ class _Arguments:
             return [tensor for tensors in buffer for tensor in tensors]
         return buffer
 
-    def reduce_op(self, args: Sequence[Any]) -> Any:
-        return None if self._reduce_op is None else args[self._reduce_op]
+    def reduce_op(self, args: Sequence[Any]) -> str | None:
+        """Its name, now: the object may hold a tensor."""
+        return None if self._reduce_op is None else reduce_op_name(args[self._reduce_op])
 
     def is_async(self, args: Sequence[Any]) -> bool | None:
         if self._async is None:
@@ -94,6 +101,14 @@ class _Arguments:
 
     def is_even(self, args: Sequence[Any]) -> bool:
         return all(len(set(args[place])) < 2 for place in self._splits)
+
+
+def reduce_op_name(script_object: Any) -> str | None:
+    """Name of torch's ``ReduceOp`` object as its dispatcher hands it over; ``None`` if it does not say."""
+    try:
+        return _REDUCE_OPS[script_object.op()]
+    except Exception:  # noqa: BLE001 - any object of any torch: absent, then
+        return None
 
 
 def _kernel(overload: Any, operation: Operation, recorder: Recorder, groups: Groups) -> Callable[..., Any]:
@@ -106,16 +121,20 @@ def _kernel(overload: Any, operation: Operation, recorder: Recorder, groups: Gro
     arguments = _Arguments(overload, operation)
     group_at = arguments.group
     returns = len(overload._schema.returns)
+    is_p2p = operation.is_p2p
 
     def begin(args: Sequence[Any]) -> CollectiveEvent | None:
         try:
             process_group = unbox_group(args[group_at])
+            group = groups.of(process_group)
+            sequence = None if is_p2p else group.next_sequence()
             return recorder.begin(
                 operation,
-                groups.of(process_group),
+                group,
                 process_group,
                 arguments.tensors(args),
                 arguments.is_async(args),
+                sequence,
                 arguments.is_even(args),
                 arguments.reduce_op(args),
             )

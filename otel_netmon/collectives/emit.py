@@ -9,17 +9,18 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from otel_netmon import peers, runtime, semconv
 from otel_netmon.collectives import identity, readings
 from otel_netmon.collectives.attributes import event_attributes, pair_attributes, sums_attributes
+from otel_netmon.collectives.cadence import Cadence
 from otel_netmon.collectives.periods import Calendar, Period, Sums, of_step
 from otel_netmon.collectives.rank import RankIdentity, rank_attributes
 from otel_netmon.collectives.sink import MOST_SERIES, MetricSink, Series
 from otel_netmon.collectives.spans import link_to
 from otel_netmon.collectives.stalls import Stalls
-from otel_netmon.collectives.steps import SETUP, Step
+from otel_netmon.collectives.steps import SETUP, Step, StepMarks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 _REMEMBERED: Final = 1024
-_NEVER: Final = 1 << 62
+NEVER: Final = 1 << 62
+"""As nanoseconds."""
 _PATIENCE: Final = 5_000_000_000
 """Nanoseconds that an ended step waits for its collectives: what comes later is not in its sums."""
 
@@ -44,7 +46,6 @@ _ON_RANK: Final = {
     semconv.SPAN_SETUP: semconv.SPAN_RANK_SETUP,
     semconv.SPAN_WINDOW: semconv.SPAN_RANK_WINDOW,
 }
-_FIRST: Final = (of_step(SETUP), of_step(0))
 
 
 class Emitter:
@@ -57,20 +58,27 @@ class Emitter:
         *,
         hold: int,
         trace_every: int = 1,
+        cadence: Cadence | None = None,
         window: int = 0,
         stall_after: float = 0.0,
+        rank: RankIdentity | None = None,
+        token: str = "",
+        attempt: int = 0,
     ) -> None:
         self._stalls = Stalls(stall_after)
         self._sink = sink
         self._spans = spans
         self._hold = hold
         self._trace_every = trace_every
-        self.rank = RankIdentity()
-        self.attempt = 0
+        self._cadence = Cadence(trace_every) if cadence is None else cadence
+        self.rank = RankIdentity() if rank is None else rank
+        self._token = token
+        self._member: int | str = token if self.rank.rank is None else self.rank.rank
+        self.attempt = attempt
         # One anchor from the monotonic clock to the epoch: a step of the wall clock cannot make a negative
         # duration, nor move a span out of its parent.
         self._epoch = time.time_ns() - time.monotonic_ns()
-        self._calendar = Calendar(self._epoch, window)
+        self._calendar = Calendar(self._epoch, window, token)
         self._series: dict[tuple[Group, Operation, bool], Series] = {}
         self._waiting: deque[CollectiveEvent] = deque()
         self._steps: deque[Step] = deque()
@@ -99,24 +107,30 @@ class Emitter:
                 del self._series[next(iter(self._series))]
         return series
 
-    def marks(self, closed: list[Step], open_step: int, settled: int, unmarked: int = 0) -> None:
-        """What ``StepTracker`` said: call this before the events that it is about are taken."""
-        for step in closed:
+    def marks(self, marks: StepMarks, unmarked: int = 0) -> None:
+        """What ``StepTracker`` said: call this before the events that it is about are taken.
+
+        ``unmarked`` is for how long, in ns, nothing has marked a step: no more steps are waited for then.
+        """
+        for step in marks.closed:
             self._calendar.closed(step)
-        self._steps.extend(closed)
+            self._cadence.closed(step)
+        self._cadence.look()
+        self._steps.extend(marks.closed)
         while len(self._steps) > self._hold:
             self._steps.popleft()
         crowded = len(self._waiting) > self._hold // 2
-        self._calendar.now(open_step, settled, _NEVER if unmarked and crowded else unmarked)
+        self._calendar.now(marks, NEVER if unmarked and crowded else unmarked)
 
-    def emit(self, run_id: str | None) -> None:
-        """Make the spans of the waiting events whose slice is known."""
+    def emit(self, run_id: str | None, *, last_call: bool = False) -> None:
+        """Make the spans of the waiting events whose slice is known. With ``last_call`` no id is waited for."""
         if run_id is None or not self._spans.ready():
             return
         waiting, self._waiting = self._waiting, deque()
         for event in waiting:
             period = self._calendar.of(event)
-            if period is None:
+            of_group = event.group.run_id
+            if period is None or (of_group is not None and of_group.resolve(last_call=last_call) is None):
                 self._waiting.append(event)
             else:
                 self._counted(self._emit_event, run_id, period, event)
@@ -152,26 +166,35 @@ class Emitter:
 
     def _ids(self, run_id: str, event: CollectiveEvent) -> tuple[int, int]:
         """Of the span that it will have; its step is the one that is open, as long as it is not known."""
+        of_group = _tied_by_group(event)
+        if of_group is not None and of_group.is_root:
+            return of_group.trace_id, of_group.root_id
+        span_id = identity.collective_id(run_id, self._member, event.group.name, event.sequence)
+        if of_group is not None:
+            return of_group.trace_id, span_id
         period = self._calendar.of(event) or self._calendar.open
-        span_id = identity.collective_id(run_id, self.rank.rank, event.group.name, event.sequence)
         return identity.trace_id(run_id, period.key), span_id
 
-    def finish(self, run_id: str, last: Step) -> None:
-        """Make the spans of what was open when the process ended, if anything happened in it."""
+    def finish(self, run_id: str, last: Step | None = None) -> None:
+        """Make the spans of what was open when the process ended, if anything happened in it; and of windows."""
         if not self._spans.ready():
             return
-        if of_step(last.index) in self._sums:
-            self._emit_step(run_id, last)
+        now = time.monotonic_ns()
         for period in list(self._sums):
-            if period.kind == semconv.SPAN_WINDOW:
+            if last is not None and period == of_step(last.index, last.key):
+                self._counted(self._emit_step, run_id, last)
+            elif period.kind == semconv.SPAN_WINDOW:
                 start, end = self._calendar.bounds(period)
-                self._emit_period(run_id, period, start, min(end, time.monotonic_ns()))
+                self._counted(self._emit_period, run_id, period, start, min(end, now))
+            elif last is not None and period == of_step(SETUP):  # no step ever came
+                setup = Step(SETUP, last.last_tick, last.start, now, complete=False, used=last.used)
+                self._counted(self._emit_step, run_id, setup)
 
     def _sampled(self, run_id: str, period: Period) -> bool:
         verdict = self._verdicts.get(period)
         if verdict is None:
             verdict = (
-                period.kind != semconv.SPAN_TRAIN_STEP or period.number % self._trace_every == 0
+                period.kind != semconv.SPAN_TRAIN_STEP or self._cadence.takes(period.number, period.key)
             ) and self._spans.is_sampled(identity.trace_id(run_id, period.key), period.kind)
             self._verdicts[period] = verdict
             if len(self._verdicts) > _REMEMBERED:
@@ -185,14 +208,25 @@ class Emitter:
             if len(self._sums) > _REMEMBERED:  # of steps that were emitted before their last collective
                 del self._sums[next(iter(self._sums))]
         sums.add(event)
-        if not self._sampled(run_id, period):
-            return
+        of_group = _tied_by_group(event)
+        if of_group is None:
+            if not self._sampled(run_id, period):
+                return
+            trace_id = identity.trace_id(run_id, period.key)
+            parent_id: int | None = identity.rank_id(run_id, period.key, self._member)
+            span_id = event.span_id
+        else:
+            trace_id, parent_id, span_id = of_group.trace_id, of_group.root_id, event.span_id
+            if of_group.number % self._trace_every or not self._spans.is_sampled(trace_id, event.operation.name):
+                return
+            if of_group.is_root:
+                parent_id, span_id = None, of_group.root_id
         series = self._series_of(event.group, event.operation, event.on_host)
         self._spans.emit(
             series.operation,
-            trace_id=identity.trace_id(run_id, period.key),
-            parent_id=identity.rank_id(run_id, period.key, self.rank.rank),
-            span_id=self._stalls.span_id(event),
+            trace_id=trace_id,
+            parent_id=parent_id,
+            span_id=span_id,
             start=event.start + self._epoch,
             end=(time.monotonic_ns() if event.end is None else event.end) + self._epoch,
             attributes=event_attributes(event, series),
@@ -200,8 +234,8 @@ class Emitter:
         )
 
     def _emit_step(self, run_id: str, step: Step) -> None:
-        period = of_step(step.index)
-        if step.index == SETUP and period not in self._sums:
+        period = of_step(step.index, step.key)
+        if (step.index == SETUP or not step.complete) and period not in self._sums:
             return  # nothing was communicated
         self._emit_period(run_id, period, step.start, step.end, step)
 
@@ -213,7 +247,9 @@ class Emitter:
             self._sink.record_step((end - first) / 1e9, summed[semconv.STEP_COLLECTIVE_TIME])
         sampled = self._sampled(run_id, period)
         self._verdicts.pop(period, None)
+        read = peers.readings.until(end)
         if not sampled:
+            peers.readings.unseen(len(read))
             return
         attributes: dict[str, Any] = {semconv.RUN_ID: run_id, **rank_attributes(self.rank)}
         if period.kind == semconv.SPAN_TRAIN_STEP:
@@ -230,18 +266,23 @@ class Emitter:
         trace_id, root = identity.trace_id(run_id, period.key), identity.root_id(run_id, period.key)
         pairs = [
             (reading.at + self._epoch, pair_attributes(reading))
-            for reading in peers.readings.until(end)
+            for reading in read
             if reading.at >= start - _SLACK
         ]
+        peers.readings.unseen(len(read) - len(pairs))
         links = list(self._spans.links)
-        if self.attempt and period in _FIRST:
+        if self.attempt and (period.kind == semconv.SPAN_SETUP or (step is not None and step.index == 0)):
             before, key = identity.previous(run_id, self.attempt), of_step(SETUP).key
             links.append(link_to(identity.trace_id(before, key), identity.root_id(before, key)))
         for name, span_id, parent_id, each in (
-            (_ON_RANK[period.kind], identity.rank_id(run_id, period.key, self.rank.rank), root, on_rank),
+            (_ON_RANK[period.kind], identity.rank_id(run_id, period.key, self._member), root, on_rank),
             (period.kind, root, None, attributes),
         ):
-            if parent_id is not None or self.rank.rank == 0:
+            if (
+                parent_id is not None
+                or self.rank.rank == 0
+                or (period.kind == semconv.SPAN_WINDOW and self._token)
+            ):
                 self._spans.emit(
                     name,
                     trace_id=trace_id,
@@ -253,3 +294,24 @@ class Emitter:
                     links=links,
                     events=pairs if parent_id is not None else (),
                 )
+
+
+class _Tie(NamedTuple):
+    """How the collectives of a foreign group are tied together: each is a trace of its own, of which the span of
+    the group's first rank is the root."""
+
+    trace_id: int
+    root_id: int
+    is_root: bool
+    number: int
+    """From 0."""
+
+
+def _tied_by_group(event: CollectiveEvent) -> _Tie | None:
+    """Of an event of a foreign group; ``None`` where the step ties it to those of the other ranks."""
+    group, number = event.group, event.sequence
+    run_id = None if group.run_id is None else group.run_id.value
+    if run_id is None or number is None:
+        return None
+    key = f"{group.name} {number}"
+    return _Tie(identity.trace_id(run_id, key), identity.root_id(run_id, key), group.rank == 0, number - 1)

@@ -7,10 +7,11 @@ without the GIL. An event belongs to whoever takes it out of those in flight.
 
 from __future__ import annotations
 
-import threading
 from collections import Counter, deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+from otel_netmon import forks, threads
 from otel_netmon.collectives.tally import Tally
 
 if TYPE_CHECKING:
@@ -34,14 +35,15 @@ class CollectiveEvent:
         "is_async",
         "is_even",
         "is_late",
+        "is_unseen",
         "on_host",
         "operation",
         "reduce_op",
         "sequence",
         "size",
+        "span_id",
         "start",
         "tick",
-        "work",
     )
 
     def __init__(  # noqa: PLR0917 - by position: this runs for every collective
@@ -56,7 +58,7 @@ class CollectiveEvent:
         is_async: bool | None = None,
         is_even: bool = True,
         on_host: bool = True,
-        reduce_op: Any = None,
+        reduce_op: str | None = None,
     ) -> None:
         self.operation = operation
         self.group = group
@@ -75,21 +77,23 @@ class CollectiveEvent:
         self.on_host = on_host
         """False when the tensors are on a device: then ``end`` is not when the transfer ended."""
         self.reduce_op = reduce_op
-        """As torch handed it over; read in the background."""
+        """Its name; ``None`` where the seam does not say."""
         self.end: int | None = None
         """``None`` while in flight."""
         self.error: str | None = None
         """Class of the failure; ``None`` on success."""
         self.is_late = False
         """True when the completion was noticed some time after it happened: ``end`` is then only a bound."""
+        self.is_unseen = False
+        """True while nothing can tell of the end: no future, and nobody waits (gloo's sends and receives)."""
+        self.span_id = 0
+        """The id that was told for its span before that was made; 0: none was."""
         self.device_duration: int | None = None
         """Nanoseconds on the device, where it was timed."""
         self.device_bound: int | None = None
         """Nanoseconds within which it was done on the device, where only that is known."""
         self.future: Any = None
         """What tells us of the completion, while in flight."""
-        self.work: Any = None
-        """torch's ``Work``, while the caller is expected to wait for it at once."""
 
     @property
     def duration(self) -> int | None:
@@ -111,12 +115,13 @@ class EventRing:
     """
 
     def __init__(self, capacity: int) -> None:
-        self._lock = threading.RLock()  # reentrant: a signal handler may run on the very thread that holds it
+        self._lock = threads.RLock()  # reentrant: a signal handler may run on the very thread that holds it
         self._capacity = capacity
         self._finished: deque[CollectiveEvent] = deque()
         self._in_flight: dict[CollectiveEvent, None] = {}
         self._overwritten = 0
         self.tally = Tally()
+        forks.register(self)
 
     def begin(self, event: CollectiveEvent) -> bool:
         """Hold ``event`` as in flight. False when that many already are: it is counted as lost, and not held."""
@@ -162,13 +167,14 @@ class EventRing:
         """The events started and not yet finished, oldest first."""
         return list(self._in_flight)
 
-    def abandon(self) -> list[CollectiveEvent]:
-        """Take out the events in flight: the process ends, and they will not finish here."""
-        return [event for event in list(self._in_flight) if self._in_flight.pop(event, _GONE) is not _GONE]
+    def abandon(self, which: Callable[[CollectiveEvent], bool] = lambda _: True) -> list[CollectiveEvent]:
+        """Take out events in flight: the process, or their job, ends, and they will not finish here."""
+        chosen = [event for event in list(self._in_flight) if which(event)]
+        return [event for event in chosen if self._in_flight.pop(event, _GONE) is not _GONE]
 
-    def clear_after_fork(self) -> None:
-        """In a forked child: the parent's events are the parent's, and its lock may be held for ever."""
-        self._lock = threading.RLock()
+    def after_fork_in_child(self) -> None:
+        """The parent's events are the parent's."""
+        self._lock = threads.RLock()
         self._finished.clear()
         self._in_flight.clear()
         self._overwritten = 0

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import itertools
-import threading
 import weakref
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
+from otel_netmon import threads
+from otel_netmon.runtime import guarded
 from otel_netmon.text import bounded
+
+if TYPE_CHECKING:
+    from otel_netmon.collectives.identity import RunId
+    from otel_netmon.collectives.jobs import Job, Jobs, SharedCount
 
 
 class Group:
@@ -16,9 +22,24 @@ class Group:
     Compared by identity: after a re-initialisation the same name is another group.
     """
 
-    __slots__ = ("__weakref__", "_counter", "backend", "device_backend", "name", "p2p_has_futures", "rank", "size")
+    __slots__ = (
+        "__weakref__",
+        "_counter",
+        "_place",
+        "backend",
+        "begun",
+        "device_backend",
+        "job",
+        "name",
+        "p2p_has_futures",
+        "rank",
+        "run_id",
+        "size",
+    )
 
-    def __init__(self, name: str, size: int, rank: int, backend: str) -> None:
+    def __init__(
+        self, name: str, size: int, rank: int, backend: str, place: Callable[[Group], None] | None = None
+    ) -> None:
         self.name = name
         self.size = size
         self.rank = rank
@@ -28,7 +49,20 @@ class Group:
         """The backend that serves tensors on a device, once there was one."""
         self.p2p_has_futures = True
         """Whether the works of sends and receives have futures; gloo's have none, as the first one tells."""
+        self.job: Job | None = None
+        """The job that it is in, from its first collective on."""
+        self.run_id: RunId | None = None
+        """Of a foreign group: what its members' traces are made of."""
+        self.begun: SharedCount | None = None
+        """Where its collectives are counted, if all ranks of the job take part in them."""
+        self._place = place
         self._counter = itertools.count(1)
+
+    def placed(self) -> None:
+        """See to it that ``job`` is known. At the first call of the group: the default group is set by then."""
+        place, self._place = self._place, None
+        if place is not None:
+            guarded(place, self)
 
     def next_sequence(self) -> int:
         """Number of the collective that starts now, from 1.
@@ -36,6 +70,10 @@ class Group:
         Every rank makes the same collectives on a group in the same order, so the number is the same on all of
         them. The backend's own counter is not: gloo's counts sends and receives too.
         """
+        if self._place is not None:
+            self.placed()
+        if self.begun is not None:
+            self.begun.add()
         return next(self._counter)
 
 
@@ -52,8 +90,9 @@ def backend_of(process_group: Any, device_type: str) -> str:
 class Groups:
     """The groups seen so far, found by identity. A group that torch let go is let go here too."""
 
-    def __init__(self) -> None:
-        self._lock = threading.RLock()
+    def __init__(self, jobs: Jobs | None = None) -> None:
+        self._lock = threads.RLock()
+        self._jobs = jobs
         self._known: dict[int, tuple[weakref.ref[Any], Group]] = {}
 
     def of(self, process_group: Any) -> Group:
@@ -69,9 +108,27 @@ class Groups:
             int(process_group.size()),
             int(process_group.rank()),
             backend_of(process_group, "cpu"),
+            self._placing(weakref.ref(process_group)),
         )
         with self._lock:
             for key in [key for key, (ref, _) in self._known.items() if ref() is None]:
                 del self._known[key]
             self._known[id(process_group)] = (weakref.ref(process_group), group)
         return group
+
+    def _placing(self, ref: weakref.ref[Any]) -> Callable[[Group], None] | None:
+        jobs = self._jobs
+        return None if jobs is None else lambda group: jobs.place(ref(), group)
+
+    def place_all(self) -> list[RunId]:
+        """Say which job each group is in, while the default group stands; the ids of those that are foreign."""
+        with self._lock:
+            groups = [group for ref, group in self._known.values() if ref() is not None]
+        for group in groups:
+            group.placed()
+        return [group.run_id for group in groups if group.run_id is not None]
+
+    def after_fork_in_child(self) -> None:
+        """The parent's groups are the parent's."""
+        self._lock = threads.RLock()
+        self._known = {}

@@ -15,6 +15,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
+from otel_netmon import forks, threads
 from otel_netmon.collectives.dispatcher import DispatcherSeam
 from otel_netmon.collectives.operations import OPERATIONS, Operation
 from otel_netmon.runtime import guarded
@@ -47,6 +48,7 @@ class _Hook(NamedTuple):
     """With one on one side and a list on the other."""
     coalesced: Operation | None = None
     """With several on both."""
+    is_p2p: bool = False
 
 
 def _op(name: str) -> Operation:
@@ -54,8 +56,8 @@ def _op(name: str) -> Operation:
 
 
 _HOOKS: Final = {
-    "SEND": _Hook(_op("send")),
-    "RECV": _Hook(_op("recv_"), by_output=True),
+    "SEND": _Hook(_op("send"), is_p2p=True),
+    "RECV": _Hook(_op("recv_"), by_output=True, is_p2p=True),
     "BROADCAST": _Hook(_op("broadcast_")),
     "REDUCE": _Hook(_op("reduce_")),
     "BARRIER": _Hook(_op("barrier")),
@@ -91,25 +93,16 @@ class HooksSeam:
         self._recorder = recorder
         self._groups = groups
         self._rest = DispatcherSeam(recorder, groups, _WITHOUT_HOOKS)
-        self._lock = threading.RLock()
+        self._lock = threads.RLock()
         self._hooked: dict[int, weakref.ref[Any]] = {}
         self._pending: dict[int, _Pending] = {}
-        self._original: Any = None
-        self._register: Any = None
+        self._installed = False
+        forks.register(self)
 
     def install(self) -> None:
-        """Hook the groups there are, and those to come. torch must be imported."""
-        from torch.distributed import distributed_c10d as c10d
-
-        original = self._original = c10d._register_process_group
-
-        def register(group_name: Any, group: Any) -> Any:
-            result = original(group_name, group)
-            guarded(self._hook, group)
-            return result
-
-        self._register = c10d._register_process_group = register
-        self._rest.install()
+        """Hook the groups there are; of those to come ``made`` is told. torch must be imported."""
+        self._installed = True
+        guarded(self._rest.install)
         self.look()
 
     def look(self) -> None:
@@ -119,16 +112,22 @@ class HooksSeam:
         for group in list(c10d._world.pg_map):
             self._hook(group)
 
-    def remove(self) -> None:
-        """Take all hooks out and put torch's function back."""
-        from torch.distributed import distributed_c10d as c10d
+    def made(self, process_group: Any) -> None:
+        """Hook a new group."""
+        self._hook(process_group)
 
-        if self._original is None:
+    def after_fork_in_child(self) -> None:
+        """No call of the parent's is under way here."""
+        self._lock = threads.RLock()
+        for pending in self._pending.values():
+            pending.clear()
+
+    def remove(self) -> None:
+        """Take all hooks out."""
+        if not self._installed:
             return
-        if c10d._register_process_group is self._register:
-            c10d._register_process_group = self._original
-        self._original = self._register = None
-        self._rest.remove()
+        self._installed = False
+        guarded(self._rest.remove)
         with self._lock:
             hooked, self._hooked = self._hooked, {}
         for ref in hooked.values():
@@ -146,7 +145,7 @@ class HooksSeam:
 
     def _hook(self, process_group: Any) -> None:
         with self._lock:
-            if self._original is None:
+            if not self._installed:
                 return
             ref = self._hooked.get(id(process_group))
             if ref is not None and ref() is process_group:
@@ -178,6 +177,7 @@ def _hooks(
     from torch._C._distributed_c10d import HookOpName
 
     begin, watch, get_ident = recorder.begin, recorder.watch, threading.get_ident
+    next_sequence = group.next_sequence
     # By number: hashing and comparing torch's enum members costs more than the rest of a look-up.
     hooks = {int(getattr(HookOpName, name)): hook for name, hook in _HOOKS.items() if hasattr(HookOpName, name)}
 
@@ -186,6 +186,7 @@ def _hooks(
             hook = hooks.get(int(args.name))
             if hook is None:
                 return
+            sequence = None if hook.is_p2p else next_sequence()
             operation, by_output = hook.one, hook.by_output
             tensors = args.output_tensors if by_output else args.input_tensors
             is_even = True
@@ -195,7 +196,7 @@ def _hooks(
                 if operation is None:
                     return
                 is_even = not operation.splits
-            event = begin(operation, group, process_group, tensors, args.async_op, is_even)
+            event = begin(operation, group, process_group, tensors, args.async_op, sequence, is_even)
             thread = get_ident()
             if thread in pending:  # the call before had no post-hook: it raised
                 recorder.abandoned(pending.pop(thread), _UNKNOWN_ERROR)

@@ -12,13 +12,16 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 _logger = logging.getLogger(__name__)
 
 STORE_KEY: Final = "otel_netmon/run_id"
 JOB_KEY: Final = "otel_netmon/job_id"
+NONCE: Final = "+"
+"""What follows it tells the foreign groups of one run apart."""
+_MOST_PREFIXES: Final = 16
 
 
 @functools.lru_cache(maxsize=64)
@@ -37,12 +40,12 @@ def root_id(run_id: str, period: str) -> int:
 
 
 @functools.lru_cache(maxsize=64)
-def rank_id(run_id: str, period: str, rank: int) -> int:
-    """64-bit id of a rank's span in a period."""
+def rank_id(run_id: str, period: str, rank: int | str | None) -> int:
+    """64-bit id of the span of a rank, or of a process that has none, in a period."""
     return int.from_bytes(_digest(run_id, "rank", period, rank)[:8], "big") or 1
 
 
-def collective_id(run_id: str, rank: int, group: str, sequence: object) -> int:
+def collective_id(run_id: str, rank: int | str | None, group: str, sequence: object) -> int:
     """64-bit id of the span of one collective that had to be named before it ended."""
     return int.from_bytes(_digest(run_id, "collective", rank, group, sequence)[:8], "big") or 1
 
@@ -62,7 +65,10 @@ def previous(run_id: str, attempt: int) -> str:
 
 
 class RunId:
-    """The run's id, as it becomes known. Used by the background thread only."""
+    """The id of one run, as it becomes known: of a default group's life, or of the processes of a foreign group.
+
+    Safe to use from any thread; what asks the store is for the background, and for the moment before a group goes.
+    """
 
     def __init__(
         self,
@@ -70,15 +76,26 @@ class RunId:
         timeout: float,
         *,
         attempt: int = 0,
+        generation: int = 0,
+        foreign: bool = False,
+        used: Collection[str | None] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.attempt = attempt
         """How many times an elastic launcher restarted the ranks. Each attempt is a run of its own."""
-        self._value = None if fixed is None else of_attempt(fixed, attempt)
+        self._fixed = fixed
+        self._generation = generation
+        self._foreign = foreign
+        """Whether it is a foreign group's: another group of the same name may come, with the same numbers."""
+        self._used = used
+        """Ids of earlier groups of this process: one store may serve several, one after the other."""
+        self._value = None if fixed is None or generation or foreign else of_attempt(fixed, attempt)
         self._timeout = timeout
         self._clock = clock
-        self._store: Any = None
-        self._is_first = False
+        self._store: Callable[[], Any] = _no_store
+        self.is_first = False
+        """Whether it is this rank that says it."""
+        self._source: RunId | None = None
         self._deadline: float | None = None
 
     @property
@@ -86,47 +103,76 @@ class RunId:
         """The id; ``None`` while it is not known yet."""
         return self._value
 
-    def agree_through(self, store: Any, *, is_rank_0: bool) -> None:
-        """Use ``store`` of the default process group. Nothing is sent before ``resolve``."""
+    def agree_through(self, store: Callable[[], Any], *, is_first: bool, source: RunId | None = None) -> None:
+        """Use what ``store`` gives, as long as it gives one. Nothing is sent before ``resolve``.
+
+        The first rank says the id to the others: that of ``source`` where there is one, else a new one.
+        """
         if self._value is None:
-            self._store, self._is_first = store, is_rank_0
-            self._deadline = self._clock() + self._timeout
+            self._store, self.is_first, self._source = store, is_first, source
 
     def resolve(self, *, last_call: bool = False) -> str | None:
-        """Ask once, without waiting: the id, or ``None`` if rank 0 has not said it yet.
+        """Ask once, without waiting: the id, or ``None`` if the first rank has not said it yet.
 
-        After the timeout, or with ``last_call``, an id of this process's own is used, with a warning: its
-        spans are then in traces of their own. The store is only ever asked whether the key is there: a
-        blocking ``get`` would hold the client's lock and with it any store operation of the training.
+        After the timeout, which the first call begins, or with ``last_call``, an id of this process's own is
+        used, with a warning: its spans are then in traces of their own. The store is only ever asked whether the
+        key is there: a blocking ``get`` would hold the client's lock and with it any operation of the training.
         """
         if self._value is not None:
             return self._value
+        if self._deadline is None:
+            self._deadline = self._clock() + self._timeout
         try:
-            if self._store is not None and self._is_first:
-                self._value = of_attempt(self._job_id(), self.attempt)
-                self._store.set(STORE_KEY, self._value)
-            elif self._store is not None and self._store.check([STORE_KEY]):
-                self._value = self._store.get(STORE_KEY).decode("ascii", "replace")[:128]
+            store = self._store()
+            if store is not None and self.is_first:
+                self._say(store, last_call)
+            elif store is not None and store.check([STORE_KEY]):
+                said = store.get(STORE_KEY).decode("ascii", "replace")[:128]
+                if said not in self._used:
+                    self._value = said
         except Exception as error:  # noqa: BLE001 - a store that died: law 1
             _logger.debug("otel-netmon: the store did not answer: %r", error)
-        late = self._deadline is not None and self._clock() > self._deadline
+        late = self._clock() > self._deadline
         if self._value is None and (late or last_call):
             self._value = secrets.token_hex(16)
-            _logger.warning(
-                "otel-netmon: no run id from rank 0 (is it instrumented?): this rank's spans get traces of "
-                "their own; OTEL_NETMON_RUN_ID sets one id for all"
-            )
-        if self._value is not None:
-            self._store = None  # let the connection go with its group
+            if not self.is_first:
+                _logger.warning(
+                    "otel-netmon: no run id from the group's first rank (is it instrumented?): this rank's spans "
+                    "get traces of their own; OTEL_NETMON_RUN_ID sets one id for all"
+                )
         return self._value
 
-    def _job_id(self) -> str:
+    def _say(self, store: Any, last_call: bool) -> None:
+        if self._source is not None:
+            value = self._source.resolve(last_call=last_call)
+            if value is None:
+                return
+        else:
+            value = of_attempt(self._fixed or self._job_id(store), self.attempt)
+            if self._generation:
+                value = f"{value}-{self._generation}"
+        if self._foreign:
+            value = f"{value.partition(NONCE)[0]}{NONCE}{secrets.token_hex(4)}"
+        store.set(STORE_KEY, value)
+        self._value = value
+
+    def _job_id(self, store: Any) -> str:
         """What the attempts of one job share: kept in the launcher's own store, which outlives its ranks."""
         drawn = secrets.token_hex(16)
-        store = self._store
-        while hasattr(store, "underlying_store"):
-            store = store.underlying_store
         if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
             return drawn
-        kept: bytes = store.compare_set(JOB_KEY, "", drawn)
+        kept: bytes = base_store(store).compare_set(JOB_KEY, "", drawn)
         return kept.decode("ascii", "replace")[:128] or drawn
+
+
+def base_store(store: Any) -> Any:
+    """The store below all prefixes."""
+    for _ in range(_MOST_PREFIXES):
+        if not hasattr(store, "underlying_store"):
+            break
+        store = store.underlying_store
+    return store
+
+
+def _no_store() -> Any:
+    return None

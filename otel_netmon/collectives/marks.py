@@ -1,4 +1,4 @@
-"""What happens around the steps: optimizers and DDP are made, and at the end the job's groups are destroyed.
+"""What happens around the steps: groups, optimizers and DDP are made, and at the end all groups are destroyed.
 
 The last construction ahead of the first step is the end of the setup. After the groups are gone a process may be
 killed at any time (Ray does that), so what was captured has to be out by then.
@@ -8,21 +8,31 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
+
+from otel_netmon.patches import Patches
+from otel_netmon.runtime import guarded
+
+
+class Happenings(NamedTuple):
+    """What is called when. What they raise is logged, and seen by nobody."""
+
+    made: Callable[[], None]
+    """After each construction of an optimizer, or of DDP."""
+    registered: Callable[[Any], None]
+    """With each process group, once torch knows it."""
+    going: Callable[[], None]
+    """Before the default group goes: it and its store still answer."""
+    destroyed: Callable[[], None]
+    """After it is gone, with all others."""
 
 
 class Marks:
-    """Calls ``made`` after each construction, and ``destroyed`` when the default group is gone with all others.
+    """Has them called from ``install`` to ``remove``, which puts back by identity what is replaced in torch."""
 
-    Neither may raise. What is replaced in torch from ``install`` to ``remove`` is put back by identity.
-    """
-
-    def __init__(self, made: Callable[[], None], destroyed: Callable[[], None]) -> None:
-        self._made = made
-        self._destroyed = destroyed
-        self._unregister_all: Any = None
-        self._original: Any = None
-        self._replaced: list[tuple[type, Any, Any]] = []
+    def __init__(self, happenings: Happenings) -> None:
+        self._happenings = happenings
+        self._patches = Patches()
 
     def install(self) -> None:
         """Begin to watch. torch must be imported."""
@@ -30,38 +40,49 @@ class Marks:
         from torch.nn.parallel import DistributedDataParallel
         from torch.optim import Optimizer
 
+        made, registered, going, destroyed = self._happenings
         for cls in (DistributedDataParallel, Optimizer):
-            original = cls.__init__
-            ours = _after(original, self._made)
-            cls.__init__ = ours
-            self._replaced.append((cls, original, ours))
-        self._original = original = getattr(c10d, "_unregister_all_process_groups", None)
-        if original is not None:
-
-            def unregister_all() -> None:
-                original()
-                self._destroyed()
-
-            self._unregister_all = c10d._unregister_all_process_groups = unregister_all
+            self._patches.put(cls, "__init__", lambda original: _after(original, lambda *_: made()))
+        self._patches.put(
+            c10d,
+            "_register_process_group",
+            lambda original: _after(original, lambda *args: registered(args[-1])),
+            costs="groups are found when they are first looked for, up to half a second late",
+        )
+        self._patches.put(
+            c10d,
+            "_update_default_pg",
+            lambda original: _before(original, lambda group: None if group is not None else going()),
+            costs="what a job recorded at its very end may be in a trace of its own",
+        )
+        self._patches.put(
+            c10d,
+            "_unregister_all_process_groups",
+            lambda original: _after(original, lambda *_: destroyed()),
+            costs="nothing is exported at once when the groups are destroyed",
+        )
 
     def remove(self) -> None:
         """Put the originals back, where nobody else has replaced ours."""
-        for cls, original, ours in self._replaced:
-            if cls.__dict__.get("__init__") is ours:
-                cls.__init__ = original  # type: ignore[misc]
-        self._replaced.clear()
-        if self._original is not None:
-            from torch.distributed import distributed_c10d as c10d
-
-            if c10d._unregister_all_process_groups is self._unregister_all:
-                c10d._unregister_all_process_groups = self._original
-            self._original = None
+        self._patches.remove()
 
 
-def _after(original: Callable[..., None], made: Callable[[], None]) -> Callable[..., None]:
+def _after(original: Callable[..., Any], action: Callable[..., None]) -> Callable[..., Any]:
+    """``original``, and then ``action`` with the same arguments."""
+
     @functools.wraps(original)
-    def init(self: Any, *args: Any, **kwargs: Any) -> None:
-        original(self, *args, **kwargs)
-        made()
+    def ours(*args: Any, **kwargs: Any) -> Any:
+        result = original(*args, **kwargs)
+        guarded(action, *args, *kwargs.values())
+        return result
 
-    return init
+    return ours
+
+
+def _before(original: Callable[..., Any], action: Callable[..., None]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def ours(*args: Any, **kwargs: Any) -> Any:
+        guarded(action, *args, *kwargs.values())
+        return original(*args, **kwargs)
+
+    return ours

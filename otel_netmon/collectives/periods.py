@@ -11,31 +11,29 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_netmon import semconv
-from otel_netmon.collectives.steps import SETUP, Step
+from otel_netmon.collectives.steps import SETUP, Step, StepMarks
 
 if TYPE_CHECKING:
     from otel_netmon.collectives.event import CollectiveEvent
 
 _REMEMBERED: Final = 1024
-_NEVER: Final = 1 << 62
 _MERGE_AT: Final = 4096
 
 
 class Period(NamedTuple):
-    """One slice: its number among those of its ``kind``, the same on every rank."""
+    """One slice: its number among those of its ``kind`` on this rank, and its ``key``, the same on every rank."""
 
     kind: str
     number: int
-
-    @property
-    def key(self) -> str:
-        """What ids are made of."""
-        return str(self.number) if self.kind == semconv.SPAN_TRAIN_STEP else f"{self.kind} {self.number}"
+    key: str
+    """What ids are made of."""
 
 
-def of_step(index: int) -> Period:
-    """The slice of a step of that number."""
-    return Period(semconv.SPAN_SETUP, 0) if index == SETUP else Period(semconv.SPAN_TRAIN_STEP, index)
+def of_step(index: int, key: str = "") -> Period:
+    """The slice of a step of that number; where no ``key`` ties it to other ranks' steps, the number has to."""
+    if index == SETUP:
+        return Period(semconv.SPAN_SETUP, 0, f"{semconv.SPAN_SETUP} 0")
+    return Period(semconv.SPAN_TRAIN_STEP, index, key or str(index))
 
 
 class Sums:
@@ -87,42 +85,50 @@ def _merged(intervals: list[tuple[int, int]]) -> list[tuple[int, int]]:
     return merged
 
 
+def _last_tick(step: tuple[int, Period]) -> int:
+    return step[0]
+
+
 class Calendar:
     """Which slice an event belongs to, as the steps' marks become known. Used by one thread."""
 
-    def __init__(self, epoch: int, window: int) -> None:
+    def __init__(self, epoch: int, window: int, token: str = "") -> None:
         self._epoch = epoch
         self._window = window
         """Nanoseconds; 0: no windows."""
-        self._steps: deque[tuple[int, int]] = deque(maxlen=_REMEMBERED)
-        """``(last tick, number)`` of the latest steps: an asynchronous collective may outlast its step."""
-        self._open = 0
-        self._settled = -1
+        self._token = token
+        """What tells this process's windows from those of others, where no rank does."""
+        self._steps: deque[tuple[int, Period]] = deque(maxlen=_REMEMBERED)
+        """``(last tick, slice)`` of the latest steps: an asynchronous collective may outlast its step."""
+        self._now = StepMarks([])
         self._windows = False
 
     def closed(self, step: Step) -> None:
         """A step ended."""
-        self._steps.append((step.last_tick, step.index))
+        self._steps.append((step.last_tick, of_step(step.index, step.key)))
 
-    def now(self, open_step: int, settled: int, unmarked: int) -> None:
+    def now(self, marks: StepMarks, unmarked: int) -> None:
         """Which step is open, and up to which tick that is certain; for how long nothing has marked a step."""
-        self._open, self._settled = open_step, settled
+        self._now = marks
         self._windows = 0 < self._window <= unmarked
 
     @property
     def open(self) -> Period:
         """The step that is open."""
-        return of_step(self._open)
+        return of_step(self._now.open_step, self._now.open_key)
 
     def of(self, event: CollectiveEvent) -> Period | None:
         """The event's slice; ``None`` when it is not known yet."""
-        place = bisect_right(self._steps, (event.tick, _NEVER))
+        place = bisect_right(self._steps, event.tick, key=_last_tick)
         if place < len(self._steps):
-            return of_step(self._steps[place][1])
-        if event.tick <= self._settled:
-            return of_step(self._open)
+            return self._steps[place][1]
+        if event.tick <= self._now.settled:
+            return self.open
         if self._windows:
-            return Period(semconv.SPAN_WINDOW, (event.start + self._epoch) // self._window)
+            number = (event.start + self._epoch) // self._window
+            return Period(semconv.SPAN_WINDOW, number, f"{semconv.SPAN_WINDOW} {number}{self._token}")
+        if event.tick < self._now.setup_until:
+            return of_step(SETUP)
         return None
 
     def ended(self, period: Period, now: int) -> bool:

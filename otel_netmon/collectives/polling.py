@@ -61,6 +61,9 @@ class FlightRecorderSeam:
             self.look()
             self._installed = False
 
+    def made(self, process_group: Any) -> None:
+        """Nothing: the recorder names the groups."""
+
     def settle(self, this_thread: int) -> None:
         """Nothing: a call that raised is not in the recorder."""
 

@@ -6,14 +6,20 @@ Everything is a running total; a step's share is the difference of two readings.
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import logging
 import os
 import threading
 import time
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from otel_netmon import semconv
+from otel_netmon import forks, semconv
+from otel_netmon.patches import Patches
+from otel_netmon.runtime import guarded
+
+_logger = logging.getLogger(__name__)
 
 
 class Readings(NamedTuple):
@@ -73,15 +79,15 @@ class Meter:
 
     def __init__(self, blocked: Callable[[], int]) -> None:
         self._blocked = blocked
-        self._gc = 0
-        self._gc_since: int | None = None
+        self._gc: tuple[int, int | None] = 0, None
+        """Nanoseconds in collections that ended, and since when one is under way. One assignment at a time."""
         self._data = 0
         self._schedstat: int | None = None
         self._usage: Any = None
-        self._loader: Any = None
-        self._original_next: Any = None
-        self._next: Any = None
+        self._patches = Patches()
+        self._counts_data = False
         self._installed = False
+        forks.register(self)
 
     def install(self) -> None:
         """Begin to count. torch must be imported."""
@@ -94,23 +100,24 @@ class Meter:
             pass
         else:
             self._usage = lambda: resource.getrusage(resource.RUSAGE_SELF)
-        self._patch_loader()
+        guarded(self._patch_loader)
 
     def remove(self) -> None:
         """Put everything back."""
         if not self._installed:
             return
         self._installed = False
-        gc.callbacks.remove(self._collecting)
+        with contextlib.suppress(ValueError):  # taken out by somebody else
+            gc.callbacks.remove(self._collecting)
         if self._schedstat is not None:
             os.close(self._schedstat)
             self._schedstat = None
-        if self._loader is not None and self._loader.__dict__.get("__next__") is self._next:
-            self._loader.__next__ = self._original_next
-        self._loader = None
+        self._patches.remove()
+        self._counts_data = False
 
-    def after_fork(self) -> None:
-        """In a forked child the open file is still the parent's."""
+    def after_fork_in_child(self) -> None:
+        """The open file is still the parent's, and a collection may have been under way there."""
+        self._gc = 0, None
         if self._schedstat is not None:
             os.close(self._schedstat)
             self._open_schedstat()
@@ -122,8 +129,8 @@ class Meter:
         usage = None if self._usage is None else self._usage()
         return Readings(
             self._blocked(),
-            self._gc,
-            None if self._loader is None else self._data,
+            self._collected(),
+            self._data if self._counts_data else None,
             None if usage is None else int((usage.ru_utime + usage.ru_stime) * 1e9),
             self._run_queue(),
             None if usage is None else usage.ru_nvcsw,
@@ -132,11 +139,16 @@ class Meter:
 
     def _collecting(self, phase: str, _info: dict[str, int]) -> None:
         now = time.monotonic_ns()
+        ended, since = self._gc
         if phase == "start":
-            self._gc_since = now
-        elif self._gc_since is not None:
-            self._gc += now - self._gc_since
-            self._gc_since = None
+            self._gc = ended, now
+        elif since is not None:
+            self._gc = ended + now - since, None
+
+    def _collected(self) -> int:
+        """Up to now: the part of a collection that lies before a step's mark belongs to that step."""
+        ended, since = self._gc
+        return ended if since is None else ended + max(0, time.monotonic_ns() - since)
 
     def _open_schedstat(self) -> None:
         try:
@@ -153,22 +165,26 @@ class Meter:
             return None
 
     def _patch_loader(self) -> None:
-        from torch.utils.data.dataloader import _BaseDataLoaderIter
+        from torch.utils.data import dataloader
 
-        original = self._original_next = _BaseDataLoaderIter.__dict__.get("__next__")
-        if original is None:
-            return
         main = threading.main_thread().ident
         clock, get_ident = time.monotonic_ns, threading.get_ident
 
-        def next_batch(iterator: Any) -> Any:
-            since = clock()
-            try:
-                return original(iterator)
-            finally:
-                if get_ident() == main:
-                    self._data += clock() - since
+        def make(original: Any) -> Any:
+            def next_batch(iterator: Any) -> Any:
+                since = clock()
+                try:
+                    return original(iterator)
+                finally:
+                    if get_ident() == main:
+                        self._data += clock() - since
 
-        next_batch.__name__ = "__next__"
-        self._next = _BaseDataLoaderIter.__next__ = next_batch
-        self._loader = _BaseDataLoaderIter
+            next_batch.__name__ = "__next__"
+            return next_batch
+
+        costs = "no time in data loaders is told"
+        iterators = getattr(dataloader, "_BaseDataLoaderIter", None)
+        if iterators is None:
+            _logger.warning("otel-netmon: this torch has no dataloader._BaseDataLoaderIter: %s", costs)
+            return
+        self._counts_data = self._patches.put(iterators, "__next__", make, costs=costs)

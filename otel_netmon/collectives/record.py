@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import functools
 import logging
-import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -47,7 +46,6 @@ class Recorder:
         self._waits = waits
         self.clock = clock
         self._on_first: Callable[[CollectiveEvent], None] | None = on_first
-        self._first_lock = threading.RLock()
         self._collect, self._strided = _from_torch()
         self.errors = 0
         """Events lost to failures of ours."""
@@ -63,12 +61,15 @@ class Recorder:
         process_group: Any,
         tensors: Sequence[Any],
         is_async: bool | None,
+        sequence: int | None,
         is_even: bool = True,
-        reduce_op: Any = None,
+        reduce_op: str | None = None,
     ) -> CollectiveEvent | None:
         """Record that a collective starts now; ``None`` when it could not be.
 
-        ``tensors`` are those of the buffer; ``is_async`` is ``None`` where the seam does not say.
+        ``tensors`` are those of the buffer; ``is_async`` is ``None`` where the seam does not say. ``sequence`` is
+        ``group.next_sequence()``, drawn before anything that can fail: a number that is left out on one rank would
+        shift all that follow against the other ranks.
         """
         try:
             start = self.clock()
@@ -95,7 +96,7 @@ class Recorder:
                 self._steps.tick,
                 size,
                 dtype,
-                None if operation.is_p2p else group.next_sequence(),
+                sequence,
                 is_async,
                 is_even,
                 on_host,
@@ -128,6 +129,7 @@ class Recorder:
                 self.follow(event, work)
         except Exception:  # noqa: BLE001 - law 1
             self.failure()
+            event.is_late = True
             self.finished(event)
 
     def follow(self, event: CollectiveEvent, work: Any) -> None:
@@ -139,8 +141,9 @@ class Recorder:
         except RuntimeError:  # gloo's sends and receives have none: the caller's wait tells
             if event.operation.is_p2p:
                 event.group.p2p_has_futures = False
-            if not self._waits.expect(work, event):
-                raise
+            if not self._waits.expect(work, event):  # another class, with a wait of its own: the call is a bound
+                event.is_late = True
+                self.finished(event)
             return
         event.future = future = self._collect([future])
         future.add_done_callback(functools.partial(self._completed, event))
@@ -188,9 +191,8 @@ class Recorder:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(future))
 
     def _announce(self, event: CollectiveEvent) -> None:
-        with self._first_lock:
-            announce, self._on_first = self._on_first, None
-        if announce is not None:
+        announce, self._on_first = self._on_first, None
+        if announce is not None:  # two threads at once: it is made to be called twice
             announce(event)
 
     def failure(self) -> None:

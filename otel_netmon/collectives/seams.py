@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from otel_netmon.collectives import hooks
 from otel_netmon.collectives.dispatcher import DispatcherSeam
@@ -29,6 +29,9 @@ class Seam(Protocol):
 
     def look(self) -> None:
         """See to what came up since the last call; from the background, regularly."""
+
+    def made(self, process_group: Any) -> None:
+        """See to a new group."""
 
     def settle(self, this_thread: int) -> None:
         """Say which calls raised, of those that ``this_thread`` made: it is not inside any of them now."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -12,7 +11,7 @@ from weakref import WeakKeyDictionary
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
 
-from otel_netmon import semconv
+from otel_netmon import forks, peers, semconv, threads
 from otel_netmon.collective_window import CollectiveSample, window
 from otel_netmon.collectives.bandwidth import bus_factor
 from otel_netmon.collectives.bulk import BulkHistogram
@@ -98,7 +97,9 @@ class MetricSink:
         semconv.create(meter, semconv.COLLECTIVE_ACTIVE_METRIC, [self._active])
         semconv.create(meter, semconv.COLLECTIVE_AGE_METRIC, [self._age])
         semconv.create(meter, semconv.EVENTS_DROPPED, [self._dropped])
-        self._lock = threading.RLock()
+        semconv.create(meter, semconv.TCP_PEER_DROPPED, [self._unseen])
+        self._lock = threads.RLock()
+        forks.register(self)
         self._seen: set[tuple[str, str, str]] = set()
 
     def _see(self, keys: Iterable[tuple[str, str, str]]) -> None:
@@ -107,6 +108,12 @@ class MetricSink:
             self._seen.update(
                 itertools.islice((key for key in keys if key not in self._seen), MOST_SERIES - len(self._seen))
             )
+
+    def after_fork_in_child(self) -> None:
+        """The parent's series are the parent's."""
+        self._lock = threads.RLock()
+        self._seen.clear()
+        self._ring = None
 
     def detach(self) -> None:
         """Report nothing more."""
@@ -129,6 +136,8 @@ class MetricSink:
         ring = self._ring
         oldest: dict[tuple[str, str], int] = {}
         for event in ring.in_flight() if ring is not None else ():
+            if event.is_unseen:
+                continue
             oldest.setdefault((event.group.name, serving_backend(event.group, event.on_host)), event.start)
         now = time.monotonic_ns()
         names = (semconv.GROUP_NAME, semconv.BACKEND)
@@ -144,6 +153,9 @@ class MetricSink:
             Observation(ring.overwritten, {semconv.DROP_REASON: semconv.DROP_RING_FULL}),
             Observation(self.errors, {semconv.DROP_REASON: semconv.DROP_ERROR}),
         ]
+
+    def _unseen(self, _: CallbackOptions) -> Iterable[Observation]:
+        return [] if self._ring is None else [Observation(peers.readings.dropped)]
 
     def record(self, events: list[tuple[CollectiveEvent, Series]]) -> None:
         """Feed finished events to the histograms, the counter and the window; and what the ring overwrote."""

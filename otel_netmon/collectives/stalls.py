@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-_MOST: Final = 256
-"""Hanging collectives that are remembered; one group rarely has more than its streams."""
+_MOST: Final = 16
+"""Told per look, so that a thousand that hang at once do not flood the log; the rest follows at the next ones."""
 
 
 class Stalls:
@@ -28,7 +28,6 @@ class Stalls:
 
     def __init__(self, after: float) -> None:
         self._after = int(after * 1e9)
-        self._told: dict[CollectiveEvent, int] = {}
 
     def look(
         self,
@@ -36,19 +35,22 @@ class Stalls:
         ids: Callable[[CollectiveEvent], tuple[int, int]],
         about: dict[str, Any],
     ) -> None:
-        """Tell of those of ``in_flight`` that are new; ``ids`` gives trace and span id, ``about`` is the rank."""
+        """Tell of those of ``in_flight`` that are new; ``ids`` gives trace and span id, ``about`` is the rank.
+
+        A send that nobody waits for may have ended long ago: it is not said to hang.
+        """
         if not self._after:
             return
         now = time.monotonic_ns()
+        left = _MOST
         for event in in_flight:
-            if now - event.start > self._after and event not in self._told and len(self._told) < _MOST:
-                trace_id, span_id = ids(event)
-                self._told[event] = span_id
-                self._tell(event, (now - event.start) / 1e9, trace_id, span_id, about)
-
-    def span_id(self, event: CollectiveEvent) -> int:
-        """The id that was told for this event's span, now that it is made; 0 where none was."""
-        return self._told.pop(event, 0) if self._told else 0
+            if now - event.start <= self._after or event.span_id or event.is_unseen:
+                continue
+            if left == 0:
+                return
+            left -= 1
+            trace_id, event.span_id = ids(event)
+            self._tell(event, (now - event.start) / 1e9, trace_id, event.span_id, about)
 
     def _tell(
         self, event: CollectiveEvent, age: float, trace_id: int, span_id: int, about: dict[str, Any]

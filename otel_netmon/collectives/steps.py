@@ -3,23 +3,22 @@
 Every optimizer step and every explicit mark is a *tick*. Capture stamps an event with the tick it began under
 (one attribute read); which step a tick belongs to is worked out here, later. So a loop with several optimizers
 (a GAN, a wrapped optimizer) needs no guess on the training thread: a step is a cycle of optimizers, from the one
-that stepped first in the job to the last before it steps again. The rule sees only the order of calls, which is
-the same on all ranks, and so are the numbers.
+that stepped first in the job to the last before it steps again. The rule sees only the order of calls.
 
 What comes before the last construction of an optimizer or of DDP ahead of the first step is setup, not step 0.
 """
 
 from __future__ import annotations
 
-import threading
 import time
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
+from otel_netmon import forks, threads
 from otel_netmon.collectives.readings import Readings
 
 SETUP: Final = -1
@@ -40,9 +39,40 @@ class Step:
     start: int
     end: int
     complete: bool = True
-    """False for the one that was open when the process ended."""
+    """False for the one that was open when the process, or the job, ended."""
     used: Readings = _NOTHING_READ
     """What the process used in it."""
+    key: str = ""
+    """What ties it to the same step of other ranks: see ``StepMarks``."""
+
+
+class StepMarks(NamedTuple):
+    """What ``StepTracker`` has to say.
+
+    ``open_key`` names the open step alike on all ranks: by how many collectives the ranks of the job had begun
+    together when it started, and how many steps had started since then. A step's number is this rank's own count,
+    and shifts against the others' when one rank alone does a step more or less (uneven inputs, a skipped update);
+    the collectives do not.
+
+    An event of tick t belongs to the first step with ``last_tick > t``; where there is none, to the open step if
+    ``t <= settled``. Beyond that an optimizer has stepped of which it is not yet known whether it was the last of
+    its cycle: ask again later. Before the first step, ``t < setup_until`` is setup, whatever comes.
+    """
+
+    closed: list[Step]
+    """Those that ended since the last call."""
+    open_step: int = 0
+    settled: int = -1
+    open_key: str = ""
+    setup_until: int = 0
+
+
+class _At(NamedTuple):
+    """A moment: monotonic ns, what was used until then, and how many collectives of all ranks had begun."""
+
+    time: int
+    used: Readings
+    begun: int
 
 
 class StepTracker:
@@ -52,44 +82,73 @@ class StepTracker:
         self,
         clock: Callable[[], int] = time.monotonic_ns,
         read: Callable[[], Readings] = Readings,
+        begun: Callable[[], int] = lambda: 0,
     ) -> None:
-        self._lock = threading.RLock()
+        self._lock = threads.RLock()
         self._clock = clock
         self._read = read
-        self._at_start = self._at_mark = Readings()
+        self._begun = begun
         self.marked = False
         """Whether any step was ever marked, by an optimizer or explicitly."""
-        self._setup: tuple[int, int, Readings] | None = None
-        """Tick, time and readings at the end of what is setup so far."""
+        self.from_the_start = False
+        """Whether we are here since before any optimizer could be made."""
+        self._setup: tuple[int, _At] | None = None
+        """Tick and moment of the end of what is setup so far."""
         self.tick = 0
         """Ticks so far. Read by capture without the lock: it only ever grows."""
-        self._start = clock()
+        self._start = _At(clock(), Readings(), 0)
+        self._last = self._start
+        self._same = 0
+        """Steps that started since the last collective of all ranks began."""
         self._closed: list[Step] = []
         self._next = 0
         self._leader: int | None = None
         self._cycle: list[int] = []
         self._expected: list[int] = []
-        self._last_time = self._start
         self._explicit = False
         self._depth = 0
         self._settled = -1
-        self._begun = False
+        self._is_begun = False
         self._tick_times: deque[int] = deque(maxlen=_HELD)
+        forks.register(self)
+
+    def after_fork_in_child(self) -> None:
+        """The steps so far are the parent's; what it knows of optimizers holds here too."""
+        self._lock = threads.RLock()
+        self._closed = []
+        self._depth = 0
+
+    def _now(self) -> _At:
+        return _At(self._clock(), self._read(), self._begun())
 
     def begin(self, now: int | None = None) -> None:
         """The first step, or the setup, starts now: what came before had no collective."""
         with self._lock:
-            if not self._begun and not self.marked:
-                self._begun = True
-                self._start = self._clock() if now is None else now
-                self._at_start = self._read()
+            if not self._is_begun and not self.marked:
+                self._is_begun = True
+                self._open(self._now() if now is None else self._now()._replace(time=now))
+
+    def joined(self, *, again: bool) -> None:
+        """A job begins: its ranks count their collectives from 0. Where there was one before, what is open was of
+        that one, and ends here."""
+        with self._lock:
+            if again:
+                if self._cycle:
+                    self._close(self.tick, self._last)
+                self._advance()
+                self._close(self.tick, self._now(), None if self.marked else SETUP, complete=False)
+                if not self.marked:
+                    self._setup, self._settled = None, -1
+            self._start = self._start._replace(begun=0)
+            self._last = self._last._replace(begun=0)
+            self._same = 0
 
     def constructed(self) -> None:
         """An optimizer or a wrapper of the model was made. Before the first step, what came so far was setup."""
         with self._lock:
             if not self.marked:
                 self._advance()
-                self._setup = self.tick, self._clock(), self._read()
+                self._setup = self.tick, self._now()
 
     def _first_mark(self) -> None:
         """The first step ends, or is announced: what is setup is certain now."""
@@ -104,7 +163,7 @@ class StepTracker:
         with self._lock:
             if self._explicit:
                 return
-            now, used = self._clock(), self._read()
+            now = self._now()
             if not self.marked:
                 self._first_mark()
             key = id(optimizer)
@@ -114,12 +173,12 @@ class StepTracker:
                 # The loop came round: its step ended with the tick before.
                 if self._leader not in self._cycle and key in self._cycle:
                     self._leader = self._cycle[0]  # the one that led is no longer used
-                self._close(self.tick, self._last_time, self._at_mark)
+                self._close(self.tick, self._last)
             self._cycle.append(key)
             self._advance()
-            self._last_time, self._at_mark = now, used
+            self._last = now
             if self._cycle == self._expected:
-                self._close(self.tick, now, used)
+                self._close(self.tick, now)
 
     @contextmanager
     def step(self) -> Iterator[None]:
@@ -131,10 +190,10 @@ class StepTracker:
                     self._first_mark()
                 self._explicit = True
                 if self._cycle:
-                    self._close(self.tick, self._last_time, self._at_mark)
+                    self._close(self.tick, self._last)
             self._depth += 1
             if self._depth == 1:
-                self._start, self._at_start = self._clock(), self._read()
+                self._open(self._now())
         try:
             yield
         finally:
@@ -142,7 +201,7 @@ class StepTracker:
                 self._depth -= 1
                 if self._depth == 0:
                     self._advance()
-                    self._close(self.tick, self._clock(), self._read())
+                    self._close(self.tick, self._now())
 
     def _advance(self) -> None:
         self.tick += 1
@@ -153,37 +212,52 @@ class StepTracker:
         with self._lock:
             return self.tick - len(self._tick_times) + bisect_right(self._tick_times, time)
 
-    def _close(self, tick: int, now: int, read: Readings, index: int | None = None) -> None:
+    def _open(self, at: _At) -> None:
+        """The step that is open starts at ``at``; what came since the one before it is in it, as is its name."""
+        self._start = at._replace(begun=self._start.begun)
+
+    def _close(self, tick: int, at: _At, index: int | None = None, *, complete: bool = True) -> None:
         if len(self._closed) < _HELD:
             number = self._next if index is None else index
-            self._closed.append(Step(number, tick, self._start, now, used=read.since(self._at_start)))
+            used = at.used.since(self._start.used)
+            self._closed.append(Step(number, tick, self._start.time, at.time, complete, used, self._key()))
         if index is None:
             self._next += 1
+            self._same = self._same + 1 if at.begun == self._start.begun else 0
         self._settled = tick
-        self._start, self._at_start = now, read
+        self._start = at
         if self._cycle:
             self._expected, self._cycle = self._cycle, []
 
-    def take(self) -> tuple[list[Step], int, int]:
-        """``(closed, open, settled)``: steps that ended since the last call, the open step's number, a tick.
+    def _key(self) -> str:
+        return f"{self._start.begun}.{self._same}"
 
-        An event of tick t belongs to the first step with ``last_tick > t``; where there is none, to the open
-        step if ``t <= settled``. Beyond that an optimizer has stepped of which it is not yet known whether it
-        was the last of its cycle: ask again later.
-        """
+    def take(self) -> StepMarks:
+        """What there is to say since the last call."""
         with self._lock:
             closed, self._closed = self._closed, []
-            return closed, self._next, self._settled
+            setup_until = 0
+            if not self.marked and self.from_the_start:
+                setup_until = self.tick + 1 if self._setup is None else self._setup[0]
+            return StepMarks(closed, self._next, self._settled, self._key(), setup_until)
+
+    @property
+    def never_constructed(self) -> bool:
+        """Whether no optimizer was ever made, nor a step marked, as far as could be seen."""
+        return self.from_the_start and not self.marked and self._setup is None
 
     def unmarked(self) -> int:
         """For how long, in nanoseconds, nothing has marked a step; 0 once something did."""
         with self._lock:
-            return 0 if self.marked else self._clock() - self._start
+            return 0 if self.marked else self._clock() - self._start.time
 
     def finish(self) -> Step:
         """Close an undecided cycle and return what is still open, at the end of the process."""
         with self._lock:
             if self._cycle:
-                self._close(self.tick, self._last_time, self._at_mark)
-            used = self._read().since(self._at_start)
-            return Step(self._next, self.tick, self._start, self._clock(), complete=False, used=used)
+                self._close(self.tick, self._last)
+            at = self._now()
+            used = at.used.since(self._start.used)
+            return Step(
+                self._next, self.tick, self._start.time, at.time, complete=False, used=used, key=self._key()
+            )

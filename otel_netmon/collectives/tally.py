@@ -6,11 +6,10 @@ many events were summed up. Memory is bounded by the number of series times the 
 
 from __future__ import annotations
 
-import threading
 from bisect import bisect_left
 from typing import TYPE_CHECKING, NamedTuple
 
-from otel_netmon import semconv
+from otel_netmon import semconv, threads
 
 if TYPE_CHECKING:
     from otel_netmon.collectives.event import CollectiveEvent
@@ -72,7 +71,7 @@ class Tally:
     """Events by key. Safe to use from any thread."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        self._lock = threads.RLock()
         self._amounts: dict[Key, Amounts] = {}
 
     def add(self, event: CollectiveEvent) -> None:

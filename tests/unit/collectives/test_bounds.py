@@ -16,7 +16,7 @@ from otel_netmon.collectives.groups import Group, Groups
 from otel_netmon.collectives.operations import Operation
 from otel_netmon.collectives.sink import MOST_SERIES, MetricSink
 from otel_netmon.collectives.spans import SpanMaker
-from otel_netmon.collectives.steps import Step
+from otel_netmon.collectives.steps import Step, StepMarks
 from otel_netmon.text import bounded
 from tests.unit.collectives.test_emit import ALL_REDUCE
 
@@ -33,7 +33,7 @@ def test_ten_thousand_groups_are_two_thousand_series_and_one_more() -> None:
     for number in range(GROUPS):
         event = CollectiveEvent(ALL_REDUCE, Group(f"group {number}", 2, 0, "gloo"), 1000, number)
         event.size, event.end = 400, 2000
-        emitter.marks([Step(number, last_tick=number + 1, start=0, end=3000)], number + 1, number)
+        emitter.marks(StepMarks([Step(number, last_tick=number + 1, start=0, end=3000)], number + 1, number))
         emitter.take([event])
         emitter.emit("run")
     assert len(emitter._series) <= MOST_SERIES and len(sink._seen) <= MOST_SERIES

@@ -26,7 +26,7 @@ from otel_netmon.collectives.rank import RankIdentity
 from otel_netmon.collectives.readings import Readings
 from otel_netmon.collectives.sink import MetricSink
 from otel_netmon.collectives.spans import SpanMaker
-from otel_netmon.collectives.steps import SETUP, Step
+from otel_netmon.collectives.steps import SETUP, Step, StepMarks
 
 RUN = "a run"
 ALL_REDUCE = OPERATIONS["allreduce_"]
@@ -57,6 +57,7 @@ class Rank:
         hold: int = 100,
         trace_every: int = 1,
         window: int = 0,
+        attempt: int = 0,
     ) -> None:
         self.exported = InMemorySpanExporter()
         provider = TracerProvider(sampler=sampler)
@@ -65,8 +66,15 @@ class Rank:
         self.ring = EventRing(1000)
         self.meter_provider = MeterProvider([self.reader])
         sink = MetricSink.of(self.meter_provider, self.ring)
-        self.emitter = Emitter(sink, SpanMaker(provider), hold=hold, trace_every=trace_every, window=window)
-        self.emitter.rank = RankIdentity(rank, rank, 4)
+        self.emitter = Emitter(
+            sink,
+            SpanMaker(provider),
+            hold=hold,
+            trace_every=trace_every,
+            window=window,
+            rank=RankIdentity(rank, rank, 4),
+            attempt=attempt,
+        )
         self.group = Group("0", 4, rank, "gloo")
 
     def event(self, tick: int = 0, start: int = 1000, end: int | None = 2000, error: str | None = None) -> Any:
@@ -77,7 +85,7 @@ class Rank:
 
     def play(self, *steps: Step, events: list[CollectiveEvent]) -> list[ReadableSpan]:
         settled = max((step.last_tick for step in steps), default=0)
-        self.emitter.marks(list(steps), len(steps), settled)
+        self.emitter.marks(StepMarks(list(steps), len(steps), settled))
         self.emitter.take(events)
         self.emitter.emit(self.run)
         self.emitter.emit_periods(self.run, None)
@@ -158,7 +166,7 @@ def test_a_step_waits_for_its_collectives_in_flight() -> None:
     rank = Rank()
     now = time.monotonic_ns()
     step = Step(0, last_tick=1, start=now - 1000, end=now)
-    rank.emitter.marks([step], 1, 1)
+    rank.emitter.marks(StepMarks([step], 1, 1))
     rank.emitter.emit_periods(RUN, in_flight=0)
     assert rank.exported.get_finished_spans() == ()
     rank.emitter.take([rank.event(start=now - 500, end=now + 500)])
@@ -193,11 +201,11 @@ def test_without_steps_there_are_windows_of_the_clock() -> None:
     rank = Rank(window=1_000_000_000)
     start = time.monotonic_ns() - 20_000_000_000
     events = [rank.event(tick=0, start=start + i * 500_000_000, end=start + i * 500_000_000 + 7) for i in range(8)]
-    rank.emitter.marks([], 0, -1, unmarked=999_999_999)
+    rank.emitter.marks(StepMarks([], 0, -1), unmarked=999_999_999)
     rank.emitter.take(events)
     rank.emitter.emit(RUN)
     assert rank.exported.get_finished_spans() == ()  # a step may still be marked
-    rank.emitter.marks([], 0, -1, unmarked=1_000_000_000)
+    rank.emitter.marks(StepMarks([], 0, -1), unmarked=1_000_000_000)
     rank.emitter.emit(RUN)
     rank.emitter.emit_periods(RUN, None)
     spans = list(rank.exported.get_finished_spans())
@@ -212,8 +220,7 @@ def test_without_steps_there_are_windows_of_the_clock() -> None:
 
 
 def test_a_restart_is_another_run_and_says_which_came_before() -> None:
-    first, second = Rank(), Rank()
-    second.emitter.attempt = 1
+    first, second = Rank(), Rank(attempt=1)
     setup = Step(SETUP, last_tick=1, start=0, end=900)
     before = by_name(first.play(setup, events=[first.event()]))
     second.run = identity.of_attempt(RUN, 1)
@@ -329,11 +336,11 @@ def test_a_collective_that_outlasts_its_step_is_still_in_it() -> None:
 
 def test_an_event_whose_step_is_open_question_waits() -> None:
     rank = Rank()
-    rank.emitter.marks([], 0, 0)  # an optimizer stepped; whether it ends the cycle is not known
+    rank.emitter.marks(StepMarks([], 0, 0))  # an optimizer stepped; whether it ends the cycle is not known
     rank.emitter.take([rank.event(tick=1)])
     rank.emitter.emit(RUN)
     assert rank.exported.get_finished_spans() == ()
-    rank.emitter.marks([STEP], 1, 1)
+    rank.emitter.marks(StepMarks([STEP], 1, 1))
     rank.emitter.emit(RUN)
     spans = by_name(list(rank.exported.get_finished_spans()))
     assert context(spans["all_reduce"]).trace_id == identity.trace_id(RUN, "1")
@@ -342,7 +349,7 @@ def test_an_event_whose_step_is_open_question_waits() -> None:
 def test_without_a_run_id_spans_wait_bounded_and_counted() -> None:
     rank = Rank(hold=3)
     rank.emitter.take([rank.event(start=i) for i in range(5)])
-    rank.emitter.marks([STEP], 1, 1)
+    rank.emitter.marks(StepMarks([STEP], 1, 1))
     rank.emitter.emit(None)
     assert rank.exported.get_finished_spans() == ()
     assert rank.emitter.lost == 2
@@ -407,8 +414,8 @@ class Store:
 def test_rank_0_says_the_run_id_and_the_others_take_it() -> None:
     store = Store()
     first, other = RunId(None, 30), RunId(None, 30)
-    first.agree_through(store, is_rank_0=True)
-    other.agree_through(store, is_rank_0=False)
+    first.agree_through(lambda: store, is_first=True)
+    other.agree_through(lambda: store, is_first=False)
     assert other.resolve() is None
     assert first.resolve() == other.resolve() == first.value
     assert len(first.value or "") == 32
@@ -417,14 +424,14 @@ def test_rank_0_says_the_run_id_and_the_others_take_it() -> None:
 def test_two_runs_never_share_an_id() -> None:
     ids = [RunId(None, 30) for _ in range(2)]
     for one in ids:
-        one.agree_through(Store(), is_rank_0=True)
+        one.agree_through(Store, is_first=True)
     assert ids[0].resolve() != ids[1].resolve()
 
 
 def test_a_rank_0_that_says_nothing_is_not_waited_for_without_end(caplog: pytest.LogCaptureFixture) -> None:
     now = [0.0]
     run_id = RunId(None, 30, clock=lambda: now[0])
-    run_id.agree_through(Store(), is_rank_0=False)
+    run_id.agree_through(Store, is_first=False)
     assert run_id.resolve() is None
     now[0] = 31
     assert run_id.resolve() is not None
@@ -437,7 +444,7 @@ def test_a_dead_store_does_not_raise() -> None:
             raise RuntimeError("connection reset")
 
     run_id = RunId(None, 30)
-    run_id.agree_through(Dead(), is_rank_0=False)
+    run_id.agree_through(Dead, is_first=False)
     assert run_id.resolve() is None
     assert run_id.resolve(last_call=True) is not None
 
@@ -472,15 +479,17 @@ def test_what_finishes_while_the_engine_ends_is_not_lost(monkeypatch: pytest.Mon
     rank.ring.begin(one)
     abandon = rank.ring.abandon
 
-    def finish_first() -> list[CollectiveEvent]:
+    def finish_first(*_: object) -> list[CollectiveEvent]:
         rank.ring.finish(one, 2000, None)
         return abandon()
 
     monkeypatch.setattr(rank.ring, "abandon", finish_first)
     pytest.importorskip("torch", reason="the recorder needs torch: pip install torch")
-    engine = Engine()
-    monkeypatch.setattr(engine, "_ring", rank.ring)
-    engine._last_round(rank.emitter)
+    background = Engine()._background
+    monkeypatch.setattr(background, "_ring", rank.ring)
+    job = rank.group.job = background._jobs.unknown()
+    background._emitters[job] = rank.emitter
+    background._last_round()
     (span,) = [s for s in rank.exported.get_finished_spans() if s.name == "all_reduce"]
     assert span.attributes is not None
     assert semconv.COLLECTIVE_STATE not in span.attributes

@@ -18,7 +18,7 @@ from otel_netmon.collectives.event import CollectiveEvent, EventRing
 from otel_netmon.collectives.groups import Group
 from otel_netmon.collectives.sink import MetricSink
 from otel_netmon.collectives.spans import SpanMaker
-from otel_netmon.collectives.steps import Step
+from otel_netmon.collectives.steps import Step, StepMarks
 from tests.unit.collectives.test_emit import ALL_REDUCE, Rank
 
 EVENTS = int(float(os.environ.get("TEST_EVENTS", "2e5")))
@@ -52,7 +52,9 @@ def test_memory_is_flat(ledger: Callable[..., None]) -> None:
             event = CollectiveEvent(ALL_REDUCE, group, since + tick, number)
             event.size, event.end, event.sequence = 4000, since + tick + 1000, number * STEP + tick
             events.append(event)
-        emitter.marks([Step(number, last_tick=number + 1, start=since, end=since + 2000)], number + 1, number)
+        emitter.marks(
+            StepMarks([Step(number, last_tick=number + 1, start=since, end=since + 2000)], number + 1, number)
+        )
         emitter.take(events)
         emitter.emit("run")
         emitter.emit_periods("run", None)
@@ -83,7 +85,7 @@ def test_a_clock_that_jumps(monkeypatch: pytest.MonkeyPatch, ledger: Callable[..
         jump[0] = offset * 1_000_000_000
         since = time.monotonic_ns()
         step = Step(number, last_tick=number + 1, start=since, end=since + 5000)
-        rank.emitter.marks([step], number + 1, number)
+        rank.emitter.marks(StepMarks([step], number + 1, number))
         rank.emitter.take([rank.event(tick=number, start=since + 1000, end=since + 2000)])
         rank.emitter.emit("run")
         rank.emitter.emit_periods("run", None)

@@ -31,7 +31,7 @@ class Program:
         return self
 
     def step_of(self, event: str) -> int | None:
-        closed, open_step, settled = self.tracker.take()
+        closed, open_step, settled, *_ = self.tracker.take()
         self.steps += closed
         tick = self.ticks[event]
         for step in self.steps:
@@ -67,19 +67,19 @@ def test_an_optimizer_inside_another_is_one_step() -> None:
 
 
 def test_a_step_ends_with_its_last_optimizer_and_the_next_begins_there() -> None:
-    closed, _, _ = Program().play("A B A B").tracker.take()
+    closed, *_ = Program().play("A B A B").tracker.take()
     assert [step.last_tick for step in closed] == [2, 4]
     assert closed[0].end == closed[1].start
 
 
 def test_a_second_optimizer_that_joins_later_costs_one_odd_step() -> None:
-    closed, open_step, settled = Program().play("A A A  AB AB AB").tracker.take()
+    closed, open_step, settled, *_ = Program().play("A A A  AB AB AB").tracker.take()
     assert [step.last_tick for step in closed] == [1, 2, 3, 4, 5, 7, 9]
     assert (open_step, settled) == (7, 9)
 
 
 def test_an_optimizer_that_replaces_another_is_followed() -> None:
-    closed, _, settled = Program().play("A A  B B B").tracker.take()
+    closed, _, settled, *_ = Program().play("A A  B B B").tracker.take()
     assert [step.last_tick for step in closed] == [1, 2, 3, 4, 5]
     assert settled == 5
 
@@ -90,7 +90,7 @@ def test_explicit_steps_overrule_optimizers() -> None:
         with tracker.step():
             tracker.optimizer_stepped(OPTIMIZERS["A"])
             tracker.optimizer_stepped(OPTIMIZERS["A"])
-    closed, open_step, _ = tracker.take()
+    closed, open_step, *_ = tracker.take()
     assert [step.index for step in closed] == [SETUP, 0, 1, 2]
     assert open_step == 3
 
@@ -99,7 +99,7 @@ def test_nested_explicit_steps_are_one_and_an_exception_passes() -> None:
     tracker = StepTracker()
     with pytest.raises(ZeroDivisionError), tracker.step(), tracker.step():
         raise ZeroDivisionError
-    closed, _, _ = tracker.take()
+    closed, *_ = tracker.take()
     assert [step.index for step in closed] == [SETUP, 0]
     assert closed[1].complete
 
@@ -108,7 +108,7 @@ def test_what_is_open_at_the_end_is_incomplete() -> None:
     tracker = StepTracker()
     tracker.optimizer_stepped(OPTIMIZERS["A"])
     last = tracker.finish()
-    closed, _, _ = tracker.take()
+    closed, *_ = tracker.take()
     assert [(step.index, step.complete) for step in closed] == [(0, True)]
     assert (last.index, last.complete) == (1, False)
 
@@ -117,7 +117,7 @@ def test_steps_that_nobody_takes_are_bounded() -> None:
     tracker = StepTracker()
     for _ in range(10_000):
         tracker.optimizer_stepped(OPTIMIZERS["A"])
-    closed, open_step, _ = tracker.take()
+    closed, open_step, *_ = tracker.take()
     assert len(closed) <= 4096
     assert open_step == 10_000
 
@@ -141,7 +141,7 @@ def test_a_step_has_what_was_used_in_it() -> None:
     tracker.begin()
     tracker.optimizer_stepped(OPTIMIZERS["A"])
     tracker.optimizer_stepped(OPTIMIZERS["A"])
-    closed, _, _ = tracker.take()
+    closed, *_ = tracker.take()
     assert [step.used.wait for step in closed] == [10, 10]
     assert closed[0].used.cpu is None
 
