@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import struct
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
@@ -197,6 +199,47 @@ def test_what_is_only_in_memory_at_the_end_is_counted(tmp_path: Path) -> None:
     assert box.account.lost == {semconv.REASON_NO_SPOOL: 7}
     box._settle(parcel, Outcome("delivered"))  # too late: counted once
     assert (box.account.delivered, box.account.lost) == (0, {semconv.REASON_NO_SPOOL: 7})
+
+
+@pytest.mark.parametrize("why", ["spool_full", "spool_damaged"])
+def test_what_is_logged_under_the_spools_lock_comes_back_and_is_counted(
+    why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user's handler that exports each line of the log at once: it comes while the spool loses something."""
+    monkeypatch.setattr(spool, "_SEGMENT", 400)
+    job = Job(tmp_path / "spool", 900)
+    came: list[str] = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            came.append(record.getMessage())
+            job.put(60, 2)
+
+    def run() -> None:
+        job.put(100, 10)
+        job.send()
+        job.answer("retry")
+        if why == "spool_damaged":
+            (file,) = job.folder.iterdir()
+            file.write_bytes(file.read_bytes()[:40] + bytes([1]) * 100)
+            job.send()
+            return
+        job.send()
+        job.put(100, 10, 20)
+        job.answer("retry")
+        job.check()
+
+    logger, handler = logging.getLogger("otel_netmon.delivery"), Handler()
+    logger.addHandler(handler)
+    try:
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        thread.join(20)
+    finally:
+        logger.removeHandler(handler)
+    assert not thread.is_alive() and any(why in line for line in came)
+    delivered_or_lost = job.box.account.delivered + sum(job.box.account.lost.values())
+    assert delivered_or_lost + sum(map(job.items, job.in_memory() + job.on_disk())) == sum(job.sizes.values())
 
 
 @pytest.mark.row("damaged or hostile files in the spool")
