@@ -179,6 +179,18 @@ def test_of_two_monitors_that_tell_the_same_the_first_is_heard(exported: Exporte
     assert received() == {"eth0": 1200, "eth1": 30}
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_does_not_tell_its_parents_health() -> None:
+    monitor = Stub(Clock())
+    assert monitor.run_once()
+    child = os.fork()
+    if child == 0:
+        health = [one for _, observe in monitor._health() for one in observe()]
+        os._exit(0 if health == [] else 3)
+    assert wait_for_child(child) == 0
+    assert len([one for _, observe in monitor._health() for one in observe()]) == 3
+
+
 def test_a_kind_of_failure_is_said_again_when_others_came_in_between(
     exported: Exported, caplog: pytest.LogCaptureFixture
 ) -> None:
