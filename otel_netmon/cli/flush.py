@@ -35,8 +35,9 @@ def flush(folder: Path) -> int:
     for signal in SIGNALS:
         wire: Wire | None = None
         delivered = rejected = 0
+        damaged: list[int] = []
         for path in orphans(folder, signal):
-            segment = Segment.adopt(path)
+            segment = Segment.adopt(path, damaged.append)
             if segment is None:
                 print(f"otel-netmon flush: {path.name} belongs to a running process, or is not ours; left alone")
                 continue
@@ -44,6 +45,8 @@ def flush(folder: Path) -> int:
             taken, refused, rest = _deliver(segment, wire)
             delivered, rejected, left = delivered + taken, rejected + refused, left + rest
             segment.close(remove=not rest)
+        if damaged:
+            print(f"otel-netmon flush: {sum(damaged)} {_ITEMS[signal]} are damaged, and lost", file=sys.stderr)
         if wire is not None:
             refused_too = f", {rejected} refused" if rejected else ""
             print(f"otel-netmon flush: {delivered} {_ITEMS[signal]} delivered to {wire.endpoint}{refused_too}")
@@ -67,7 +70,7 @@ def _deliver(segment: Segment, wire: Wire) -> tuple[int, int, int]:
         outcome = wire.send(record.data, wire.timeout)
         if outcome.kind == "retry":
             if time.monotonic() > deadline:
-                return taken, refused, sum(one.items for one in segment.waiting())
+                return taken, refused, segment.left
             time.sleep(min(1.0, outcome.after or 0.2))
             continue
         deadline = time.monotonic() + config.current().exit_timeout

@@ -38,7 +38,7 @@ class Account:
             return
         if reason not in self.lost:
             if len(self.lost) >= _MAX_REASONS:
-                return
+                reason = semconv.REASON_OTHER
             _logger.warning(
                 "otel-netmon: %s are lost: %s (said once; %s counts them)",
                 self._signal, reason, semconv.LOST_ITEMS.name,

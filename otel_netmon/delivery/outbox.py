@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 import threading
@@ -15,7 +16,6 @@ from typing import Final
 
 from otel_netmon import semconv
 from otel_netmon.delivery.account import Account
-from otel_netmon.delivery.segment import Record
 from otel_netmon.delivery.spool import Spool, SpoolError
 from otel_netmon.delivery.wire import Outcome, Signal, Wire
 
@@ -62,11 +62,11 @@ class Outbox:
         self._max_bytes = max_bytes
         self._max_age = max_age
         self._clock = clock
-        self.account = Account(signal, clock)
         self._reset()
         _outboxes.add(self)
 
     def _reset(self) -> None:
+        self.account = Account(self._signal, self._clock)
         self._wire: Wire | None = None
         self._lock = threading.RLock()
         """Reentrant: what we log may come back here, where the user exports the process's log."""
@@ -74,16 +74,20 @@ class Outbox:
         self._queue: deque[_Parcel] = deque()
         self._bytes = 0
         self._sending: _Parcel | None = None
-        self._spooled = False
-        """Whether the request that is being sent is in the spool as well."""
-        self._spool = Spool(self._folder, self._signal, self._max_bytes, dropped=self._dropped)
+        self._spool = Spool(
+            self._folder,
+            self._signal,
+            self._max_bytes,
+            dropped=functools.partial(self.account.lose, semconv.REASON_SPOOL_FULL),
+            damaged=functools.partial(self.account.lose, semconv.REASON_SPOOL_DAMAGED),
+        )
         self._behind = False
         """Whether the spool has something: then all goes through it, to keep the order."""
         self._no_spool = False
+        self._spilling = False
         self._closing = False
         self._hurry = False
         """Whether the pause between two attempts is to be cut short."""
-        self.account.refused_since = None
         self._thread: threading.Thread | None = None
 
     # --- in -------------------------------------------------------------------------------------------------
@@ -111,14 +115,24 @@ class Outbox:
 
     def _spill(self) -> None:
         """Put what waits in memory on disk, lock held. Where that cannot be, the oldest go beyond the bound."""
-        if self._sending is not None and not self._spooled and not self._behind:
-            self._spooled = self._keep(self._sending.data, self._sending.items)
-        while self._queue and self._keep(self._queue[0].data, self._queue[0].items):
-            self._bytes -= len(self._queue.popleft().data)
-        while self._bytes > _MEMORY and self._queue:
-            parcel = self._queue.popleft()
-            self._bytes -= len(parcel.data)
-            self.account.lose(semconv.REASON_NO_SPOOL, parcel.items)
+        if self._spilling:  # what was logged in here came back: it is in the queue, and gets its turn
+            return
+        self._spilling = True
+        try:
+            one = self._sending
+            if one is not None and self._spool.sending is None and not self._behind:
+                self._spool.sending = self._spool.newest if self._keep(one.data, one.items) else None
+            while self._queue and self._keep(self._queue[0].data, self._queue[0].items):
+                self._bytes -= len(self._queue.popleft().data)
+            while self._bytes > _MEMORY and self._queue:
+                self._lose_oldest()
+        finally:
+            self._spilling = False
+
+    def _lose_oldest(self) -> None:
+        parcel = self._queue.popleft()
+        self._bytes -= len(parcel.data)
+        self.account.lose(semconv.REASON_NO_SPOOL, parcel.items)
 
     def _keep(self, data: bytes, items: int) -> bool:
         if self._no_spool:
@@ -131,9 +145,6 @@ class Outbox:
             return False
         self._behind = self._behind or kept
         return kept
-
-    def _dropped(self, items: int) -> None:
-        self.account.lose(semconv.REASON_SPOOL_FULL, items)
 
     # --- out ------------------------------------------------------------------------------------------------
 
@@ -150,21 +161,21 @@ class Outbox:
         backoff, adopted = _BACKOFF[0], -_ADOPT_EVERY
         while True:
             with self._lock:
-                parcel, record = self._next()
+                parcel = self._next()
                 while parcel is None:
                     if self._closing:
                         return
                     self._wake.wait(_ADOPT_EVERY)
                     if not self._queue and not self._behind and not self.account.failing:
                         break
-                    parcel, record = self._next()
+                    parcel = self._next()
             if parcel is None:
                 self._adopt()
                 adopted = self._clock()
                 continue
             outcome = self._send(parcel.data)
             with self._lock:
-                self._settle(parcel, record, outcome)
+                self._settle(parcel, outcome)
                 if outcome.kind == "retry":
                     pause = outcome.after if outcome.after is not None else backoff * _draw(0.8, 1.2)
                     backoff = min(2 * backoff, _BACKOFF[1])
@@ -184,35 +195,39 @@ class Outbox:
         while not self._closing and (told or not self._hurry) and (left := until - self._clock()) > 0:
             self._wake.wait(left)
 
-    def _next(self) -> tuple[_Parcel | None, Record | None]:
+    def _next(self) -> _Parcel | None:
         """What is to be sent, lock held: the spool's first, else the queue's."""
+        self._spool.sending = None
         if self._behind:
-            record = self._spool.first()
+            record = self._spool.sending = self._spool.first()
             if record is not None:
                 self._sending = _Parcel(record.data, record.items, self._clock())
-                return self._sending, record
+                return self._sending
             self._behind = False
         if not self._queue:
-            return None, None
+            return None
         self._sending = self._queue.popleft()
         self._bytes -= len(self._sending.data)
-        self._spooled = False
-        return self._sending, None
+        return self._sending
 
-    def _settle(self, parcel: _Parcel, record: Record | None, outcome: Outcome) -> None:
-        self._sending = None
+    def _settle(self, parcel: _Parcel, outcome: Outcome) -> None:
+        """Count what became of an attempt, lock held."""
+        if self._sending is not parcel:  # the answer came after the end, which has counted it
+            return
+        copy, self._spool.sending, self._sending = self._spool.sending, None, None
         if outcome.kind == "retry":
             self.account.refused(outcome.reason, "memory" if self._no_spool else str(self._folder))
-            if record is None and not self._spooled:
+            if copy is None:
                 self._queue.appendleft(parcel)
                 self._bytes += len(parcel.data)
+            elif not self._spool.holds(copy):
+                # it made room while it was on its way
+                self.account.lose(semconv.REASON_SPOOL_FULL, copy.items)
             self._spill()
             return
         self.account.answered()
-        if record is not None:
-            self._spool.delivered(record)
-        elif self._spooled and (first := self._spool.first()) is not None:
-            self._spool.delivered(first)  # the copy that was made while it was on its way
+        if copy is not None:  # where it came from, or what was made while it was on its way
+            self._spool.delivered(copy)
         if outcome.kind == "rejected":
             self.account.lose(outcome.reason, parcel.items)
         else:
@@ -277,8 +292,20 @@ class Outbox:
                 self._wire.close()
             with self._lock:
                 self._spool.close()
+        self._give_up()
         if waiting:
             self.account.left_behind(str(self._folder))
+
+    def _give_up(self) -> None:
+        """What is in memory alone at the end is lost; an answer that comes later changes nothing."""
+        with self._lock:
+            copy = self._spool.sending
+            if self._sending is not None and (copy is None or not self._spool.holds(copy)):
+                reason = semconv.REASON_NO_SPOOL if copy is None else semconv.REASON_SPOOL_FULL
+                self.account.lose(reason, self._sending.items)
+                self._sending = None
+            while self._queue:
+                self._lose_oldest()
 
     def spool_size(self) -> int:
         """Bytes that wait on disk."""

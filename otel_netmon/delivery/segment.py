@@ -13,10 +13,10 @@ import os
 import stat
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 _HEAD: Final = struct.Struct("<8sQ")  # what it is; up to where it is delivered
 _MAGIC: Final = b"ONMSPL1\n"
@@ -27,33 +27,49 @@ OVERHEAD: Final = _RECORD.size
 """Bytes that a record takes beyond its request."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Record:
-    """A request, and where its record ends in its segment."""
+    """A request, where it is kept, and where its record ends there."""
 
     data: bytes
     items: int
     end: int
+    segment: Segment
+
+
+class _Head(NamedTuple):
+    """Where a request begins and ends, and what is said of it."""
+
+    start: int
+    end: int
+    checksum: int
+    items: int
 
 
 class Segment:
-    """One file, open and locked. Used by one thread at a time."""
+    """One file, open and locked. Used by one thread at a time.
 
-    def __init__(self, path: Path, fd: int) -> None:
+    ``damaged`` is told the items of records that were whole once and cannot be read.
+    """
+
+    def __init__(self, path: Path, fd: int, damaged: Callable[[int], None] | None = None) -> None:
         self.path = path
         self._fd = fd
+        self._damaged = damaged or (lambda _: None)
         self.size = os.fstat(fd).st_size
         self._read = self._delivered()
+        self.left = sum(head.items for head in self._heads())
+        """Items that wait here: what is counted as lost when the file goes."""
 
     @classmethod
-    def create(cls, path: Path) -> Segment:
+    def create(cls, path: Path, damaged: Callable[[int], None] | None = None) -> Segment:
         """A new one, which must not exist. Raises OSError."""
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         fd = os.open(path, flags, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             _write(fd, _HEAD.pack(_MAGIC, _HEAD.size), 0)
-            return cls(path, fd)
+            return cls(path, fd, damaged)
         except OSError:
             os.close(fd)
             with contextlib.suppress(OSError):
@@ -61,7 +77,7 @@ class Segment:
             raise
 
     @classmethod
-    def adopt(cls, path: Path) -> Segment | None:
+    def adopt(cls, path: Path, damaged: Callable[[int], None] | None = None) -> Segment | None:
         """One that a writer left behind; ``None`` while it lives, or where the file is not one of ours."""
         try:
             fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -76,13 +92,13 @@ class Segment:
                 and status.st_nlink == 1  # not removed by another who delivered it
                 and os.pread(fd, len(_MAGIC), 0) == _MAGIC
             ):
-                return cls(path, fd)
+                return cls(path, fd, damaged)
         except OSError:
             pass
         os.close(fd)
         return None
 
-    def append(self, data: bytes, items: int) -> None:
+    def append(self, data: bytes, items: int) -> Record:
         """Add a request. Raises OSError and leaves the segment as it was."""
         rest = struct.pack("<L", items) + data
         record = _RECORD.pack(len(data), zlib.crc32(rest), items) + data
@@ -93,35 +109,66 @@ class Segment:
                 os.ftruncate(self._fd, self.size)
             raise
         self.size += len(record)
+        self.left += items
+        return Record(data, items, self.size, self)
 
     def first(self) -> Record | None:
-        """The first request that is not delivered; ``None`` at the end, or at what is torn or damaged."""
-        head = os.pread(self._fd, _RECORD.size, self._read)
-        if len(head) < _RECORD.size:
-            return None
-        length, checksum, items = _RECORD.unpack(head)
-        if length > MAX_REQUEST or self._read + _RECORD.size + length > self.size:
-            return None
-        data = os.pread(self._fd, length, self._read + _RECORD.size)
-        if len(data) < length or zlib.crc32(struct.pack("<L", items) + data) != checksum:
-            return None
-        return Record(data, items, self._read + _RECORD.size + length)
+        """The first request that is not delivered; ``None`` at the end. What is damaged is counted and passed."""
+        for head in self._heads():
+            record = self._record(head)
+            if record is not None:
+                return record
+            self._lose(head.items, head.end)
+        if self.left:  # the lengths lead no further: what is behind cannot be found
+            self._lose(self.left, self.size)
+        return None
 
     def delivered(self, record: Record) -> None:
         """Do not give this one again, not even to another process."""
-        self._read = record.end
-        with contextlib.suppress(OSError):  # then it may be delivered twice
-            os.pwrite(self._fd, struct.pack("<Q", record.end), len(_MAGIC))
+        if record.end > self._read:
+            self._advance(record.end)
+            self.left -= record.items
 
     def waiting(self) -> Iterator[Record]:
-        """Those that are not delivered, without changing that."""
+        """Those that are not delivered and can be read, without changing that."""
+        return (record for head in self._heads() if (record := self._record(head)) is not None)
+
+    def _heads(self) -> Iterator[_Head]:
+        """What is not delivered, up to a torn tail."""
         place = self._read
+        while True:
+            try:
+                head = os.pread(self._fd, _RECORD.size, place)
+            except OSError:
+                return
+            if len(head) < _RECORD.size or not any(head):  # a hole in the file reads as zeros
+                return
+            length, checksum, items = _RECORD.unpack(head)
+            start, place = place + _RECORD.size, place + _RECORD.size + length
+            if length > MAX_REQUEST or place > self.size:
+                return
+            yield _Head(start, place, checksum, items)
+
+    def _record(self, head: _Head) -> Record | None:
         try:
-            while (record := self.first()) is not None:
-                yield record
-                self._read = record.end
-        finally:
-            self._read = place
+            data = os.pread(self._fd, head.end - head.start, head.start)
+        except OSError:
+            return None
+        if zlib.crc32(struct.pack("<L", head.items) + data) != head.checksum:
+            return None
+        return Record(data, head.items, head.end, self)
+
+    def _lose(self, items: int, end: int) -> None:
+        items = min(items, self.left)  # a count that is damaged itself
+        self.left -= items
+        self._advance(end)
+        if items:
+            self._damaged(items)
+
+    def _advance(self, place: int) -> None:
+        self._read = place
+        with contextlib.suppress(OSError):  # then it may be delivered twice
+            os.pwrite(self._fd, struct.pack("<Q", place), len(_MAGIC))
 
     def close(self, *, remove: bool) -> None:
         """Give up the lock; with ``remove`` the file is gone."""

@@ -48,19 +48,31 @@ class Spool:
     """The segments of one writer and one signal. Every method takes a short lock and does its I/O under it.
 
     ``max_bytes`` is for this writer; when it is reached the oldest segment goes, and ``dropped`` is told its
-    items.
-    The folder is made at the first ``append``.
+    items; ``damaged``, by default the same, those that cannot be read. The folder is made at the first ``append``.
     """
 
-    def __init__(self, folder: Path, signal: str, max_bytes: int, *, dropped: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        signal: str,
+        max_bytes: int,
+        *,
+        dropped: Callable[[int], None],
+        damaged: Callable[[int], None] | None = None,
+    ) -> None:
         self._folder = folder
         self._max = max_bytes
         self._dropped = dropped
+        self._damaged = damaged or dropped
+        self.newest: Record | None = None
+        self.sending: Record | None = None
+        """What is on its way of what is here: whoever sends it counts it, also when its segment goes meanwhile."""
         host = file_part(socket.gethostname())
         self._prefix = f"{signal}-{host}-{os.getpid()}-{secrets.token_hex(3)}"
         self._signal = signal
         self._count = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        """Reentrant: what ``dropped`` logs may come back here, where the user exports the process's log."""
         self._segments: list[Segment] = []
         self._ready = False
 
@@ -76,7 +88,7 @@ class Spool:
         return self._folder
 
     def append(self, data: bytes, items: int) -> bool:
-        """Keep a request; False when it could not be written, and is lost. Raises SpoolError."""
+        """Keep a request, as ``newest``; False when it could not be written, and is lost. Raises SpoolError."""
         with self._lock:
             if not self._ready:
                 open_folder(self._folder)
@@ -85,16 +97,16 @@ class Spool:
             if needed > min(self._max, MAX_REQUEST):
                 return False
             while self._segments and sum(one.size for one in self._segments) + needed > self._max:
-                self._drop_oldest()
+                self._drop(self._segments.pop(0))
             if self._try(data, items):
                 return True
             if self._segments:  # the disk is full: what is oldest makes room
-                self._drop_oldest()
+                self._drop(self._segments.pop(0))
             return self._try(data, items)
 
     def _try(self, data: bytes, items: int) -> bool:
         try:
-            self._room(len(data) + OVERHEAD).append(data, items)
+            self.newest = self._room(len(data) + OVERHEAD).append(data, items)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 return False
@@ -108,26 +120,27 @@ class Spool:
                 record = self._segments[0].first()
                 if record is not None:
                     return record
-                if len(self._segments) == 1 and self._segments[0].size < _SEGMENT:
-                    # all delivered: nothing is left behind, and the next one begins a new file
-                    self._segments.pop(0).close(remove=True)
-                    return None
-                self._segments.pop(0).close(remove=True)
+                self._segments.pop(0).close(remove=True)  # all delivered: nothing is left behind
             return None
 
     def delivered(self, record: Record) -> None:
         """The answer to ``first``: it was taken, or will never be."""
         with self._lock:
-            if self._segments:
-                self._segments[0].delivered(record)
+            if record.segment in self._segments:
+                record.segment.delivered(record)
+
+    def holds(self, record: Record) -> bool:
+        """Whether a request is still here, for another attempt."""
+        with self._lock:
+            return record.segment in self._segments
 
     def adopt(self, max_age: float) -> None:
         """Take over one segment that another writer of this signal left behind; old ones are removed."""
         with self._lock:
             for path in orphans(self._folder, self._signal):
-                if path.name.startswith(self._prefix):
+                if self._is_ours(path):
                     continue
-                segment = Segment.adopt(path)
+                segment = Segment.adopt(path, self._damaged)
                 if segment is None:
                     continue
                 try:
@@ -135,8 +148,7 @@ class Spool:
                 except OSError:
                     old = True
                 if old:
-                    self._dropped(sum(record.items for record in segment.waiting()))
-                    segment.close(remove=True)
+                    self._drop(segment)
                 else:
                     self._segments.insert(0, segment)
                     return
@@ -155,15 +167,20 @@ class Spool:
         self._segments = []
 
     def _room(self, needed: int) -> Segment:
-        if not self._segments or self._segments[-1].size + needed > _SEGMENT:
+        last = self._segments[-1] if self._segments else None
+        # never behind what was taken over: its tail may be torn, and then nothing is found beyond it
+        if last is None or not self._is_ours(last.path) or last.size + needed > _SEGMENT:
             self._count += 1
-            path = self._folder / f"{self._prefix}-{self._count:06}{_SUFFIX}"
-            self._segments.append(Segment.create(path))
-        return self._segments[-1]
+            last = Segment.create(self._folder / f"{self._prefix}-{self._count:06}{_SUFFIX}", self._damaged)
+            self._segments.append(last)
+        return last
 
-    def _drop_oldest(self) -> None:
-        segment = self._segments.pop(0)
-        self._dropped(sum(record.items for record in segment.waiting()))
+    def _is_ours(self, path: Path) -> bool:
+        return path.name.startswith(self._prefix)
+
+    def _drop(self, segment: Segment) -> None:
+        answered_for = self.sending.items if self.sending and self.sending.segment is segment else 0
+        self._dropped(segment.left - answered_for)
         segment.close(remove=True)
 
 

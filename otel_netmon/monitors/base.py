@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
-_MAX_KINDS: Final = 32  # kinds of failure remembered as logged, per monitor
+_MAX_KINDS: Final = 32  # kinds of failure remembered as logged, per monitor; then the oldest is said again
 
 HISTORY: Final = 100
 """Entries kept in a monitor's history."""
@@ -50,7 +50,7 @@ class Monitor(abc.ABC):
         self._success: bool | None = None
         self._duration: float | None = None
         self._sampled_at: float | None = None
-        self._logged: set[tuple[str, object]] = set()
+        self._logged: dict[tuple[str, object], None] = {}
         self._sampling = False
         _monitors.add(self)
 
@@ -115,9 +115,11 @@ class Monitor(abc.ABC):
     def _log_once(self, failure: Exception) -> None:
         kind = (type(failure).__qualname__, getattr(failure, "errno", None))
         with self._lock:
-            if kind in self._logged or len(self._logged) >= _MAX_KINDS:
+            if kind in self._logged:
                 return
-            self._logged.add(kind)
+            self._logged[kind] = None
+            if len(self._logged) > _MAX_KINDS:
+                del self._logged[next(iter(self._logged))]
         _logger.warning(
             "monitor %s: %s: %s (said once; %s tells how it goes on)",
             self.name,
@@ -156,6 +158,8 @@ class Monitor(abc.ABC):
         """Replace what a thread of the parent may have held; called in a forked child, alone."""
         self._lock = threading.RLock()
         self._sampling = False
+        self._success = self._duration = self._sampled_at = None  # of the parent's samples
+        self._logged = {}
 
 
 class ProbingMonitor(Monitor):

@@ -148,8 +148,9 @@ def parse_numa_node(data: bytes | None) -> int | None:
     return node if node is not None and node >= 0 else None
 
 
-def counters(files: Mapping[str, Mapping[str, bytes | None]]) -> tuple[dict[str, int], tuple[str, ...]]:
-    """The counters of a port by their meaning, and the names of those that are full.
+def parts(files: Mapping[str, Mapping[str, bytes | None]]) -> tuple[dict[str, dict[str, int]], tuple[str, ...]]:
+    """The counters of a port by their meaning, each as those of the driver's that it is the sum of, by name; and
+    the names of those that are full.
 
     ``files``: contents by folder and name.
     """
@@ -159,34 +160,42 @@ def counters(files: Mapping[str, Mapping[str, bytes | None]]) -> tuple[dict[str,
             value = parse_int(data)
             if value is not None and value >= 0:
                 merged[name] = value
-    found: dict[str, int] = {}
+    found: dict[str, dict[str, int]] = {}
     full: list[str] = []
     for meaning, name in (*_IN_WORDS.items(), *_IN_PACKETS.items()):
-        value = _extended(merged, name, full)
-        if value is not None:
-            found[meaning] = value * (_WORD if meaning in _IN_WORDS else 1)
+        unit = _WORD if meaning in _IN_WORDS else 1
+        if read := _extended(merged, name, full):
+            found[meaning] = {one: value * unit for one, value in read.items()}
     for meanings in (_BY_DRIVERS, MEANINGS):
         for meaning, sets in meanings.items():
-            value = _first(merged, sets)
-            if value is not None:
-                found.setdefault(meaning, value)
+            if read := _first(merged, sets):
+                found.setdefault(meaning, read)
     return found, tuple(full)
 
 
-def _extended(merged: Mapping[str, int], name: str, full: list[str]) -> int | None:
-    wide = merged.get(f"{name}_64")
-    if wide is not None:
-        return wide
-    value = merged.get(name)
-    if value == _FULL and _UNICAST not in merged:  # that one comes with the 64-bit set only
+def counters(files: Mapping[str, Mapping[str, bytes | None]]) -> tuple[dict[str, int], tuple[str, ...]]:
+    """``parts``, added up."""
+    found, full = parts(files)
+    return added(found), full
+
+
+def added(found: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
+    """The sum of each meaning."""
+    return {meaning: sum(read.values()) for meaning, read in found.items()}
+
+
+def _extended(merged: Mapping[str, int], name: str, full: list[str]) -> dict[str, int]:
+    wide = f"{name}_64"
+    if wide in merged:
+        return {wide: merged[wide]}
+    if merged.get(name) == _FULL and _UNICAST not in merged:  # that one comes with the 64-bit set only
         full.append(name)
-        return None
-    return value
+        return {}
+    return {name: merged[name]} if name in merged else {}
 
 
-def _first(merged: Mapping[str, int], sets: Alternatives) -> int | None:
+def _first(merged: Mapping[str, int], sets: Alternatives) -> dict[str, int]:
     for names in sets:
-        known = [merged[name] for name in names if name in merged]
-        if known:
-            return sum(known)
-    return None
+        if known := {name: merged[name] for name in names if name in merged}:
+            return known
+    return {}

@@ -6,7 +6,7 @@ import functools
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -16,11 +16,15 @@ from otel_netmon import config, semconv
 from otel_netmon.monitors.base import Monitor, Series
 from otel_netmon.monitors.nics import Nic, NicSource, names_or_globs, nic_source
 from otel_netmon.monitors.procfs import NicCounters
+from otel_netmon.monitors.sums import Sums
 from otel_netmon.monitors.values import InterfaceStats
 
 _RX: Final = semconv.DIRECTION_RECEIVE
 _TX: Final = semconv.DIRECTION_TRANSMIT
 _STEPS: Final = 8  # raw samples kept per rate window, however often it is sampled
+
+_Attributes = Callable[[str, str], dict[str, str]]
+_Observed = Iterable[Observation]
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,9 @@ class NetworkInterfaceMonitor(Monitor):
         self._since: dict[str, float] = {}  # since when a NIC's counters have run without a break
         self._keep: frozenset[str] = frozenset()
         self._latest: dict[str, InterfaceStats] = {}
+        self._sums = Sums(heirs=True)
+        self._totals: dict[str, NicCounters] = {}
+        """What ``_latest`` counts, without a fall where a NIC was reset or another took its name."""
 
     def get_interface_stats(self) -> dict[str, InterfaceStats]:
         """Read the chosen NICs now, by name. Rates are ``None`` until a reading ``rate_window`` old exists.
@@ -87,6 +94,8 @@ class NetworkInterfaceMonitor(Monitor):
             stats = {nic.name: self._stats(nic, raw, wall, baseline) for nic in nics}
             if current:
                 self._latest = stats
+                self._totals = {nic.name: self._added(nic) for nic in nics}
+                self._sums.trim()
             return dict(stats)
 
     @property
@@ -98,6 +107,11 @@ class NetworkInterfaceMonitor(Monitor):
     def sample(self) -> None:
         """One reading."""
         self.get_interface_stats()
+
+    def _added(self, nic: Nic) -> NicCounters:
+        counts = astuple(nic.counters)
+        sums = (self._sums.add((nic.name, place), {nic.index: now}) for place, now in enumerate(counts))
+        return NicCounters(*map(int, sums))
 
     def _remember(self, raw: _Raw) -> None:
         before = self._newest.nics if self._newest is not None else {}
@@ -156,36 +170,34 @@ class NetworkInterfaceMonitor(Monitor):
 
     def series(self) -> tuple[Series, ...]:
         """``system.network.*`` for every chosen NIC, ``hw.network.*`` for the physical ones."""
-        nic, hw = _nic_attributes, _hw_attributes
+        nic, device, hw = _nic_attributes, _device_attributes, _hw_attributes
         return (
-            (semconv.NIC_IO, lambda: self._pairs(lambda s: (s.bytes_received, s.bytes_sent), nic)),
-            (
-                semconv.NIC_PACKETS,
-                lambda: self._pairs(lambda s: (s.packets_received, s.packets_sent), _device_attributes),
-            ),
-            (semconv.NIC_DROPPED, lambda: self._pairs(lambda s: (s.dropped_received, s.dropped_sent), nic)),
-            (semconv.NIC_ERRORS, lambda: self._pairs(lambda s: (s.errors_received, s.errors_sent), nic)),
+            (semconv.NIC_IO, lambda: self._counted(lambda c: (c.bytes_received, c.bytes_sent), nic)),
+            (semconv.NIC_PACKETS, lambda: self._counted(lambda c: (c.packets_received, c.packets_sent), device)),
+            (semconv.NIC_DROPPED, lambda: self._counted(lambda c: (c.dropped_received, c.dropped_sent), nic)),
+            (semconv.NIC_ERRORS, lambda: self._counted(lambda c: (c.errors_received, c.errors_sent), nic)),
             (semconv.NIC_UP, lambda: self._ports(lambda s: None if s.up is None else int(s.up))),
             (semconv.NIC_LIMIT, lambda: self._ports(lambda s: s.speed)),
             (
                 semconv.NIC_UTILIZATION,
-                lambda: self._pairs(
-                    lambda s: (s.receive_utilization, s.transmit_utilization) if s.physical else (None, None), hw
-                ),
+                lambda: self._shares(lambda s: (s.receive_utilization, s.transmit_utilization), hw),
             ),
         )
 
-    def _pairs(
-        self,
-        read: Callable[[InterfaceStats], tuple[float | None, float | None]],
-        attributes: Callable[[str, str], dict[str, str]],
-    ) -> Iterable[Observation]:
+    def _counted(self, read: Callable[[NicCounters], tuple[int, int]], attributes: _Attributes) -> _Observed:
+        for name, counters in self._totals.items():
+            for value, direction in zip(read(counters), (_RX, _TX), strict=True):
+                yield Observation(value, attributes(name, direction))
+
+    def _shares(
+        self, read: Callable[[InterfaceStats], tuple[float | None, float | None]], attributes: _Attributes
+    ) -> _Observed:
         for stats in self._latest.values():
             for value, direction in zip(read(stats), (_RX, _TX), strict=True):
-                if value is not None:
+                if value is not None and stats.physical:
                     yield Observation(value, attributes(stats.name, direction))
 
-    def _ports(self, read: Callable[[InterfaceStats], float | None]) -> Iterable[Observation]:
+    def _ports(self, read: Callable[[InterfaceStats], float | None]) -> _Observed:
         for stats in self._latest.values():
             value = read(stats) if stats.physical else None
             if value is not None:

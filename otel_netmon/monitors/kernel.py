@@ -6,7 +6,6 @@ import functools
 import os
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import astuple
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -16,6 +15,7 @@ from otel_netmon import config, semconv
 from otel_netmon.monitors import files, procfs, protocols
 from otel_netmon.monitors.base import Monitor, Series
 from otel_netmon.monitors.protocols import Softnet
+from otel_netmon.monitors.sums import Sums
 from otel_netmon.text import is_valid
 
 _RX: Final = semconv.DIRECTION_RECEIVE
@@ -61,11 +61,17 @@ class KernelNetworkMonitor(Monitor):
     ) -> None:
         super().__init__(clock=clock)
         self._net = files.net_folder(config.current().proc_root if proc_root is None else proc_root)
-        self._class = str((config.current().sys_root if sys_root is None else sys_root) / "class" / "net")
+        root = config.current().sys_root if sys_root is None else sys_root
+        self._class = str(root / "class" / "net")
+        self._online = str(root / "devices" / "system" / "cpu" / "online")
         self._counts: dict[str, int] = {}
-        self._softnet: Softnet | None = None
-        self._rows: list[Softnet] = []
+        self._softnet: dict[str, float] = {}
         self._nics: dict[str, dict[str, int]] = {}
+        self._totals: dict[str, dict[str, float]] = {}
+        """What ``_nics`` counts, without a fall where a NIC was reset or another took its name."""
+        self._cpu_sums = Sums(wrap=_WRAP)
+        self._nic_sums = Sums(heirs=True)
+        self._queue_sums = Sums()
 
     @property
     def counts(self) -> dict[str, int]:
@@ -90,12 +96,32 @@ class KernelNetworkMonitor(Monitor):
         for name in ("snmp", "netstat"):
             counts |= protocols.parse_snmp(files.try_read(f"{self._net}/{name}") or b"")
         rows = protocols.parse_softnet(files.try_read(f"{self._net}/softnet_stat") or b"")
+        cpus = _identified(rows, protocols.parse_cpu_list(files.try_read(self._online) or b""))
         nics = {name: self._read_nic(name) for name in self._physical()}
         with self._lock:
             self._counts = counts
-            self._softnet = _added(self._softnet, self._rows, rows)
-            self._rows = rows
-            self._nics = nics
+            self._softnet = {
+                name: self._cpu_sums.add(name, {cpu: getattr(row, name) for cpu, row in cpus.items()})
+                for name in ("processed", "dropped", "squeezed")
+                if cpus
+            }
+            self._nics = {name: counts for name, (_, counts, _) in nics.items()}
+            self._totals = {name: self._add(name, *read) for name, read in nics.items()}
+            self._nic_sums.trim()
+            self._queue_sums.trim()
+
+    def _add(
+        self, nic: str, index: int | None, counts: dict[str, int], timeouts: dict[str, int]
+    ) -> dict[str, float]:
+        totals = {
+            fault: self._nic_sums.add((nic, fault), {index: count})
+            for fault, count in counts.items()
+            if fault != _TIMEOUTS
+        }
+        if timeouts:
+            queues = {(index, queue): count for queue, count in timeouts.items()}
+            totals[_TIMEOUTS] = self._queue_sums.add(nic, queues)
+        return totals
 
     def _physical(self) -> list[str]:
         try:
@@ -104,21 +130,23 @@ class KernelNetworkMonitor(Monitor):
             return []
         return [name for name in names if os.path.exists(f"{self._class}/{name}/device")][:_MAX_NICS]
 
-    def _read_nic(self, name: str) -> dict[str, int]:
+    def _read_nic(self, name: str) -> tuple[int | None, dict[str, int], dict[str, int]]:
+        """Its index, which tells it from an earlier one of the same name; its faults; and those by queue."""
         folder = f"{self._class}/{name}"
+        timeouts = self._timeouts(f"{folder}/queues")
         found = {fault: procfs.parse_int(files.try_read(f"{folder}/statistics/{fault}")) for fault in _FAULTS}
         found[_CARRIER] = procfs.parse_int(files.try_read(f"{folder}/{_CARRIER}"))
-        found[_TIMEOUTS] = self._timeouts(f"{folder}/queues")
-        return {key: value for key, value in found.items() if value is not None}
+        found[_TIMEOUTS] = sum(timeouts.values()) if timeouts else None
+        index = procfs.parse_int(files.try_read(f"{folder}/ifindex"))
+        return index, {key: value for key, value in found.items() if value is not None}, timeouts
 
-    def _timeouts(self, folder: str) -> int | None:
+    def _timeouts(self, folder: str) -> dict[str, int]:
         try:
-            queues = [entry for entry in os.listdir(folder) if entry.startswith("tx-")]
+            queues = sorted(entry for entry in os.listdir(folder) if entry.startswith("tx-"))[:1024]
         except OSError:
-            return None
-        counts = [procfs.parse_int(files.try_read(f"{folder}/{queue}/tx_timeout")) for queue in queues[:1024]]
-        known = [count for count in counts if count is not None]
-        return sum(known) if known else None
+            return {}
+        counts = {queue: procfs.parse_int(files.try_read(f"{folder}/{queue}/tx_timeout")) for queue in queues}
+        return {queue: count for queue, count in counts.items() if count is not None}
 
     def series(self) -> tuple[Series, ...]:
         """``otel_netmon.host.*`` of the network stack, ``otel_netmon.nic.*`` per physical NIC."""
@@ -132,9 +160,9 @@ class KernelNetworkMonitor(Monitor):
             (semconv.HOST_TCP_LISTEN_DROPS, one("TcpExt.ListenDrops")),
             (semconv.HOST_IP_DISCARDS, two("Ip.InDiscards", "Ip.OutDiscards")),
             (semconv.HOST_UDP_BUFFER_ERRORS, two("Udp.RcvbufErrors", "Udp.SndbufErrors")),
-            (semconv.SOFTNET_PROCESSED, lambda: self._soft(lambda s: s.processed)),
-            (semconv.SOFTNET_DROPPED, lambda: self._soft(lambda s: s.dropped)),
-            (semconv.SOFTNET_SQUEEZED, lambda: self._soft(lambda s: s.squeezed)),
+            (semconv.SOFTNET_PROCESSED, lambda: self._soft("processed")),
+            (semconv.SOFTNET_DROPPED, lambda: self._soft("dropped")),
+            (semconv.SOFTNET_SQUEEZED, lambda: self._soft("squeezed")),
             (semconv.NIC_FAULTS, self._all_faults),
             (semconv.NIC_CARRIER_CHANGES, self._carrier_changes),
         )
@@ -149,32 +177,29 @@ class KernelNetworkMonitor(Monitor):
             if name in self._counts
         ]
 
-    def _soft(self, read: Callable[[Softnet], int]) -> Iterable[Observation]:
-        return () if self._softnet is None else (Observation(read(self._softnet)),)
+    def _soft(self, name: str) -> Iterable[Observation]:
+        return (Observation(self._softnet[name]),) if name in self._softnet else ()
 
     def _all_faults(self) -> Iterable[Observation]:
-        for nic, counts in self._nics.items():
+        for nic, counts in self._totals.items():
             for fault, count in counts.items():
                 if fault != _CARRIER:
                     yield Observation(count, _fault(nic, fault))
 
     def _carrier_changes(self) -> Iterable[Observation]:
-        for nic, counts in self._nics.items():
+        for nic, counts in self._totals.items():
             if _CARRIER in counts:
                 yield Observation(counts[_CARRIER], _nic(nic))
 
 
-def _added(total: Softnet | None, before: list[Softnet], now: list[Softnet]) -> Softnet | None:
-    """The sums over all CPUs. A CPU's counts are 32 bits wide: those that wrapped count on."""
-    if not now:
-        return None
-    if total is None or len(before) != len(now):  # the first time, or a CPU came or went
-        return Softnet(*map(sum, zip(*map(astuple, now), strict=True)))
-    sums = list(astuple(total))
-    for new, old in zip(now, before, strict=True):
-        for place, (value, was) in enumerate(zip(astuple(new), astuple(old), strict=True)):
-            sums[place] += (value - was) % _WRAP
-    return Softnet(*sums)
+def _identified(rows: list[Softnet], online: list[int]) -> dict[object, Softnet]:
+    """By CPU: as the line says, or as the list of those online has it, which the lines follow. Where neither is
+    known, by position among as many lines: with another number of them it cannot be said whose each is."""
+    numbered = online if len(online) == len(rows) else None
+    return {
+        row.cpu if row.cpu is not None else numbered[place] if numbered else (place, len(rows)): row
+        for place, row in enumerate(rows)
+    }
 
 
 @functools.lru_cache(maxsize=4096)

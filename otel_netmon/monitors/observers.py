@@ -2,7 +2,8 @@
 
 The SDK gives the first instrument back when the same one is created again, and drops the callbacks of the
 second call without a word. So each instrument gets one callback, made once, which asks whoever is registered at
-that moment; this is also what lets a monitor fall silent, which the API has no call for.
+that moment; this is also what lets a monitor fall silent, which the API has no call for. Of two that tell the same
+series the first is heard: the SDK would add their values up.
 """
 
 from __future__ import annotations
@@ -32,9 +33,25 @@ class _Hub:
 
     def callback(self, name: str) -> CallbackT:
         def observe(_options: CallbackOptions) -> list[Observation]:
-            return [one for _, ask in self.observers.get(name, ()) for one in ask()]
+            asked = [ask for _, ask in self.observers.get(name, ())]
+            if len(asked) == 1:
+                return list(asked[0]())
+            found: list[Observation] = []
+            told: set[object] = set()
+            for ask in asked:
+                fresh = [(_series(one), one) for one in ask()]
+                found += [one for series, one in fresh if series not in told]
+                told.update(series for series, _ in fresh)
+            return found
 
         return observe
+
+
+def _series(one: Observation) -> object:
+    try:
+        return frozenset((one.attributes or {}).items())
+    except TypeError:  # an attribute that is a list
+        return repr(sorted((one.attributes or {}).items()))
 
 
 _lock = threading.RLock()

@@ -6,6 +6,7 @@ import functools
 import os
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import astuple
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -14,11 +15,12 @@ from opentelemetry.metrics import Observation
 from otel_netmon import config, semconv
 from otel_netmon.monitors import files, procfs, protocols
 from otel_netmon.monitors.base import Monitor, Series
+from otel_netmon.monitors.cgroups import Cgroup, Cgroups
 from otel_netmon.monitors.protocols import Throttling
+from otel_netmon.monitors.sums import Members, Sums
 
 _RESOURCES: Final = ("cpu", "memory", "io")
 _MAX_TASKS: Final = 4096
-_MAX_DEPTH: Final = 64
 
 Stalls = dict[tuple[str, str], float]
 """Seconds stalled, by resource and ``some`` or ``full``."""
@@ -37,13 +39,20 @@ class PressureMonitor(Monitor):
         self._proc = str(config.current().proc_root if proc_root is None else proc_root)
         self._stalls: Stalls = {}
         self._run_queue: float | None = None
+        self._sums = Sums()
 
     def sample(self) -> None:
         """One reading. What cannot be read is absent."""
+        with self._turn() as mine:
+            if mine:
+                self._sample()
+
+    def _sample(self) -> None:
         stalls = _stalls(lambda resource: f"{self._proc}/pressure/{resource}")
-        run_queue = protocols.parse_schedstat(files.try_read(f"{self._proc}/schedstat") or b"")
+        cpus = protocols.parse_schedstat(files.try_read(f"{self._proc}/schedstat") or b"")
         with self._lock:
-            self._stalls, self._run_queue = stalls, run_queue
+            self._stalls = stalls
+            self._run_queue = self._sums.add("run queue", cpus) if cpus else None
 
     def series(self) -> tuple[Series, ...]:
         """Time stalled per resource, time in run queues."""
@@ -71,12 +80,22 @@ class ProcessPressureMonitor(Monitor):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(clock=clock)
-        # one's own entries are never those of a host's proc mounted elsewhere: there the pid is another
+        # one's own entries are never those of a host's proc or sys mounted elsewhere: paths mean others there
         self._self = "/proc/self" if proc_root is None else str(proc_root / "self")
-        self._mount = str((config.current().sys_root if sys_root is None else sys_root) / "fs" / "cgroup")
-        self._waited: dict[str, float] = {}
+        mount = (Path("/sys") if sys_root is None else sys_root) / "fs" / "cgroup"
+        self._cgroups = Cgroups(self._self, str(mount))
+        self._begin()
+
+    def _begin(self) -> None:
+        self._tasks = Members()
+        self._listed: frozenset[str] = frozenset()
+        self._whole = True
         self._run_queue: float | None = None
+        self._stalled = Sums()
         self._stalls: Stalls = {}
+        self._quotas = Members()
+        self._stopped = Throttling(0, 0, 0.0)
+        """What ``_throttling`` counts, over whichever cgroup stopped it longest at each time."""
         self._throttling: Throttling | None = None
         self._limit: float | None = None
 
@@ -87,45 +106,50 @@ class ProcessPressureMonitor(Monitor):
                 self._sample()
 
     def _sample(self) -> None:
-        waited = self._tasks()
-        paths = protocols.parse_cgroups(files.try_read(f"{self._self}/cgroup") or b"")
-        folders = self._folders(paths)
-        found = [protocols.parse_cpu_stat(files.try_read(f"{folder}/cpu.stat") or b"") for folder in folders]
-        limits = [limit for folder in folders if (limit := _limit(folder)) is not None]
-        own = f"{self._mount}{paths['']}" if "" in paths else None
-        stalls = {} if own is None else _stalls(lambda resource: f"{own}/{resource}.pressure")
+        tasks = self._list()
+        waited = {task: wait for task in tasks if (wait := self._waited(task)) is not None}
+        cgroups, own = self._cgroups.look()
+        read = {one: data for one in cgroups if (data := files.try_read(f"{one.folder}/cpu.stat")) is not None}
+        quotas = {one: protocols.parse_cpu_stat(data) for one, data in read.items()}
+        limits = [limit for one in cgroups if (limit := _limit(one.folder)) is not None]
+        stalls = {} if own is None else _stalls(lambda resource: f"{own.folder}/{resource}.pressure")
         with self._lock:
-            if waited:
-                # threads end: what they waited is kept
-                more = sum(max(0.0, now - self._waited.get(task, 0.0)) for task, now in waited.items())
-                self._run_queue = (self._run_queue or 0.0) + more
-            self._waited = waited
-            self._stalls = stalls
-            self._throttling = max((one for one in found if one), key=lambda one: one.time, default=None)
+            if tasks:
+                self._count_tasks(tasks, waited)
+            self._stalls = {key: self._stalled.add(key, {own: stalled}) for key, stalled in stalls.items()}
+            self._throttling = self._throttled(quotas)
             self._limit = min(limits, default=None)
 
-    def _tasks(self) -> dict[str, float]:
-        try:
-            tasks = os.listdir(f"{self._self}/task")[:_MAX_TASKS]
-        except OSError:
-            return {}
-        read = {task: files.try_read(f"{self._self}/task/{task}/schedstat") for task in tasks}
-        waits = {task: protocols.parse_task_schedstat(data) for task, data in read.items() if data}
-        return {task: wait for task, wait in waits.items() if wait is not None}
+    def _count_tasks(self, tasks: list[str], waited: dict[str, float]) -> None:
+        """Threads end: what they waited is kept. One that was not there before began at 0 since."""
+        before, whole = self._whole, len(tasks) < _MAX_TASKS
+        if whole:
+            self._tasks.forget(self._listed.difference(tasks))
+        self._listed, self._whole = frozenset(tasks), whole
+        if waited:
+            more = self._tasks.moved(waited, born=before and whole)
+            self._run_queue = (self._run_queue or 0.0) + sum(more.values())
 
-    def _folders(self, paths: dict[str, str]) -> list[str]:
-        """The process's cgroup for CPU and those above it, from the inside out."""
-        mounts = [(self._mount, paths[""])] if "" in paths else []
-        if "cpu" in paths:  # version 1: the controller has a mount of its own, alone or with cpuacct
-            mounts = [(f"{self._mount}/{name}", paths["cpu"]) for name in ("cpu", "cpu,cpuacct", "cpuacct,cpu")]
-        found: list[str] = []
-        for mount, path in mounts:
-            parts = [part for part in path.split("/") if part and part != ".."][:_MAX_DEPTH]
-            levels = ["/".join(("", *parts[:depth])) for depth in range(len(parts), -1, -1)]
-            found += [mount + level for level in levels if os.path.isdir(mount + level)]
-            if found:
-                break
-        return found
+    def _throttled(self, quotas: dict[Cgroup, Throttling | None]) -> Throttling | None:
+        # one without a quota is at 0: that which it gets later counts from there
+        numbers = {one: astuple(quota or Throttling(0, 0, 0.0)) for one, quota in quotas.items()}
+        counts = {(one, place): number for one, each in numbers.items() for place, number in enumerate(each)}
+        moved = self._quotas.moved(counts)
+        worst = max((one for one in quotas if quotas[one]), key=lambda one: numbers[one][2], default=None)
+        if worst is None:
+            return None
+        stopped = (now + moved[worst, place] for place, now in enumerate(astuple(self._stopped)))
+        self._stopped = Throttling(*stopped)
+        return self._stopped
+
+    def _list(self) -> list[str]:
+        try:
+            return os.listdir(f"{self._self}/task")[:_MAX_TASKS]
+        except OSError:
+            return []
+
+    def _waited(self, task: str) -> float | None:
+        return protocols.parse_task_schedstat(files.try_read(f"{self._self}/task/{task}/schedstat") or b"")
 
     def series(self) -> tuple[Series, ...]:
         """``otel_netmon.process.*`` and ``otel_netmon.cgroup.*``."""
@@ -144,7 +168,7 @@ class ProcessPressureMonitor(Monitor):
 
     def _after_fork_in_child(self) -> None:
         super()._after_fork_in_child()
-        self._waited, self._run_queue = {}, None
+        self._begin()
 
 
 def _limit(folder: str) -> float | None:

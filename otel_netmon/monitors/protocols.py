@@ -6,10 +6,12 @@ Pure functions, bytes in and values out, no I/O and no exception: what is not un
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 _MAX_LINES = 4096
+_OCTAL = re.compile(rb"\\([0-7]{3})")
 
 
 def parse_snmp(data: bytes) -> dict[str, int]:
@@ -34,16 +36,35 @@ def parse_snmp(data: bytes) -> dict[str, int]:
 @dataclass(frozen=True)
 class Softnet:
     """Packets of one CPU: taken from NICs' queues, dropped as the backlog was full; and how often it had to stop
-    before its queue was empty (``squeezed``)."""
+    before its queue was empty (``squeezed``). Kernels before 5.10 do not say which CPU."""
 
     processed: int
     dropped: int
     squeezed: int
+    cpu: int | None = None
 
 
 def parse_softnet(data: bytes) -> list[Softnet]:
-    """``/proc/net/softnet_stat``, by CPU in the order of the file. The counts are 32 bits wide and wrap."""
-    return [Softnet(*row) for line in data.splitlines()[:_MAX_LINES] if (row := _hexadecimal(line.split()[:3]))]
+    """``/proc/net/softnet_stat``, a line for each CPU that is online. The counts are 32 bits wide and wrap."""
+    found: list[Softnet] = []
+    for line in data.splitlines()[:_MAX_LINES]:
+        columns = line.split(None, 13)
+        counts, cpu = _hexadecimal(columns[:3]), _hexadecimal(columns[12:13])
+        if len(counts) == 3:
+            found.append(Softnet(*counts, cpu=cpu[0] if cpu else None))
+    return found
+
+
+def parse_cpu_list(data: bytes) -> list[int]:
+    """``/sys/devices/system/cpu/online``: the numbers of ``0-3,8``; empty where it is not understood."""
+    found: list[int] = []
+    for part in data.strip().split(b",")[:_MAX_LINES]:
+        first, _, last = part.partition(b"-")
+        low, high = _whole(first), _whole(last or first)
+        if low is None or high is None or not 0 <= low <= high < _MAX_LINES:
+            return []
+        found += range(low, high + 1)
+    return found[:_MAX_LINES]
 
 
 def parse_pressure(data: bytes) -> dict[str, float]:
@@ -59,16 +80,16 @@ def parse_pressure(data: bytes) -> dict[str, float]:
     return found
 
 
-def parse_schedstat(data: bytes) -> float | None:
-    """``/proc/schedstat``: seconds that tasks waited to run, over all CPUs; ``None`` where it does not say."""
-    total: int | None = None
+def parse_schedstat(data: bytes) -> dict[str, float]:
+    """``/proc/schedstat``: seconds that tasks waited to run, by CPU that is online; where it says so."""
+    found: dict[str, float] = {}
     for line in data.splitlines()[: 64 * _MAX_LINES]:
         columns = line.split()
         if columns and columns[0].startswith(b"cpu") and len(columns) >= 9:
             waited = _whole(columns[8])
             if waited is not None:
-                total = (total or 0) + waited
-    return None if total is None else total * 1e-9
+                found[columns[0].decode("ascii", "replace")] = waited * 1e-9
+    return found
 
 
 def parse_task_schedstat(data: bytes) -> float | None:
@@ -90,6 +111,22 @@ def parse_cgroups(data: bytes) -> dict[str, str]:
             text = path.decode()
             for name in names.decode("ascii").split(","):
                 found.setdefault(name, text)
+        except UnicodeError:
+            continue
+    return found
+
+
+def parse_cgroup_mounts(data: bytes) -> dict[str, str]:
+    """``/proc/PID/mountinfo``: by the place where cgroups are mounted the cgroup that is at its top."""
+    found: dict[str, str] = {}
+    for line in data.splitlines():
+        columns, separator, kind = line.partition(b" - cgroup")
+        fields = columns.split(b" ", 5)
+        if not separator or kind[:1] not in (b" ", b"2") or len(fields) < 6:
+            continue
+        root, place = (_OCTAL.sub(lambda code: bytes((int(code[1], 8) & 255,)), one) for one in fields[3:5])
+        try:
+            found[place.decode()] = root.decode()  # of several at one place the last is seen
         except UnicodeError:
             continue
     return found
@@ -147,9 +184,9 @@ def _whole(text: bytes) -> int | None:
         return None
 
 
-def _hexadecimal(columns: Iterable[bytes]) -> tuple[int, int, int] | None:
+def _hexadecimal(columns: Iterable[bytes]) -> tuple[int, ...]:
     try:
-        first, second, third = (int(column, 16) for column in columns)
+        found = tuple(int(column, 16) for column in columns)
     except ValueError:
-        return None
-    return (first, second, third) if min(first, second, third) >= 0 else None
+        return ()
+    return found if min(found, default=0) >= 0 else ()

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final, NamedTuple
 
 from opentelemetry.metrics import Observation
 
@@ -18,6 +18,7 @@ from otel_netmon.monitors import files, infiniband
 from otel_netmon.monitors.base import Monitor, Series
 from otel_netmon.monitors.infiniband import RdmaPortStats
 from otel_netmon.monitors.interface import share
+from otel_netmon.monitors.sums import Sums
 from otel_netmon.text import is_valid
 
 _logger = logging.getLogger(__name__)
@@ -25,6 +26,14 @@ _logger = logging.getLogger(__name__)
 _RX: Final = semconv.DIRECTION_RECEIVE
 _TX: Final = semconv.DIRECTION_TRANSMIT
 _MAX_PORTS: Final = 256
+
+
+class _Port(NamedTuple):
+    """A reading. ``guid`` tells a device from another of the same name; ``parts``: see ``infiniband.parts``."""
+
+    stats: RdmaPortStats
+    guid: bytes | None
+    parts: dict[str, dict[str, int]]
 
 
 class RdmaMonitor(Monitor):
@@ -42,6 +51,10 @@ class RdmaMonitor(Monitor):
         root = config.current().sys_root if sys_root is None else sys_root
         self._class = str(root / "class" / "infiniband")
         self._latest: dict[str, RdmaPortStats] = {}
+        self._counted: dict[str, RdmaPortStats] = {}
+        """The same, with totals that do not fall where a driver was reset or other counters could be read."""
+        self._sums = Sums()
+        self._read: dict[str, _Port] = {}
         self._sampled: float | None = None
         self._full: set[tuple[str, str]] = set()
 
@@ -59,13 +72,15 @@ class RdmaMonitor(Monitor):
 
     def _sample(self) -> None:
         at = self._clock()
-        found = {stats.id: stats for stats in self._read()}
+        found = {port.stats.id: port for port in self._ports_now()}
+        full = {(name, one) for name, port in found.items() for one in port.stats.saturated}
         with self._lock:
             window = None if self._sampled is None else at - self._sampled
-            before, self._sampled = self._latest, at
-            self._latest = {name: _rated(stats, before.get(name), window) for name, stats in found.items()}
-            fresh = {(name, one) for name, stats in found.items() for one in stats.saturated} - self._full
-            self._full |= fresh if len(self._full) < _MAX_PORTS else set()
+            before, self._read, self._sampled = self._read, found, at
+            self._latest = {name: _rated(port, before.get(name), window) for name, port in found.items()}
+            self._counted = {name: replace(one, **self._add(found[name])) for name, one in self._latest.items()}
+            self._sums.trim()
+            fresh, self._full = full - self._full, full
         for name, counter in sorted(fresh):
             _logger.warning(
                 "RDMA port %s: the 32-bit counter %s is full and stands still; it is left out until it is reset",
@@ -73,7 +88,14 @@ class RdmaMonitor(Monitor):
                 counter,
             )
 
-    def _read(self) -> Iterable[RdmaPortStats]:
+    def _add(self, port: _Port) -> dict[str, Any]:
+        name, guid = port.stats.id, port.guid
+        return {
+            meaning: int(self._sums.add((name, meaning), {(guid, one): count for one, count in read.items()}))
+            for meaning, read in port.parts.items()
+        }
+
+    def _ports_now(self) -> Iterable[_Port]:
         ports = [
             (device, int(number))
             for device in _entries(self._class)
@@ -82,7 +104,7 @@ class RdmaMonitor(Monitor):
         ]
         return [self._port(device, number) for device, number in ports[:_MAX_PORTS]]
 
-    def _port(self, device: str, number: int) -> RdmaPortStats:
+    def _port(self, device: str, number: int) -> _Port:
         top = f"{self._class}/{device}"
         port = f"{top}/ports/{number}"
         read = {
@@ -93,9 +115,9 @@ class RdmaMonitor(Monitor):
             }
             for folder in infiniband.FOLDERS
         }
-        counters, full = infiniband.counters(read)
+        parts, full = infiniband.parts(read)
         layer = (files.try_read(f"{port}/link_layer") or b"").strip()[:32].decode("ascii", "replace")
-        return RdmaPortStats(
+        stats = RdmaPortStats(
             device=device,
             port=number,
             time=time.time(),
@@ -107,8 +129,9 @@ class RdmaMonitor(Monitor):
             pci_address=infiniband.parse_pci_address(_link(f"{top}/device")),
             numa_node=infiniband.parse_numa_node(files.try_read(f"{top}/device/numa_node")),
             saturated=full,
-            **counters,
+            **infiniband.added(parts),
         )
+        return _Port(stats, files.try_read(f"{top}/node_guid"), parts)
 
     def series(self) -> tuple[Series, ...]:
         """``hw.network.*`` and ``otel_netmon.rdma.*`` per port."""
@@ -138,7 +161,7 @@ class RdmaMonitor(Monitor):
 
     def _one(self, read: Callable[[RdmaPortStats], float | None]) -> Callable[[], Iterable[Observation]]:
         def observe() -> Iterable[Observation]:
-            for stats in self._latest.values():
+            for stats in self._counted.values():
                 value = read(stats)
                 if value is not None:
                     yield Observation(value, _attributes(stats.id, stats.device))
@@ -149,7 +172,7 @@ class RdmaMonitor(Monitor):
         self, read: Callable[[RdmaPortStats], tuple[float | None, float | None]]
     ) -> Callable[[], Iterable[Observation]]:
         def observe() -> Iterable[Observation]:
-            for stats in self._latest.values():
+            for stats in self._counted.values():
                 for value, direction in zip(read(stats), (_RX, _TX), strict=True):
                     if value is not None:
                         yield Observation(value, _attributes(stats.id, stats.device, direction))
@@ -168,15 +191,19 @@ class RdmaMonitor(Monitor):
             yield Observation(1, {**_attributes(stats.id, stats.device), **known})
 
 
-def _rated(now: RdmaPortStats, before: RdmaPortStats | None, window: float | None) -> RdmaPortStats:
-    """With the rates since the sample before; none across a reset."""
-    if before is None or not window:
+def _rated(port: _Port, before: _Port | None, window: float | None) -> RdmaPortStats:
+    """With the rates since the sample before; none across a reset, or between counters that are not the same."""
+    now = port.stats
+    if before is None or not window or port.guid != before.guid:
         return now
 
-    def rate(new: int | None, old: int | None) -> float | None:
-        return None if new is None or old is None or new < old else (new - old) / window
+    def rate(meaning: str) -> float | None:
+        new, old = port.parts.get(meaning, {}), before.parts.get(meaning, {})
+        if not new or new.keys() != old.keys() or any(new[one] < old[one] for one in new):
+            return None
+        return sum(new[one] - old[one] for one in new) / window
 
-    sent, received = rate(now.bytes_sent, before.bytes_sent), rate(now.bytes_received, before.bytes_received)
+    sent, received = rate("bytes_sent"), rate("bytes_received")
     return replace(
         now,
         transmit_rate=sent,

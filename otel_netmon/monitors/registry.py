@@ -68,17 +68,19 @@ def choose(known: Iterable[Known], wish: tuple[str, ...]) -> tuple[list[Known], 
     taken away from.
     """
     known = list(known)
+    wish = tuple(one.lower() for one in wish)
     added = {one for one in wish if not one.startswith("-")}
     removed = {one[1:] for one in wish if one.startswith("-")}
-    names = {one.name for one in known}
+    names = {one.name.lower() for one in known}
     settings = config.current()
 
     def is_in(one: Known) -> bool:
-        if one.name in removed:
+        name = one.name.lower()  # the variable has no capitals, another package's names may
+        if name in removed:
             return False
         if ALL in removed:
-            return one.name in added
-        return one.name in added or ((not added or ALL in added) and one.wanted(settings))
+            return name in added
+        return name in added or ((not added or ALL in added) and one.wanted(settings))
 
     return [one for one in known if is_in(one)], sorted((added | removed) - names - {ALL})
 
@@ -86,15 +88,21 @@ def choose(known: Iterable[Known], wish: tuple[str, ...]) -> tuple[list[Known], 
 def monitors_for(*, host: bool, rank: bool) -> tuple[Monitor, ...]:
     """The monitors of this process, made without arguments: those of the host, those of a rank, or both.
 
-    One that cannot be made costs a warning, and no other.
+    One that cannot be made, or that calls itself what another does, costs a warning, and no other.
     """
     known = (*BUILT_IN, *_installed())
     chosen, unknown = choose(known, config.current().monitors)
     for name in unknown:
         names = ", ".join(sorted(one.name for one in known))
         _logger.warning("OTEL_NETMON_MONITORS: there is no monitor %r; there are %s", name, names)
-    made = (_make(one) for one in chosen if (host if one.scope == "host" else rank))
-    return _sharing([monitor for monitor in made if monitor is not None])
+    made: dict[str, Monitor] = {}
+    for one in chosen:
+        monitor = _make(one) if (host if one.scope == "host" else rank) else None
+        if monitor is not None and made.setdefault(monitor.name, monitor) is not monitor:
+            _logger.warning(
+                "monitor %s: there is one that calls itself %s; it is left out", one.name, monitor.name
+            )
+    return _sharing(list(made.values()))
 
 
 def _sharing(monitors: list[Monitor]) -> tuple[Monitor, ...]:
@@ -114,7 +122,8 @@ def _installed() -> list[Known]:
     found: dict[str, Known] = {}
     scope: Any
     for point in entry_points(group=ENTRY_POINTS):
-        if any(point.name == one.name for one in BUILT_IN) or point.name in found:
+        taken = {ALL, *(one.name for one in BUILT_IN), *found}
+        if point.name.lower() in {name.lower() for name in taken}:
             _logger.warning("monitor %s of %s: the name is taken; it is left out", point.name, point.value)
             continue
         try:
@@ -129,8 +138,8 @@ def _installed() -> list[Known]:
 def _make(one: Known) -> Monitor | None:
     try:
         monitor: Any = _load(one.target)()
-        if not isinstance(monitor, Monitor):
-            raise TypeError(f"{one.target} gave {type(monitor).__name__}, not a Monitor")
+        if not isinstance(monitor, Monitor) or not isinstance(monitor.name, str):
+            raise TypeError(f"{one.target} gave {type(monitor).__name__}, not a Monitor with a name")
     except Exception as error:  # noqa: BLE001  # a foreign package's, perhaps: it costs nothing else
         _logger.warning("monitor %s cannot be made: %s: %s", one.name, type(error).__name__, error)
         return None

@@ -11,7 +11,7 @@ from opentelemetry.metrics import Observation
 
 from otel_netmon import config, peers, semconv
 from otel_netmon.monitors.base import Monitor, Series
-from otel_netmon.monitors.own_sockets import OwnSockets, TcpReader
+from otel_netmon.monitors.own_sockets import Descriptor, OwnSockets, TcpReader
 from otel_netmon.monitors.sock_diag import Socket, TcpInfo
 from otel_netmon.monitors.tcp_sums import Key, Step, Totals, pair_readings, step
 from otel_netmon.monitors.values import TcpPeerStats
@@ -73,18 +73,22 @@ class TcpMonitor(Monitor):
         own = self._sockets.connections()
         known = directory.exchange(list(own))
         found = self._reader.read({one: fd for one, fd in own.items() if one in known})
-        self._take(known, found)
+        self._take(own, known, found)
 
-    def _take(self, known: dict[Connection, Peer], found: dict[Connection, Socket]) -> None:
+    def _take(
+        self, own: dict[Connection, Descriptor], known: dict[Connection, Peer], found: dict[Connection, Socket]
+    ) -> None:
         at = self._clock()
         steps: list[tuple[Connection, Peer, Step]] = []
-        before: dict[tuple[Connection, int], TcpInfo] = {}
         with self._lock:
+            open_now = {(one, descriptor.inode) for one, descriptor in own.items()}
+            # what could not be read this time counts on the next time, and not from its beginning
+            before = {identity: info for identity, info in self._before.items() if identity in open_now}
             for one, socket in found.items():
                 if socket.info is None:
                     continue
-                identity = (one, socket.cookie)
-                steps.append((one, known[one], step(socket, socket.info, self._before.get(identity))))
+                identity = (one, own[one].inode)  # the same, however the socket was read
+                steps.append((one, known[one], step(socket, socket.info, before.get(identity))))
                 before[identity] = socket.info
             interval = None if self._read_at is None else at - self._read_at
             self._before, self._read_at = before, at
@@ -143,7 +147,7 @@ class TcpMonitor(Monitor):
     def _after_fork_in_child(self) -> None:
         super()._after_fork_in_child()
         self._sockets, self._reader = OwnSockets(), TcpReader()
-        self._before, self._totals, self._latest = {}, {}, ()
+        self._before, self._totals, self._latest, self._read_at = {}, {}, (), None
 
 
 def _use(peer: Peer) -> str:

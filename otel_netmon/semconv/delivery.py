@@ -14,8 +14,10 @@ DELIVERY_SIGNAL: Final = "otel_netmon.delivery.signal"
 DELIVERY_REASON: Final = _error.ERROR_TYPE
 
 REASON_SPOOL_FULL: Final = "spool_full"
+REASON_SPOOL_DAMAGED: Final = "spool_damaged"
 REASON_NO_SPOOL: Final = "no_spool"
 REASON_PARTIAL: Final = "partial_success"
+REASON_OTHER: Final = _error.ErrorTypeValues.OTHER.value
 
 DELIVERED_ITEMS: Final = Metric(
     "otel_netmon.delivery.delivered",
@@ -29,7 +31,7 @@ LOST_ITEMS: Final = Metric(
     "observable_counter",
     "{item}",
     "Spans or data points that are gone: refused by the collector (`HTTP 400`, `partial_success`, …), or dropped "
-    "here (`spool_full`, `no_spool`).",
+    "here (`spool_full`, `spool_damaged`, `no_spool`).",
     (DELIVERY_SIGNAL, DELIVERY_REASON),
 )
 DELIVERY_RETRIES: Final = Metric(

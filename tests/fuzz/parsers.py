@@ -40,6 +40,8 @@ PARSERS: tuple[tuple[Callable[[bytes], object], type[Exception] | None], ...] = 
     (protocols.parse_pressure, None),
     (protocols.parse_schedstat, None),
     (protocols.parse_cgroups, None),
+    (protocols.parse_cgroup_mounts, None),
+    (protocols.parse_cpu_list, None),
     (protocols.parse_cpu_stat, None),
     (protocols.parse_cpu_max, None),
     (infiniband.parse_rate, None),

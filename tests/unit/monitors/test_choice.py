@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from otel_netmon import config
 from otel_netmon.monitors import NetworkInterfaceMonitor, choose_interfaces
 from otel_netmon.monitors.nics import PsutilSource, nic_source
 
@@ -86,3 +87,31 @@ def test_elsewhere_than_on_linux_psutil_is_read(monkeypatch: pytest.MonkeyPatch,
     assert "lo" in {nic.name for nic in everything}
     assert "lo" not in default
     assert not any(nic.physical for nic in everything)
+
+
+def test_a_name_that_exists_is_that_name_before_it_is_a_glob(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel allows brackets, asterisks and question marks in a NIC's name."""
+    names = ("lan[0]", "lan0", "lan1", "a*", "ab", "a?")
+    dev = tmp_path / "1" / "net" / "dev"
+    dev.parent.mkdir(parents=True)
+    dev.write_text("head\nhead\n" + "".join(f"{name}: {'1 ' * 16}\n" for name in names))
+
+    def chosen(*patterns: str) -> list[tuple[str, str]]:
+        return choose_interfaces(patterns, proc_root=tmp_path, sys_root=tmp_path)
+
+    assert chosen("lan[0]") == [("lan[0]", "named")]
+    assert chosen("lan[01]") == [("lan0", "matches lan[01]"), ("lan1", "matches lan[01]")]
+    assert chosen("a*") == [("a*", "named")] and chosen("a?") == [("a?", "named")]
+    assert chosen("lan*", "lan[0]") == [
+        ("lan[0]", "named"), ("lan0", "matches lan*"), ("lan1", "matches lan*"),
+    ]  # fmt: skip
+    monkeypatch.setenv("OTEL_NETMON_INTERFACES", "lan[0]")
+    config.current.cache_clear()
+    try:
+        monitor = NetworkInterfaceMonitor(proc_root=tmp_path, sys_root=tmp_path)
+        assert list(monitor.get_interface_stats()) == ["lan[0]"]
+    finally:
+        config.current.cache_clear()
+    assert [nic.name for nic in PsutilSource().read(("nothing[0]",), frozenset())] == []

@@ -120,3 +120,64 @@ def test_another_package_ships_one(tmp_path: Path) -> None:
     assert done.stdout.splitlines() == ["['NetworkInterfaceMonitor']", "['TcpMonitor', 'Ours']"]
     assert "monitor tcp of theirs:Taken: the name is taken" in done.stderr
     assert "monitor gone cannot be loaded: AttributeError" in done.stderr
+
+
+TWO = """
+from opentelemetry.metrics import Observation
+from otel_netmon import semconv
+from otel_netmon.monitors import Monitor
+
+class Ours(Monitor):
+    name = "ours"
+    def sample(self): pass
+    def series(self): return ()
+
+class Again(Ours): pass
+class Loud(Ours): name = "loud"
+class Nameless(Monitor):
+    def sample(self): pass
+    def series(self): return ()
+"""
+TWO_POINTS = """
+[otel_netmon_monitors]
+ours = two:Ours
+again = two:Again
+Loud = two:Loud
+LOUD = two:Loud
+all = two:Ours
+nameless = two:Nameless
+"""
+TWO_PROGRAM = """
+import logging
+logging.basicConfig(format="%(message)s")
+from otel_netmon.monitors.registry import monitors_for
+print([type(m).__name__ for m in monitors_for(host=True, rank=False)])
+"""
+
+
+@pytest.mark.parametrize(
+    ("wish", "expected"), [("ours,again,loud,nameless", ["Ours", "Loud"]), ("Again", ["Again"])]
+)
+def test_of_two_that_are_called_the_same_one_is_made(wish: str, expected: list[str], tmp_path: Path) -> None:
+    """Their series would be added up. A name may have capitals, and ``all`` is none."""
+    (tmp_path / "two.py").write_text(TWO)
+    for package in ("two", "too"):  # another package that registers the same
+        info = tmp_path / f"{package}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(TWO_POINTS)
+    done = subprocess.run(
+        [sys.executable, "-c", TWO_PROGRAM],
+        env={**os.environ, "PYTHONPATH": str(tmp_path), "OTEL_NETMON_MONITORS": wish},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.splitlines() == [str(expected)]
+    taken = [line.split()[1] for line in done.stderr.splitlines() if "the name is taken" in line]
+    twice = ["all", "LOUD"]  # in one package as well as in the other
+    assert sorted(taken) == sorted(["ours", "again", "Loud", "nameless", *twice, *twice])
+    if "ours" in wish:
+        assert "monitor again: there is one that calls itself ours; it is left out" in done.stderr
+        assert "monitor nameless cannot be made: AttributeError" in done.stderr

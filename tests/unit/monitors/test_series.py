@@ -25,7 +25,7 @@ from otel_netmon.monitors import (
     tcp_connect,
 )
 
-from .helpers import FIXTURES, Clock, FakeSource, held_by_another_thread, nic, unpack, wait_for_child
+from .helpers import FIXTURES, Clock, FakeSource, counters, held_by_another_thread, nic, unpack, wait_for_child
 
 GOLDEN = FIXTURES / "series.json"
 
@@ -157,6 +157,49 @@ def test_every_monitor_has_its_own_health_on_one_meter(exported: Exported) -> No
     monitor.get_current_metrics()
     names = [point["attributes"][semconv.MONITOR_NAME] for point in exported.points(semconv.MONITOR_SUCCESS)]
     assert sorted(names) == ["bandwidth", "distributed", "interface", "latency"]
+
+
+def test_of_two_monitors_that_tell_the_same_the_first_is_heard(exported: Exported) -> None:
+    """Two of one NIC, on one meter: the SDK would add the two up. What only one of them tells is told."""
+    first = NetworkInterfaceMonitor(source=FakeSource([nic("eth0", counters=counters(1000, 5))]))
+    second = NetworkInterfaceMonitor(
+        source=FakeSource([nic("eth0", counters=counters(1200, 7)), nic("eth1", counters=counters(30, 3))])
+    )
+    for monitor in (first, second):
+        monitor.register(exported.meter)
+        monitor.run_once()
+
+    def received() -> dict[str, float]:
+        points = [p for p in exported.points(semconv.NIC_IO) if p["attributes"][semconv.DIRECTION] == "receive"]
+        return {point["attributes"][semconv.INTERFACE]: point["value"] for point in points}
+
+    assert received() == {"eth0": 1000, "eth1": 30}
+    assert exported.values(semconv.MONITOR_SUCCESS) == [1]
+    first.unregister()
+    assert received() == {"eth0": 1200, "eth1": 30}
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_does_not_tell_its_parents_health() -> None:
+    monitor = Stub(Clock())
+    assert monitor.run_once()
+    child = os.fork()
+    if child == 0:
+        health = [one for _, observe in monitor._health() for one in observe()]
+        os._exit(0 if health == [] else 3)
+    assert wait_for_child(child) == 0
+    assert len([one for _, observe in monitor._health() for one in observe()]) == 3
+
+
+def test_a_kind_of_failure_is_said_again_when_others_came_in_between(
+    exported: Exported, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is remembered as said is bounded, and never so full that nothing is said any more."""
+    monitor = Stub(Clock())
+    for number in (*range(200, 300), 200):
+        monitor.failure = OSError(number, "gone wrong")
+        monitor.run_once()
+    assert len(caplog.records) == 101 and len(monitor._logged) <= 32
 
 
 def test_after_unregister_it_is_silent_and_a_new_one_is_heard(exported: Exported) -> None:

@@ -178,6 +178,50 @@ def test_totals_keep_what_closed_and_never_fall(bench: Bench) -> None:
     assert bench.series()["io"][key] == 520 + 2 * SYN
 
 
+class Moody(CountingReader):
+    """Reads by the one way or the other, or not at all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.silent = False
+
+    def read(self, connections: Any) -> dict[Connection, Socket]:
+        return {} if self.silent else super().read(connections)
+
+
+def test_a_connection_that_could_not_be_read_for_once_is_not_counted_anew(bench: Bench) -> None:
+    """Nor one that is read in the other way from now on, nor one that the directory did not know for once."""
+    reader = bench.monitor._reader = Moody()
+    key = ("collectives", "127.0.0.1", "transmit")
+    with joined() as (near, far):
+        peers = bench.directory.peers = {connection(near): Peer(1, "h")}
+
+        def sent(size: int) -> float:
+            near.sendall(bytes(size))
+            drained(far, size)
+            acknowledged(near)
+            bench.sample()
+            return bench.series()["io"][key]
+
+        assert sent(1000) == 1000 + SYN
+        reader.silent = True
+        assert sent(100) == 1000 + SYN
+        reader.silent = False
+        assert sent(10) == 1110 + SYN
+        bench.directory.peers = {}
+        bench.sample()
+        bench.directory.peers = peers
+        assert sent(1) == 1111 + SYN
+        reader._refused = not reader._refused  # by getsockopt, where it was netlink
+        assert sent(1) == 1112 + SYN
+        again = os.dup(near.fileno())  # the same socket by a second number
+        assert sent(1) == 1113 + SYN
+        os.close(again)
+        assert sent(1) == 1114 + SYN
+    bench.sample()
+    assert bench.monitor._before == {}
+
+
 def test_a_reused_address_begins_anew() -> None:
     """The same two ends, another socket: told apart by its cookie, not compared with the old one."""
     old = TcpInfo(*(0,) * 32)._replace(bytes_acked=9000, bytes_received=0)
