@@ -10,7 +10,6 @@ import logging
 import os
 import secrets
 import socket
-import threading
 from collections.abc import Sequence
 from typing import IO, Any, Final, Literal, cast
 
@@ -23,7 +22,7 @@ from opentelemetry.sdk.metrics.view import Aggregation
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExportResult
 
-from otel_netmon import config, runtime
+from otel_netmon import config, runtime, threads
 from otel_netmon.text import file_part
 
 _logger = logging.getLogger(__name__)
@@ -48,7 +47,7 @@ class _File:
         self._size = 0
         self._label = ""
         self._warned = False
-        self._lock = threading.Lock()
+        self._lock = threads.Lock()
         """Keeps a write and a close apart: another file may get the number."""
         self.pid = os.getpid()
         self.closed = False

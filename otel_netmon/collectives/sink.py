@@ -97,7 +97,7 @@ class MetricSink:
         semconv.create(meter, semconv.COLLECTIVE_ACTIVE_METRIC, [self._active])
         semconv.create(meter, semconv.COLLECTIVE_AGE_METRIC, [self._age])
         semconv.create(meter, semconv.EVENTS_DROPPED, [self._dropped])
-        semconv.create(meter, semconv.TCP_PEER_DROPPED, [self._unseen])
+        semconv.create(meter, semconv.PEER_READINGS_DROPPED, [self._unseen])
         self._lock = threads.RLock()
         forks.register(self)
         self._seen: set[tuple[str, str, str]] = set()

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import os
 import random
-import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from otel_netmon import semconv
+from otel_netmon import forks, semconv, threads
 from otel_netmon.delivery.account import Account
 from otel_netmon.delivery.spool import Spool, SpoolError
 from otel_netmon.delivery.wire import Outcome, Signal, Wire
@@ -63,14 +61,14 @@ class Outbox:
         self._max_age = max_age
         self._clock = clock
         self._reset()
-        _outboxes.add(self)
+        forks.register(self)
 
     def _reset(self) -> None:
         self.account = Account(self._signal, self._clock)
         self._wire: Wire | None = None
-        self._lock = threading.RLock()
+        self._lock = threads.RLock()
         """Reentrant: what we log may come back here, where the user exports the process's log."""
-        self._wake = threading.Condition(self._lock)
+        self._wake = threads.Event()
         self._queue: deque[_Parcel] = deque()
         self._bytes = 0
         self._sending: _Parcel | None = None
@@ -88,7 +86,7 @@ class Outbox:
         self._closing = False
         self._hurry = False
         """Whether the pause between two attempts is to be cut short."""
-        self._thread: threading.Thread | None = None
+        self._thread: threads.Running | None = None
 
     # --- in -------------------------------------------------------------------------------------------------
 
@@ -105,7 +103,7 @@ class Outbox:
                 self._spill()
             if self._thread is None:
                 self._start()
-            self._wake.notify()
+            self._wake.set()
         return True
 
     def _is_late(self) -> bool:
@@ -150,12 +148,17 @@ class Outbox:
 
     def _start(self) -> None:
         name = f"otel-netmon-{self._signal}-sender"
-        thread = threading.Thread(target=self._run, name=name, daemon=True)
+        with contextlib.suppress(RuntimeError):  # the interpreter ends, or no thread is left: the spool keeps it
+            self._thread = threads.start(self._run, name)
+
+    def _wait(self, seconds: float) -> None:
+        """Until something is new, lock held, once."""
+        self._wake.clear()
+        self._lock.release()
         try:
-            thread.start()
-        except RuntimeError:  # the interpreter is ending, or the system has no thread left: the spool keeps it
-            return
-        self._thread = thread
+            self._wake.wait(seconds)
+        finally:
+            self._lock.acquire()
 
     def _run(self) -> None:
         backoff, adopted = _BACKOFF[0], -_ADOPT_EVERY
@@ -165,7 +168,7 @@ class Outbox:
                 while parcel is None:
                     if self._closing:
                         return
-                    self._wake.wait(_ADOPT_EVERY)
+                    self._wait(_ADOPT_EVERY)
                     if not self._queue and not self._behind and not self.account.failing:
                         break
                     parcel = self._next()
@@ -193,7 +196,7 @@ class Outbox:
         until = self._clock() + seconds
         self._hurry = False
         while not self._closing and (told or not self._hurry) and (left := until - self._clock()) > 0:
-            self._wake.wait(left)
+            self._wait(left)
 
     def _next(self) -> _Parcel | None:
         """What is to be sent, lock held: the spool's first, else the queue's."""
@@ -266,7 +269,7 @@ class Outbox:
         """Where attempts failed, make one now: the collector may be back, and the next run far away."""
         with self._lock:
             before, self._hurry = self.account.retries, True
-            self._wake.notify_all()
+            self._wake.set()
         deadline = self._clock() + _LAST_ANSWER
         while self.account.failing and self.account.retries == before and self._clock() < deadline:
             time.sleep(0.01)
@@ -282,7 +285,7 @@ class Outbox:
             self._closing = True
             if self._sending is not None or self._queue:
                 self._spill()
-            self._wake.notify_all()
+            self._wake.set()
             thread = self._thread
             waiting = self._behind
         if thread is not None:
@@ -320,13 +323,3 @@ class Outbox:
 
 _parents: Final[list[Wire | None]] = []
 """In a forked child: the parent's connections. Closing them here could shut them down there."""
-_outboxes: Final[weakref.WeakSet[Outbox]] = weakref.WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    for outbox in list(_outboxes):
-        outbox.after_fork_in_child()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)

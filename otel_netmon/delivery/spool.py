@@ -11,12 +11,12 @@ import os
 import secrets
 import socket
 import stat
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from otel_netmon import threads
 from otel_netmon.delivery.segment import MAX_REQUEST, OVERHEAD, Record, Segment
 from otel_netmon.text import file_part
 
@@ -71,7 +71,7 @@ class Spool:
         self._prefix = f"{signal}-{host}-{os.getpid()}-{secrets.token_hex(3)}"
         self._signal = signal
         self._count = 0
-        self._lock = threading.RLock()
+        self._lock = threads.RLock()
         """Reentrant: what ``dropped`` logs may come back here, where the user exports the process's log."""
         self._segments: list[Segment] = []
         self._ready = False

@@ -9,16 +9,13 @@ from __future__ import annotations
 import abc
 import contextlib
 import logging
-import os
-import threading
 import time
-import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
 
 from opentelemetry.metrics import Histogram, Observation
 
-from otel_netmon import semconv
+from otel_netmon import forks, semconv, threads
 from otel_netmon.monitors import observers
 
 if TYPE_CHECKING:
@@ -45,14 +42,14 @@ class Monitor(abc.ABC):
     """True when a sample sends something: its first one is delayed by a random part of the interval."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._lock = threading.RLock()
+        self._lock = threads.RLock()
         self._clock = clock
         self._success: bool | None = None
         self._duration: float | None = None
         self._sampled_at: float | None = None
         self._logged: dict[tuple[str, object], None] = {}
         self._sampling = False
-        _monitors.add(self)
+        forks.register(self)
 
     @abc.abstractmethod
     def sample(self) -> None:
@@ -154,9 +151,9 @@ class Monitor(abc.ABC):
             ),
         )
 
-    def _after_fork_in_child(self) -> None:
+    def after_fork_in_child(self) -> None:
         """Replace what a thread of the parent may have held; called in a forked child, alone."""
-        self._lock = threading.RLock()
+        self._lock = threads.RLock()
         self._sampling = False
         self._success = self._duration = self._sampled_at = None  # of the parent's samples
         self._logged = {}
@@ -186,18 +183,6 @@ class ProbingMonitor(Monitor):
         with self._lock:
             self._histogram = None
 
-    def _after_fork_in_child(self) -> None:
-        super()._after_fork_in_child()
+    def after_fork_in_child(self) -> None:
+        super().after_fork_in_child()
         self._histogram = None
-
-
-_monitors: Final[weakref.WeakSet[Monitor]] = weakref.WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    for monitor in list(_monitors):
-        monitor._after_fork_in_child()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)

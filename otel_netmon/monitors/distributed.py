@@ -160,8 +160,8 @@ class DistributedNetworkMonitor(Monitor):
                     },
                 )
 
-    def _after_fork_in_child(self) -> None:
-        super()._after_fork_in_child()
+    def after_fork_in_child(self) -> None:
+        super().after_fork_in_child()
         if self._sweep is not None:
             self._sweep.after_fork_in_child()
 

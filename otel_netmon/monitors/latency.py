@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -12,7 +11,7 @@ from typing import ClassVar, Final, TypeVar
 
 from opentelemetry.metrics import Observation
 
-from otel_netmon import config, semconv
+from otel_netmon import config, semconv, threads
 from otel_netmon.monitors import tcp_connect
 from otel_netmon.monitors.base import HISTORY, ProbingMonitor, Series
 from otel_netmon.monitors.nics import names_or_globs
@@ -36,7 +35,7 @@ class _Probe:
         self.times: list[float] = []
         self.errors: list[str] = []
         self.result: LatencyStats | None = None
-        self.finished = threading.Event()
+        self.finished = threads.Event()
 
 
 class NetworkLatencyMonitor(ProbingMonitor):
@@ -92,13 +91,11 @@ class NetworkLatencyMonitor(ProbingMonitor):
         Blocks for the slowest target: ``attempts * timeout`` + 2 s at most, once per 32 targets begun.
         """
         probes, queue = self._begin()
-        for _ in range(min(len(queue), MAX_THREADS)):
-            worker = threading.Thread(target=self._work, args=(queue,), name="otel-netmon-latency", daemon=True)
-            try:
-                worker.start()
-            except RuntimeError as error:  # no more threads to be had: the others do the work, or nobody
-                self._log_once(error)
-                break
+        try:
+            for _ in range(min(len(queue), MAX_THREADS)):
+                threads.start(self._work, "otel-netmon-latency", queue)
+        except RuntimeError as error:  # no more threads to be had: the others do the work, or nobody
+            self._log_once(error)
         for probe in probes:
             probe.finished.wait(max(0.0, probe.deadline - time.monotonic()))
         fresh: list[LatencyStats] = []
@@ -205,6 +202,6 @@ class NetworkLatencyMonitor(ProbingMonitor):
             if value is not None:
                 yield Observation(value, self._attributes[target])
 
-    def _after_fork_in_child(self) -> None:
-        super()._after_fork_in_child()
+    def after_fork_in_child(self) -> None:
+        super().after_fork_in_child()
         self._running = {}  # their threads stayed in the parent

@@ -8,15 +8,13 @@ series the first is heard: the SDK would add their values up.
 
 from __future__ import annotations
 
-import os
-import threading
 import weakref
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from opentelemetry.metrics import CallbackOptions, Observation
 
-from otel_netmon import semconv
+from otel_netmon import forks, semconv, threads
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import CallbackT, Meter
@@ -54,7 +52,7 @@ def _series(one: Observation) -> object:
         return repr(sorted((one.attributes or {}).items()))
 
 
-_lock = threading.RLock()
+_lock = threads.RLock()
 _hubs: weakref.WeakKeyDictionary[Meter, _Hub] = weakref.WeakKeyDictionary()
 
 
@@ -81,13 +79,10 @@ def remove(owner: object) -> None:
                 hub.observers[name] = tuple(pair for pair in observers if pair[0] is not owner)
 
 
+@forks.register_function
 def _after_fork_in_child() -> None:
     """A child watches nothing: its parent reports this host. The lock may have been held at the fork."""
     global _lock  # noqa: PLW0603  # the only way to replace a lock that a vanished thread holds
-    _lock = threading.RLock()
+    _lock = threads.RLock()
     for hub in list(_hubs.values()):
         hub.observers = dict.fromkeys(hub.observers, ())
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -166,8 +166,8 @@ class ProcessPressureMonitor(Monitor):
             (semconv.CGROUP_LIMIT, lambda: _only(self._limit)),
         )
 
-    def _after_fork_in_child(self) -> None:
-        super()._after_fork_in_child()
+    def after_fork_in_child(self) -> None:
+        super().after_fork_in_child()
         self._begin()
 
 

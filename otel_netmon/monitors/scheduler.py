@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
-import os
-import queue
 import random
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from otel_netmon import forks, threads
 from otel_netmon.monitors.base import Monitor
 
 _logger = logging.getLogger(__name__)
@@ -48,11 +46,10 @@ class _Worker:
     def __init__(self, monitor: Monitor) -> None:
         self._monitor = monitor
         self._ended = False
-        self._orders: queue.SimpleQueue[bool] = queue.SimpleQueue()
-        self.idle = threading.Event()
+        self._told = threads.Event()
+        self.idle = threads.Event()
         self.idle.set()
-        self.thread = threading.Thread(target=self._run, name=f"otel-netmon-{monitor.name}", daemon=True)
-        self.thread.start()
+        self.thread = threads.start(self._run, f"otel-netmon-{monitor.name}")
 
     @property
     def over(self) -> bool:
@@ -63,17 +60,22 @@ class _Worker:
         """One sample, unless one is under way."""
         if self.idle.is_set():
             self.idle.clear()
-            self._orders.put(True)
+            self._told.set()
 
     def end(self) -> None:
         """No more after the one under way."""
         self._ended = True
-        self._orders.put(False)
+        self._told.set()
 
     def _run(self) -> None:
-        while self._orders.get():
-            self._monitor.run_once()
-            self.idle.set()
+        while True:
+            self._told.wait()
+            self._told.clear()
+            if not self.idle.is_set():
+                self._monitor.run_once()
+                self.idle.set()
+            if self._ended:
+                return
 
 
 class Scheduler:
@@ -99,13 +101,14 @@ class Scheduler:
         self._interval = interval
         self._clock = clock
         self._jitter = jitter
-        self._reset()
-        _schedulers.add(self)
+        self.after_fork_in_child()
+        forks.register(self)
 
-    def _reset(self) -> None:
-        self._lock = threading.RLock()
-        self._stop: threading.Event | None = None
-        self._thread: threading.Thread | None = None
+    def after_fork_in_child(self) -> None:
+        """The threads are the parent's."""
+        self._lock = threads.RLock()
+        self._stop: threads.Event | None = None
+        self._thread: threads.Running | None = None
         self._workers: dict[Monitor, _Worker] = {}
 
     @property
@@ -119,13 +122,9 @@ class Scheduler:
         with self._lock:
             if self._stop is not None:
                 return
-            stop = threading.Event()
+            stop = threads.Event()
             jobs = self._timetable()
-            thread = threading.Thread(
-                target=self._run, args=(jobs, stop), name="otel-netmon-scheduler", daemon=True
-            )
-            thread.start()
-            self._stop, self._thread = stop, thread
+            self._stop, self._thread = stop, threads.start(self._run, "otel-netmon-scheduler", jobs, stop)
 
     def stop(self, timeout: float = 5.0) -> bool:
         """End, waiting at most ``timeout`` seconds. True when every thread has ended; a hung sample has not."""
@@ -165,7 +164,7 @@ class Scheduler:
         now = self._clock()
         return [_Job(m, self._interval, now, self._jitter() * self._interval) for m in self._monitors]
 
-    def _run(self, jobs: list[_Job], stop: threading.Event) -> None:
+    def _run(self, jobs: list[_Job], stop: threads.Event) -> None:
         while not stop.is_set():
             due = self._tick(jobs)
             if due is None:
@@ -193,24 +192,12 @@ class Scheduler:
             worker.tell()
 
 
-_schedulers: Final[weakref.WeakSet[Scheduler]] = weakref.WeakSet()
-
-
-def _join(thread: threading.Thread, deadline: float) -> bool:
+def _join(thread: threads.Running, deadline: float) -> bool:
     if thread is not threading.current_thread():
         thread.join(max(0.0, deadline - time.monotonic()))
     return not thread.is_alive()
 
 
-def _join_all(threads: list[threading.Thread], deadline: float) -> bool:
-    ended = [_join(thread, deadline) for thread in threads]
+def _join_all(running: list[threads.Running], deadline: float) -> bool:
+    ended = [_join(thread, deadline) for thread in running]
     return all(ended)
-
-
-def _after_fork_in_child() -> None:
-    for scheduler in list(_schedulers):
-        scheduler._reset()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)

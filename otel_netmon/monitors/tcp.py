@@ -144,8 +144,8 @@ class TcpMonitor(Monitor):
                 if value is not None:
                     yield Observation(value, _attributes(self._by, stats.peer, stats.use, direction))
 
-    def _after_fork_in_child(self) -> None:
-        super()._after_fork_in_child()
+    def after_fork_in_child(self) -> None:
+        super().after_fork_in_child()
         self._sockets, self._reader = OwnSockets(), TcpReader()
         self._before, self._totals, self._latest, self._read_at = {}, {}, (), None
 

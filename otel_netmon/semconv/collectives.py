@@ -278,5 +278,11 @@ EVENTS_DROPPED: Final = Metric(
     "Collectives whose span was lost: `ring_full`, or an `error` of ours while recording or emitting.",
     (DROP_REASON,),
 )
+PEER_READINGS_DROPPED: Final = Metric(
+    "otel_netmon.peer.readings.dropped",
+    "observable_counter",
+    "{reading}",
+    "Readings of the connections to another rank that no span shows: most are of steps that are not sampled.",
+)
 DROP_RING_FULL: Final = "ring_full"
 DROP_ERROR: Final = "error"

@@ -140,13 +140,6 @@ PEER_LATENCY_LOSS: Final = Metric(
     _PROBED,
 )
 
-TCP_PEER_DROPPED: Final = Metric(
-    "otel_netmon.tcp.peer.dropped",
-    "observable_counter",
-    "{reading}",
-    "Readings of the connections to another rank that no span shows: most are of steps that are not sampled.",
-)
-
 # --- on spans: the event `tcp.peer` of a rank's step ------------------------------------------------------------
 
 EVENT_TCP_PEER: Final = "tcp.peer"

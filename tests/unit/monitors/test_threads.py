@@ -172,7 +172,7 @@ def test_deadlock_prevention_with_locks_taken_in_different_orders(host: Host) ->
             self._lock.release()
 
     for monitor in host.monitors:
-        monitor._lock = Traced(monitor.name, monitor._lock)  # type: ignore[assignment]
+        monitor._lock = Traced(monitor.name, monitor._lock)
     together(*(functools.partial(each, order, 3) for order in orders(host.methods(), 12)))
     assert nested == set()
 
