@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import atexit
 import logging
-import sys
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
@@ -130,7 +129,7 @@ class Engine:
             self._part(self._termination.install, self._termination.remove)
             peers.directory = self._directory
             atexit.register(self._finish)
-            if needs_no_first_event(self._seam) or self._groups_exist():
+            if needs_no_first_event(self._seam) or jobs.all_groups():
                 self._begin()
 
     def _put_seam(self) -> Seam | None:
@@ -252,8 +251,3 @@ class Engine:
         with self._lock:
             if self._installed and not self._background.is_running:
                 runtime.guarded(self._background.start)
-
-    @staticmethod
-    def _groups_exist() -> bool:
-        c10d: Any = sys.modules.get("torch.distributed.distributed_c10d")
-        return bool(getattr(getattr(c10d, "_world", None), "pg_map", None))

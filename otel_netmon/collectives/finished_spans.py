@@ -42,7 +42,17 @@ class FinishedSpans:
         if not isinstance(span, ReadableSpan) or not span.context or not _roomy(limits):
             return None
         made = cls(provider, span)
-        return made if made.fit() else None
+        return made if made.fit() and made.can_make() else None
+
+    def can_make(self) -> bool:
+        """Whether this SDK's spans are made as it is thought here."""
+        try:
+            span = self._span("name", 1, None, 2, 3, 4, {"key": 5}, False)
+            return (span.name, span.start_time, span.end_time) == ("name", 3, 4) and (
+                dict(span.attributes or {}) == {"key": 5} and span.get_span_context() == span.context
+            )
+        except Exception:  # noqa: BLE001 - another version of it
+            return False
 
     def fit(self) -> bool:
         """Whether all processors are such that nothing is missed. They may change: ask each time."""
@@ -67,12 +77,27 @@ class FinishedSpans:
         error: bool,
     ) -> None:
         """Hand a finished span to the processors."""
+        span = self._span(name, trace_id, parent_id, span_id, start, end, attributes, error)
+        for processor in self._processors or ():
+            processor.on_end(span)
+
+    def _span(  # noqa: PLR0917 - as above
+        self,
+        name: str,
+        trace_id: int,
+        parent_id: int | None,
+        span_id: int,
+        start: int,
+        end: int,
+        attributes: dict[str, Any],
+        error: bool,
+    ) -> ReadableSpan:
         parent = None
         if parent_id is not None:
             parent = self._parent
             if parent is None or parent.span_id != parent_id or parent.trace_id != trace_id:
                 parent = self._parent = trace.SpanContext(trace_id, parent_id, True, _SAMPLED)
-        span = ReadableSpan(
+        return ReadableSpan(
             name,
             trace.SpanContext(trace_id, span_id or secrets.randbits(64) or 1, False, self._flags),
             parent,
@@ -87,8 +112,6 @@ class FinishedSpans:
             end,
             self._scope,
         )
-        for processor in self._processors or ():
-            processor.on_end(span)
 
 
 def _roomy(limits: Any) -> bool:

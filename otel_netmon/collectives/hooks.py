@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from otel_netmon import forks, threads
 from otel_netmon.collectives.dispatcher import DispatcherSeam
+from otel_netmon.collectives.jobs import all_groups
 from otel_netmon.collectives.operations import OPERATIONS, Operation
 from otel_netmon.runtime import guarded
 
@@ -81,9 +82,11 @@ _HOOKS: Final = {
 
 def are_there() -> bool:
     """Whether this torch has the hooks. It must be imported."""
+    from torch._C import _distributed_c10d
     from torch.distributed import ProcessGroup
 
-    return hasattr(ProcessGroup, "register_pre_hook") and hasattr(ProcessGroup, "register_post_hook")
+    names = ("register_pre_hook", "register_post_hook", "unregister_pre_hook", "unregister_post_hook")
+    return all(hasattr(ProcessGroup, name) for name in names) and hasattr(_distributed_c10d, "HookOpName")
 
 
 class HooksSeam:
@@ -101,15 +104,17 @@ class HooksSeam:
 
     def install(self) -> None:
         """Hook the groups there are; of those to come ``made`` is told. torch must be imported."""
+        from torch.distributed import distributed_c10d as c10d
+
+        if not hasattr(c10d, "_register_process_group") and not hasattr(c10d, "_world"):
+            raise AttributeError("torch.distributed.distributed_c10d does not say which groups there are")
         self._installed = True
         guarded(self._rest.install)
         self.look()
 
     def look(self) -> None:
         """Hook the groups in torch's map that are not hooked yet."""
-        from torch.distributed import distributed_c10d as c10d
-
-        for group in list(c10d._world.pg_map):
+        for group in list(all_groups()):
             self._hook(group)
 
     def made(self, process_group: Any) -> None:

@@ -179,17 +179,22 @@ def default_group() -> Any:
     """torch's default group; ``None`` where there is none."""
     from torch.distributed import distributed_c10d as c10d
 
-    return c10d.GroupMember.WORLD
+    return getattr(getattr(c10d, "GroupMember", None), "WORLD", None)
+
+
+def all_groups() -> Any:
+    """torch's table of its process groups: group to backend and store; empty where this torch has none."""
+    from torch.distributed import distributed_c10d as c10d
+
+    return getattr(getattr(c10d, "_world", None), "pg_map", {})
 
 
 def _store_of(ref: weakref.ref[Any]) -> Callable[[], Any]:
     """What gives the store of a group as long as torch knows it. Nothing is kept: a store goes with its group."""
 
     def store() -> Any:
-        from torch.distributed import distributed_c10d as c10d
-
         group = ref()
-        entry = None if group is None else c10d._world.pg_map.get(group)
+        entry = None if group is None else all_groups().get(group)
         return None if entry is None else entry[1]
 
     return store

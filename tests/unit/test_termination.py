@@ -135,3 +135,155 @@ def test_a_forked_child_dies_as_it_would() -> None:
     """
     code, lines, _ = run(body, wait=1)
     assert (code, lines) == (-signal.SIGTERM, ["child -15", "flushed True"])
+
+
+def test_a_handler_that_chains_to_what_it_found_is_not_killed() -> None:
+    """It calls what stood before, if that can be called: the default could not, and so ours must return."""
+    body = """
+        Termination(flush, 4).install()
+        before, ended = signal.getsignal(signal.SIGTERM), []
+
+        def handler(number, frame):
+            if callable(before):
+                before(number, frame)
+            ended.append(1)
+
+        signal.signal(signal.SIGTERM, handler)
+        say('ready')
+        while not ended: time.sleep(0.01)
+        say('checkpoint written')
+        sys.exit(3)
+    """
+    code, lines, _ = run(body)
+    assert (code, lines) == (3, ["flushed False", "checkpoint written"])
+
+
+TAKEN = {
+    "by a plain descriptor": """
+        import socket
+        theirs, other = socket.socketpair()
+        other.setblocking(False)
+        old = signal.set_wakeup_fd(other.fileno())
+        assert old == -1, old
+    """,
+    "and given back": """
+        import socket
+        theirs, other = socket.socketpair()
+        other.setblocking(False)
+        old = signal.set_wakeup_fd(other.fileno())
+        assert signal.set_wakeup_fd(old) == other.fileno()
+    """,
+    "and set to none": """
+        import socket
+        theirs, other = socket.socketpair()
+        other.setblocking(False)
+        signal.set_wakeup_fd(other.fileno())
+        assert signal.set_wakeup_fd(-1) == other.fileno()
+    """,
+    "by an event loop that has ended": """
+        import asyncio
+
+        async def main():
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, lambda: None)
+            await asyncio.sleep(0.01)
+
+        asyncio.run(main())
+    """,
+    "by the original function": """
+        import _signal, socket
+        theirs, other = socket.socketpair()
+        other.setblocking(False)
+        _signal.set_wakeup_fd(other.fileno())
+    """,
+    "before": "",
+}
+
+
+# Where the descriptor is taken past the replaced function, and no Python runs either, nothing of ours is woken.
+@pytest.mark.parametrize(
+    ("taken", "where"),
+    [
+        (taken, where)
+        for taken in TAKEN
+        for where in STUCK
+        if (taken, where) != ("by the original function", "in C")
+    ],
+)
+@pytest.mark.row("SIGTERM, the main thread in Python or stuck in C")
+def test_the_flush_comes_whoever_takes_the_wakeup_descriptor(taken: str, where: str) -> None:
+    first = ""
+    if taken == "before":
+        first = (
+            "import socket\na, b = socket.socketpair()\nb.setblocking(False)\nsignal.set_wakeup_fd(b.fileno())\n"
+        )
+    body = f"{first}Termination(flush, 4).install()\n{textwrap.dedent(TAKEN[taken])}\nsay('ready')\n{STUCK[where]}"
+    code, lines, took = run(body)
+    assert (code, lines) == (-signal.SIGTERM, ["flushed True"])
+    assert took < 5
+
+
+def test_an_event_loop_hears_its_signals_and_decides() -> None:
+    body = """
+        import asyncio
+        Termination(flush, 4).install()
+
+        async def main():
+            loop, stop = asyncio.get_running_loop(), asyncio.Event()
+            loop.add_signal_handler(signal.SIGTERM, stop.set)
+            loop.add_signal_handler(signal.SIGUSR1, lambda: say('usr1'))
+            os.kill(os.getpid(), signal.SIGUSR1)
+            await asyncio.sleep(0.1)
+            say('ready')
+            await stop.wait()
+            await asyncio.sleep(0.4)
+            say('loop ended')
+
+        asyncio.run(main())
+        sys.exit(5)
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", HEAD + textwrap.dedent(body)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "usr1\n"
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=30)
+    assert (process.returncode, out.splitlines()) == (5, ["flushed False", "loop ended"])
+
+
+def test_nothing_is_lost_where_an_event_loop_owns_the_wakeup_descriptor() -> None:
+    body = """
+        import socket
+        original = signal.signal, signal.set_wakeup_fd
+        theirs, other = socket.socketpair()
+        other.setblocking(False)
+        signal.set_wakeup_fd(other.fileno())
+        before = len(os.listdir('/proc/self/fd'))
+        one = Termination(flush, 4)
+        for _ in range(100):
+            one.install()
+            one.remove()
+        time.sleep(0.5)
+        assert len(os.listdir('/proc/self/fd')) == before
+        assert threading.active_count() == 1, threading.enumerate()
+        assert (signal.signal, signal.set_wakeup_fd) == original
+        assert signal.set_wakeup_fd(-1) == other.fileno()
+        say('ready')
+        time.sleep(60)
+    """
+    code, lines, _ = run(body)
+    assert (code, lines) == (-signal.SIGTERM, [])
+
+
+def test_it_works_again_after_it_was_taken_out() -> None:
+    body = """
+        one = Termination(flush, 4)
+        one.install()
+        one.remove()
+        one.install()
+        say('ready')
+        while True: time.sleep(0.01)
+    """
+    code, lines, _ = run(body)
+    assert (code, lines) == (-signal.SIGTERM, ["flushed True"])
