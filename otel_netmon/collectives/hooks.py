@@ -117,7 +117,7 @@ class HooksSeam:
         from torch.distributed import distributed_c10d as c10d
 
         for group in list(c10d._world.pg_map):
-            self._hook(group)
+            guarded(self._hook, group)  # one that cannot be hooked costs neither the others nor the round
 
     def remove(self) -> None:
         """Take all hooks out and put torch's function back."""
