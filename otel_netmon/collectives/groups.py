@@ -14,7 +14,8 @@ from otel_netmon.text import bounded
 class Group:
     """A process group: ``name`` as torch has it (``0`` is the default group), ``size`` and this ``rank`` in it.
 
-    A size of 0 and a rank of -1 are those of a group that does not say. Compared by identity: after a re-initialisation the same name is another group.
+    A size of 0 and a rank of -1 are those of a group that does not say. Compared by identity: after a
+    re-initialisation the same name is another group.
     """
 
     __slots__ = ("__weakref__", "_counter", "backend", "device_backend", "name", "p2p_has_futures", "rank", "size")

@@ -1,4 +1,4 @@
-"""What is known of a process group, however little it says of itself: a group written in Python is anybody's code."""
+"""What is known of a process group, however little it says of itself."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_a_python_group_has_the_name_that_torch_registered() -> None:
     from torch.distributed import distributed_c10d as c10d
 
     class Written(dist.ProcessGroup):  # type: ignore[misc, name-defined]
-        def getBackendName(self) -> str:  # noqa: N802 - torch's name
+        def getBackendName(self) -> str:
             return "mine"
 
     written = Written(0, 1)
