@@ -50,6 +50,8 @@ _ON_THE_TRAINING_THREAD: Final = (
 _BATCH: Final = 512
 """Events per round: the SDK's queue holds 2,048 spans by default and drops the oldest when it is full."""
 _PAUSE: Final = 0.02
+_COMING: Final = 5.0
+_SOON: Final = 0.002
 _LAST_WAIT: Final = 2.0
 _FLUSH_WAIT: Final = 2.0
 _TERM_WAIT: Final = 4.0
@@ -81,6 +83,8 @@ class Engine:
         self._wake = threading.Event()
         self._flush = False
         self._flushed = threading.Event()
+        self._group_came = 0.0
+        """When a group was registered last, for a seam that has nothing else on the training thread."""
         self._stopping = False
         self._installed = False
         self._device_times = DeviceTimes()
@@ -110,6 +114,7 @@ class Engine:
             self._termination.install()
             peers.directory = self._directory = StoreDirectory()
             if needs_no_first_event(self._seam):
+                self._seam.on_group = self._group_comes
                 self._start_thread(self._run_when_initialised)
             atexit.register(self._finish)
 
@@ -163,6 +168,10 @@ class Engine:
     def _constructed(self) -> None:
         runtime.guarded(self.steps.constructed)
 
+    def _group_comes(self) -> None:
+        self._group_came = time.monotonic()
+        self._wake.set()
+
     def _destroyed(self) -> None:
         """The job's groups are gone: have everything exported, and wait for that a little."""
         if self._thread is not None:
@@ -209,7 +218,10 @@ class Engine:
         while not c10d.is_initialized():
             if self._stopping:
                 return
-            self._wake.wait(self._settings.emit_interval)
+            # The default group is registered just before it is the default; a short job is over soon.
+            is_coming = time.monotonic() - self._group_came < _COMING
+            self._wake.wait(_SOON if is_coming else self._settings.emit_interval)
+            self._wake.clear()
         self.steps.begin()
         rank, store = default_group()
         self._run_id.agree_through(store, is_rank_0=rank.rank == 0)
