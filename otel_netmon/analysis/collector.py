@@ -106,7 +106,7 @@ class Collector:
         tally = self._tallies[operation, group, backend]
         own = tally.by[span.source.instance]
         own.calls += 1
-        self._coverage.collective(trace, rank)
+        self._coverage.collective(span.source.instance, trace, rank)
         if rank is not None:
             tally.ranks.add(rank)
         group_size = whole(get(semconv.GROUP_SIZE))

@@ -4,6 +4,9 @@ What is known: the metrics count all; a rank's step says how many collectives it
 was sampled on all of them. So what is missing in a step that has a span is lost, and so is a rank's part of a step
 that others traced. Where a process counted more steps than it traced, and nobody traced those, they were not
 sampled, and what is missing besides was in them.
+
+Collectives may have traces of their own, apart from all steps (between processes that have no steps in common).
+Where a process has such, its steps' counts say nothing, because they count those too.
 """
 
 from __future__ import annotations
@@ -20,7 +23,10 @@ class Coverage:
     """Takes spans; the sums at the end. Memory: some 300 bytes for each rank's step."""
 
     def __init__(self) -> None:
-        self._in: Counter[tuple[int, int | None]] = Counter()
+        self._in: dict[str, Counter[tuple[int, int | None]]] = defaultdict(Counter)
+        """By process, its collectives' spans; by trace and rank."""
+        self._above: set[int] = set()
+        """Traces of steps, setups and windows."""
         self._periods: dict[str, dict[tuple[int, int | None], int | None]] = defaultdict(dict)
         """By process, what its ranks' spans say of how many collectives were in them; by trace and rank."""
         self._steps: dict[str, set[int]] = defaultdict(set)
@@ -31,9 +37,9 @@ class Coverage:
         """By run, the traces of its steps and the most collectives that a rank had in each."""
         self._highest: dict[str | None, int] = {}
 
-    def collective(self, trace: int, rank: int | None) -> None:
+    def collective(self, instance: str, trace: int, rank: int | None) -> None:
         """A collective's span."""
-        self._in[trace, rank] += 1
+        self._in[instance][trace, rank] += 1
 
     def period(self, span: Span, trace: int, rank: int | None) -> None:
         """A step, setup or window, of the job or on one rank."""
@@ -44,6 +50,7 @@ class Coverage:
             whole(get(semconv.STEP_COLLECTIVE_COUNT)),
         )
         self._run_of[instance] = run = run_id if isinstance(run_id, str) else None
+        self._above.add(trace)
         is_complete = get(semconv.STEP_INCOMPLETE) is not True
         if step is not None:
             self._traces[run][trace] = max(said or 0, self._traces[run].get(trace, 0))
@@ -88,12 +95,18 @@ class Coverage:
         }
         if not spans and not self._run_of:
             return None, None
+        # Steps that a process counted, that it has no span of, and that no other rank traced either.
+        untraced = {
+            instance: count - self._complete[instance] - len(self._hidden(instance, count))
+            for instance, count in steps.items()
+        }
+        samples = any(count > 0 for count in untraced.values())
         lost = sampled_out = 0
         for instance in saying | missing.keys():
-            known, hidden = self._lost(instance, steps.get(instance, 0))
-            # Steps that it counted, that it has no span of, and that no other rank traced either.
-            untraced = steps.get(instance, 0) - self._complete[instance] - hidden
-            unsampled = max(0, missing.get(instance, 0) - known) if untraced > 0 else 0
+            apart = any(trace not in self._above for trace, _ in self._in.get(instance, ()))
+            known = 0 if apart else self._lost(instance, steps.get(instance, 0))
+            is_sampled = samples if apart else untraced.get(instance, 0) > 0
+            unsampled = max(0, missing.get(instance, 0) - known) if is_sampled else 0
             sampled_out += unsampled
             lost += max(known, missing.get(instance, 0) - unsampled)
         return (lost if saying or missing else None), (sampled_out if missing and steps else None)
@@ -103,17 +116,25 @@ class Coverage:
         only = next(iter(self._traces)) if len(self._traces) == 1 else None
         return self._run_of.get(instance, only)
 
-    def _lost(self, instance: str, steps: int) -> tuple[int, int]:
-        """Collectives of a process that spans show to be lost, and how many of its steps only others traced."""
-        periods = self._periods.get(instance, {})
-        lost = sum(max(0, (said or 0) - self._in[at]) for at, said in periods.items())
+    def _hidden(self, instance: str, steps: int) -> list[int]:
+        """Traces of a process's steps in which only other ranks have a span.
+
+        No more than it counted: a rank that ended early did not take part in the last ones.
+        """
+        traces = self._traces.get(self._run(instance), {})
+        others = sorted(traces.keys() - self._steps.get(instance, set()))
+        return others[: max(0, steps - self._complete[instance])]
+
+    def _lost(self, instance: str, steps: int) -> int:
+        """Collectives of a process that spans show to be lost: by what its steps say, and those of other ranks.
+
+        In a step that only others traced it had as many as they had: the ranks of a step call the same.
+        """
+        periods, spans = self._periods.get(instance, {}), self._in.get(instance, Counter())
         traces = self._traces.get(self._run(instance), {})
         rank = next((rank for _, rank in periods), None)
-        # As many as another rank had there, because the ranks of a step call the same; but no more steps than it
-        # counted: a rank that ended early did not take part in the last ones.
-        hidden = sorted(traces.keys() - self._steps.get(instance, set()))
-        hidden = hidden[: max(0, steps - self._complete[instance])]
-        return lost + sum(max(0, traces[trace] - self._in[trace, rank]) for trace in hidden), len(hidden)
+        lost = sum(max(0, (said or 0) - spans[at]) for at, said in periods.items())
+        return lost + sum(max(0, traces[trace] - spans[trace, rank]) for trace in self._hidden(instance, steps))
 
 
 def _without_span(

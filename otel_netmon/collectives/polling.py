@@ -93,7 +93,7 @@ class FlightRecorderSeam:
 
             def register(group_name: Any, group: Any) -> Any:
                 result = original(group_name, group)
-                guarded(self._note, group, time.time_ns())
+                guarded(self.made, group)
                 self.on_group()
                 return result
 
@@ -116,6 +116,10 @@ class FlightRecorderSeam:
         if self._register is not None and c10d._register_process_group is self._register:
             c10d._register_process_group = self._original
         self._original = self._register = None
+
+    def made(self, process_group: Any) -> None:
+        """Note a new group: it may be gone when its calls are found."""
+        self._note(process_group, time.time_ns())
 
     def settle(self, this_thread: int) -> None:
         """Nothing: a call that raised is not in the recorder."""

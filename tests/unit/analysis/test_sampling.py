@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -130,6 +131,22 @@ def test_runs_in_one_folder_are_added_up(tmp_path: Path, monkeypatch: pytest.Mon
     summary = summarise(tmp_path)
     assert (summary.runs, steps_of(summary).count, steps_of(summary).traced) == (("again", "run"), 150, 15)
     assert missing(summary) == (0, 4 * (90 + 45))
+
+
+def test_collectives_in_traces_of_their_own_are_not_missed_in_their_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step counts them too, and their spans are elsewhere: in a trace for each of them."""
+    write_run(tmp_path, monkeypatch, steps=100, every=10, says_counts=True)
+    for file in tmp_path.iterdir():
+        records = [json.loads(line) for line in file.read_text().splitlines()]
+        for record in records:
+            for span in record["resourceSpans"][0]["scopeSpans"][0]["spans"]:
+                if span["name"] == "all_reduce":
+                    span["traceId"] = "f" * 16 + span["traceId"][16:]
+        file.write_text("".join(json.dumps(record) + "\n" for record in records))
+    write_metrics(tmp_path, steps=100, calls=100)
+    assert missing(summarise(tmp_path)) == (0, 360)
 
 
 def test_a_run_that_died_has_older_metrics_than_spans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

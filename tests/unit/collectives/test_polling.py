@@ -140,7 +140,7 @@ def test_groups_of_one_name_are_told_apart_by_when_they_were_there(monkeypatch: 
     recorded = Recorded(monkeypatch)
     groups = [Made(2), Made(3)]
     for group in groups:
-        recorded.seam._note(group, time.time_ns())
+        recorded.seam.made(group)
         recorded.call(5)
     assert [event.group.size for event in recorded.look()] == [2] * 5 + [3] * 5
     recorded.call(1, process_group=("gone", ""))  # nobody saw it registered: its size is not known
