@@ -14,7 +14,19 @@ from typing import TYPE_CHECKING, Any, Final
 from opentelemetry import metrics, trace
 
 from otel_netmon import config, peers, runtime
-from otel_netmon.collectives import dispatcher, event, groups, hooks, marks, readings, record, steps, tally, waits
+from otel_netmon.collectives import (
+    dispatcher,
+    event,
+    groups,
+    hooks,
+    marks,
+    python_groups,
+    readings,
+    record,
+    steps,
+    tally,
+    waits,
+)
 from otel_netmon.collectives.compiling import keep_out_of
 from otel_netmon.collectives.device_times import DeviceTimes
 from otel_netmon.collectives.emit import Emitter
@@ -45,7 +57,8 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 _ON_THE_TRAINING_THREAD: Final = (
-    *(dispatcher, event, groups, hooks, marks, readings, record, runtime, steps, tally, waits),
+    *(dispatcher, event, groups, hooks, marks, python_groups, readings, record, runtime, steps),
+    *(tally, waits),
 )
 _BATCH: Final = 512
 """Events per round: the SDK's queue holds 2,048 spans by default and drops the oldest when it is full."""

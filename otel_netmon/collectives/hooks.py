@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from otel_netmon.collectives.dispatcher import DispatcherSeam
 from otel_netmon.collectives.operations import OPERATIONS, Operation
+from otel_netmon.collectives.python_groups import PythonGroups
 from otel_netmon.runtime import guarded
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ class HooksSeam:
         self._recorder = recorder
         self._groups = groups
         self._rest = DispatcherSeam(recorder, groups, _WITHOUT_HOOKS)
+        self._python_groups = PythonGroups(recorder)
         self._lock = threading.RLock()
         self._hooked: dict[int, weakref.ref[Any]] = {}
         self._pending: dict[int, _Pending] = {}
@@ -119,6 +121,10 @@ class HooksSeam:
         for group in list(c10d._world.pg_map):
             guarded(self._hook, group)  # one that cannot be hooked costs neither the others nor the round
 
+    def made(self, process_group: Any) -> None:
+        """Hook a new group."""
+        self._hook(process_group)
+
     def remove(self) -> None:
         """Take all hooks out and put torch's function back."""
         from torch.distributed import distributed_c10d as c10d
@@ -129,6 +135,7 @@ class HooksSeam:
             c10d._register_process_group = self._original
         self._original = self._register = None
         self._rest.remove()
+        self._python_groups.remove()
         with self._lock:
             hooked, self._hooked = self._hooked, {}
         for ref in hooked.values():
@@ -161,6 +168,7 @@ class HooksSeam:
         pre, post = _hooks(group, weakref.ref(process_group), self._recorder, pending)
         process_group.register_pre_hook(_HOOK_ID, pre)
         process_group.register_post_hook(_HOOK_ID, post)
+        self._python_groups.watch(process_group, group)
 
 
 def _which(hook: _Hook, inputs: Sequence[Any], outputs: Sequence[Any]) -> Operation | None:
