@@ -133,6 +133,16 @@ def test_runs_in_one_folder_are_added_up(tmp_path: Path, monkeypatch: pytest.Mon
     assert missing(summary) == (0, 4 * (90 + 45))
 
 
+def test_a_process_of_which_the_run_is_not_known_adds_no_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for run, only in (("run", (0, 1, 2, 3)), ("again", (0, 1, 2))):
+        write_run(tmp_path, monkeypatch, run=run, only=only, says_counts=True)
+        write_metrics(tmp_path, run=run)
+    summary = summarise(tmp_path)
+    assert (steps_of(summary).count, all_reduces(summary).calls, all_reduces(summary).spans) == (60, 240, 210)
+
+
 def test_collectives_in_traces_of_their_own_are_not_missed_in_their_steps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
