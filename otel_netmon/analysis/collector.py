@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from otel_netmon import semconv
+from otel_netmon.analysis.counted import Amount, Counted, Key, Totals
+from otel_netmon.analysis.coverage import Coverage
 from otel_netmon.analysis.nics import NicTotals
 from otel_netmon.analysis.reader import Point, Problems, Span, whole
 from otel_netmon.analysis.results import Losses, Operation, Steps, Summary
@@ -22,12 +24,13 @@ def percentile(ordered: Sequence[float], share: float) -> float | None:
 
 
 class _Tally:
-    """The calls of one operation on one group."""
+    """The calls of one operation on one group that have a span; by process, what the metrics are held against."""
 
     def __init__(self) -> None:
         self.ranks: set[int] = set()
         self.group_size: int | None = None
-        self.calls = self.failed = self.unfinished = self.size = 0
+        self.unfinished = 0
+        self.by: dict[str, Amount] = defaultdict(Amount)
         self.durations: array[float] = array("d")
         self.algbw = _WeightedMean()
         self.busbw = _WeightedMean()
@@ -57,12 +60,12 @@ class Collector:
         self._traces: dict[str, int] = {}
         self._step_of: dict[int, int] = {}
         self._times: dict[str, dict[tuple[int, int], float]] = defaultdict(dict)
-        self._tallies: dict[tuple[str, str, str], _Tally] = defaultdict(_Tally)
+        self._tallies: dict[Key, _Tally] = defaultdict(_Tally)
         self._matcher = Matcher()
         self._nics = NicTotals()
-        self._spans_by: Counter[str] = Counter()
-        self._counted: dict[tuple[str, str], float] = {}
-        self._dropped: dict[tuple[str, str], float] = {}
+        self._counted = Counted()
+        self._dropped = Totals()
+        self._coverage = Coverage()
 
     def span(self, span: Span) -> None:
         """Take one span."""
@@ -92,6 +95,7 @@ class Collector:
             self._step_of[trace] = -1
         if isinstance(run, str):
             self._runs.add(run)
+        self._coverage.period(span, trace, rank)
         if step is not None and span.attributes.get(semconv.STEP_INCOMPLETE) is not True:
             of = 0 if span.name == semconv.SPAN_TRAIN_STEP or rank is None else rank
             self._times[span.name][trace, of] = (span.end - span.start) / 1e9
@@ -100,22 +104,22 @@ class Collector:
         get = span.attributes.get
         group, backend = str(get(semconv.GROUP_NAME, "")), str(get(semconv.BACKEND, ""))
         tally = self._tallies[operation, group, backend]
-        tally.calls += 1
-        self._spans_by[span.source.instance] += 1
+        own = tally.by[span.source.instance]
+        own.calls += 1
+        self._coverage.collective(span.source.instance, trace, rank)
         if rank is not None:
             tally.ranks.add(rank)
         group_size = whole(get(semconv.GROUP_SIZE))
         tally.group_size = tally.group_size or group_size
         size = whole(get(semconv.COLLECTIVE_SIZE))
-        tally.size += size or 0
+        own.size += size or 0
         state = get(semconv.COLLECTIVE_STATE)
         algbw = get(semconv.COLLECTIVE_ALGBW)
-        if state is not None or (size and algbw is None and get(semconv.ERROR_TYPE) is None):
-            self._spans_by[span.source.instance] -= 1  # the histogram counts only those with a duration
         if get(semconv.ERROR_TYPE) is not None:
-            tally.failed += 1
+            own.failed += 1
         elif state == semconv.STATE_IN_FLIGHT:
             tally.unfinished += 1
+            own.unfinished += 1
         elif state is None and (algbw is not None or not size):
             # A call without algbw but with bytes ended on a device: its span says when it was enqueued.
             on_device = get(semconv.COLLECTIVE_DEVICE_DURATION)
@@ -133,24 +137,31 @@ class Collector:
         if point.metric == semconv.NIC_IO.name:
             self._nics.add(point)
         elif point.metric == semconv.EVENTS_DROPPED.name:
-            _last(self._dropped, str(point.attributes.get(semconv.DROP_REASON, "")), point)
-        elif point.metric == semconv.COLLECTIVE_DURATION_METRIC.name:
-            _last(self._counted, repr(sorted(point.attributes.items())), point)
+            self._dropped.add(str(point.attributes.get(semconv.DROP_REASON, "")), point)
+        else:
+            self._counted.add(point)
 
     def summary(self, folder: Path, files: int, size: int, problems: Problems) -> Summary:
         """What it came to; the arguments are passed on."""
         step_time = self._step_time()
+        collectives = self._counted.collectives()
+        missing, sampled_out = self._coverage.of(
+            {key: tally.by for key, tally in self._tallies.items()}, collectives, self._counted.steps()
+        )
+        counting = {rank for rank in self._counted.ranks.values() if rank is not None}
         return Summary(
             ranks=tuple(sorted(self._ranks)),
-            world_size=self._world_size,
+            silent_ranks=tuple(sorted(counting - self._ranks)),
+            world_size=max(self._world_size or 0, self._counted.world_size or 0) or None,
             runs=tuple(sorted(self._runs)),
             steps=self._steps(),
-            operations=tuple(_operation(*item) for item in sorted(self._tallies.items())),
+            operations=self._operations(collectives),
             waiting=self._matcher.measure(self._step_of, step_time) if self._tallies else None,
             nics=self._nics.totals(),
             losses=Losses(
-                dropped=_by_reason(self._dropped.items()) if self._dropped else None,
-                missing_spans=self._missing_spans(),
+                dropped=_by_reason(self._dropped.values.items()) if self._dropped.values else None,
+                missing_spans=missing,
+                sampled_out=sampled_out,
                 truncated_lines=problems.truncated,
                 corrupt_lines=problems.corrupt,
                 bad_records=problems.records,
@@ -162,12 +173,24 @@ class Collector:
         )
 
     def _steps(self) -> Steps | None:
+        counted = self._coverage.steps(self._counted.steps())
         for name in (semconv.SPAN_TRAIN_STEP, semconv.SPAN_RANK_STEP):
             if times := self._times.get(name):
                 ordered = sorted(times.values())
-                count = len({trace for trace, _ in times})
-                return Steps(count, name, percentile(ordered, 0.5), percentile(ordered, 0.99))
-        return None
+                traced = len({trace for trace, _ in times})
+                count = max(traced, counted or 0)
+                numbered = self._coverage.numbered()
+                return Steps(count, traced, numbered, name, percentile(ordered, 0.5), percentile(ordered, 0.99))
+        return None if counted is None else Steps(counted, 0, None, None, None, None)
+
+    def _operations(self, counted: Mapping[tuple[str, Key | None], Amount]) -> tuple[Operation, ...]:
+        by_key: dict[Key, dict[str, Amount]] = {key: {} for key in self._tallies}
+        for (instance, key), amount in counted.items():
+            if key is not None and amount.calls:
+                by_key.setdefault(key, {})[instance] = amount
+        return tuple(
+            _operation(key, self._tallies.get(key) or _Tally(), amounts) for key, amounts in sorted(by_key.items())
+        )
 
     def _step_time(self) -> float | None:
         """Seconds of all steps but the first: each step's longest rank_step, or its train_step."""
@@ -178,39 +201,28 @@ class Collector:
                     longest[trace] = max(seconds, longest.get(trace, 0.0))
         return sum(longest.values()) or None
 
-    def _missing_spans(self) -> int | None:
-        if not self._counted:
-            return None
-        counted: Counter[str] = Counter()
-        for (instance, _), count in self._counted.items():
-            counted[instance] += int(count)
-        return sum(max(0, count - self._spans_by[instance]) for instance, count in counted.items())
 
-
-def _operation(key: tuple[str, str, str], tally: _Tally) -> Operation:
+def _operation(key: Key, tally: _Tally, counted: Mapping[str, Amount]) -> Operation:
+    """All calls, by the metrics where they count more than there are spans: of those that were not sampled."""
     operation, group, backend = key
     ordered = sorted(tally.durations)
+    pairs = [(tally.by.get(each, Amount()), counted.get(each, Amount())) for each in {*tally.by, *counted}]
     return Operation(
         operation,
         group,
         backend,
         tally.group_size,
-        len(tally.ranks),
-        tally.calls,
-        tally.failed,
+        len(tally.ranks | {amount.rank for amount in counted.values() if amount.rank is not None}),
+        sum(max(own.calls, other.calls) for own, other in pairs),
+        sum(own.calls for own, _ in pairs),
+        sum(max(own.failed, other.failed) for own, other in pairs),
         tally.unfinished,
-        tally.size,
+        sum(max(own.size, other.size) for own, other in pairs),
         percentile(ordered, 0.5),
         percentile(ordered, 0.99),
         tally.algbw.value(),
         tally.busbw.value(),
     )
-
-
-def _last(values: dict[tuple[str, str], float], series: str, point: Point) -> None:
-    """Keep a process's running total: the last point of a cumulative series, the sum of a delta one."""
-    key = (point.source.instance, series)
-    values[key] = point.value + (values.get(key, 0) if point.delta else 0)
 
 
 def _by_reason(values: Iterable[tuple[tuple[str, str], float]]) -> dict[str, int]:

@@ -186,12 +186,15 @@ def _source(resource: Any, file: str, problems: Problems) -> Source:
     host = attributes.get(host_attributes.HOST_NAME)
     pid = attributes.get(process_attributes.PROCESS_PID)
     instance = attributes.get(service_attributes.SERVICE_INSTANCE_ID)
-    if instance is None:
-        instance = file if pid is None else f"{host}:{pid}"
+    rank = whole(attributes.get(semconv.RANK))
+    if instance is None and pid is not None:
+        instance = f"{host}:{pid}"
+    elif instance is None:  # the same for a process's spans and its metrics, which are in two files
+        instance = file if rank is None else f"{host}:rank {rank}"
     return Source(
         str(instance),
         host if isinstance(host, str) else None,
-        whole(attributes.get(semconv.RANK)),
+        rank,
         whole(attributes.get(semconv.WORLD_SIZE)),
     )
 

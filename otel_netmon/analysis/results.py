@@ -18,7 +18,12 @@ class Steps:
     """Training steps, their times in seconds, from rank 0's ``train_step`` spans, or else ``rank_step`` spans."""
 
     count: int
-    span: str
+    """All of them: by the metrics, where those count more than there are traces."""
+    traced: int
+    """Those with such a span, which the times are of."""
+    numbered: int | None
+    """As many as the highest number of a step says that there were at least."""
+    span: str | None
     median: float | None
     p99: float | None
 
@@ -27,8 +32,9 @@ class Steps:
 class Operation:
     """One operation on one group, over all ranks. Seconds, bytes, bytes per second.
 
-    ``calls`` and ``size`` count every rank's call and buffer. Percentiles and bandwidths are of calls with a true
-    duration, and ``None`` where there was none; bandwidths are means weighted by time.
+    ``calls`` and ``size`` count every rank's call and buffer, by the metrics where those count more than there are
+    spans; ``spans`` are the calls that have one. Percentiles and bandwidths are of spans with a true duration, and
+    ``None`` where there was none; bandwidths are means weighted by time.
     """
 
     operation: str
@@ -37,6 +43,7 @@ class Operation:
     group_size: int | None
     ranks: int
     calls: int
+    spans: int
     failed: int
     unfinished: int
     size: int
@@ -53,7 +60,10 @@ class Losses:
     dropped: dict[str, int] | None
     """Events lost by the capture engine, by reason."""
     missing_spans: int | None
-    """Collectives that the metrics counted and that have no span: the SDK's queue was full, or it samples."""
+    """Collectives that have no span although their step has: the SDK's queue was full, say. Without the metrics of
+    steps, also those that were not sampled: then the two cannot be told apart."""
+    sampled_out: int | None
+    """Collectives that the metrics counted and that have no span because their step was not sampled."""
     truncated_lines: int
     corrupt_lines: int
     bad_records: int
@@ -65,6 +75,8 @@ class Summary:
     """All of it. Ranks are those that sent a span; ``world_size`` is what they say it should be."""
 
     ranks: tuple[int, ...]
+    silent_ranks: tuple[int, ...]
+    """Those that sent metrics of their training and no span."""
     world_size: int | None
     runs: tuple[str, ...]
     steps: Steps | None

@@ -32,6 +32,7 @@ def blocks(summary: Summary) -> list[Block]:
     facts = (
         ("ranks", _ranks(summary)),
         ("steps", _steps(summary.steps)),
+        *((("sampled", _sampled(summary)),) if summary.losses.sampled_out else ()),
         ("dropped", _losses(summary.losses)),
         ("unreadable", _unreadable(summary.losses)),
         ("files", f"{folder} ({_count(summary.files, 'file')}, {size(summary.size)})"),
@@ -67,19 +68,39 @@ def plain(parts: Iterable[Block]) -> str:
 
 
 def _ranks(summary: Summary) -> str:
-    if not summary.ranks:
-        return "none seen: no span of a step or a collective"
-    seen = f"{len(summary.ranks)} seen ({spans(summary.ranks)})"
+    seen = sorted({*summary.ranks, *summary.silent_ranks})
+    if not seen:
+        return "none seen: nothing of a step or a collective"
+    text = f"{len(seen)} seen ({spans(seen)})"
     if summary.world_size is None:
-        return f"{seen}; the size of the job is not known"
-    missing = sorted(set(range(min(summary.world_size, 1 << 20))) - set(summary.ranks))
-    return f"{seen} of {summary.world_size}" + (f"; NOT SEEN: {spans(missing)}" if missing else "")
+        text += "; the size of the job is not known"
+    else:
+        missing = sorted(set(range(min(summary.world_size, 1 << 20))) - set(seen))
+        text += f" of {summary.world_size}" + (f"; NOT SEEN: {spans(missing)}" if missing else "")
+    return text + (f"; metrics but no span of: {spans(summary.silent_ranks)}" if summary.silent_ranks else "")
 
 
 def _steps(steps: Steps | None) -> str:
     if steps is None:
         return "none complete"
-    return f"{steps.count}, median {seconds(steps.median)}, p99 {seconds(steps.p99)} ({steps.span} spans)"
+    if steps.span is None:
+        return f"{steps.count}, by the metrics; none has a span"
+    times = f"median {seconds(steps.median)}, p99 {seconds(steps.p99)} ({steps.span} spans)"
+    if steps.traced < steps.count:
+        return f"{steps.count}, {steps.traced} of them with a span: {times}"
+    if steps.numbered is not None and steps.traced < steps.numbered:
+        return (
+            f"{steps.traced} with a span, of at least {steps.numbered} by their numbers: {times}; the others were"
+            " not sampled, or are lost (only metrics of steps could tell)"
+        )
+    return f"{steps.count}, {times}"
+
+
+def _sampled(summary: Summary) -> str:
+    return (
+        f"{summary.losses.sampled_out} collectives have no span because their steps were not sampled;"
+        " steps, calls and bytes here are of all"
+    )
 
 
 def _losses(losses: Losses) -> str:
@@ -90,6 +111,8 @@ def _losses(losses: Losses) -> str:
         events = f"{sum(losses.dropped.values())} events" + (f" ({reasons})" if reasons else "")
     if losses.missing_spans:
         events += f"; {losses.missing_spans} collectives were counted but have no span here"
+        if losses.sampled_out is None:
+            events += " (lost, or not sampled: only metrics of steps could tell)"
     return events
 
 
@@ -125,7 +148,14 @@ def _operations(operations: Sequence[Operation]) -> Block:
     failed, unfinished = sum(o.failed for o in operations), sum(o.unfinished for o in operations)
     if failed or unfinished:
         notes.append(f"{failed} calls failed, {unfinished} had not finished when their process ended")
-    if any(o.p50 is None and o.calls > o.failed + o.unfinished for o in operations):
+    if any(o.spans < o.calls for o in operations):
+        traced = sum(o.spans for o in operations)
+        notes.append(
+            f"times and bandwidths are of the {traced} calls that have a span"
+            if traced
+            else "no call has a span here: they were not sampled, or traces went elsewhere"
+        )
+    if any(o.p50 is None and o.spans > o.failed + o.unfinished for o in operations):
         notes.append("no times where calls return before the transfer ends (tensors on a device)")
     return Block("Collectives", headers, rows, (*notes, *_more(len(rows), len(operations))), frozenset({0, 1, 2}))
 

@@ -12,7 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from otel_netmon.collectives.jobs import all_groups
 from otel_netmon.collectives.operations import OPERATIONS, Operation
+from otel_netmon.collectives.python_groups import PythonGroups
+from otel_netmon.runtime import guarded
 
 if TYPE_CHECKING:
     from otel_netmon.collectives.event import CollectiveEvent
@@ -32,6 +35,7 @@ class DispatcherSeam:
         self._recorder = recorder
         self._groups = groups
         self._operations = operations
+        self._python_groups = PythonGroups(recorder)
         self._library: Any = None
 
     def install(self) -> None:
@@ -52,16 +56,20 @@ class DispatcherSeam:
         self._library = library
 
     def look(self) -> None:
-        """Nothing: the kernels serve every group there will be."""
+        """The kernels serve every group there will be, but for those that ``made`` is for."""
+        for group in list(all_groups()):
+            guarded(self.made, group)
 
     def made(self, process_group: Any) -> None:
-        """Nothing, for the same reason."""
+        """See to a group that is written in Python: its calls do not pass the dispatcher."""
+        self._python_groups.watch(process_group, self._groups.of(process_group))
 
     def settle(self, this_thread: int) -> None:
         """Nothing: a kernel sees its call raise."""
 
     def remove(self) -> None:
         """Take the kernels out; what was there before is there again."""
+        self._python_groups.remove()
         if self._library is not None:
             self._library._destroy()
             self._library = None

@@ -19,6 +19,7 @@ from otel_netmon.collectives import (
     hooks,
     jobs,
     marks,
+    python_groups,
     readings,
     record,
     steps,
@@ -52,8 +53,8 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 _ON_THE_TRAINING_THREAD: Final = (
-    *(dispatcher, event, groups, hooks, jobs, marks, patches, readings, record, runtime, steps, tally, threads),
-    waits,
+    *(dispatcher, event, groups, hooks, jobs, marks, patches, python_groups, readings, record, runtime, steps),
+    *(tally, threads, waits),
 )
 _LAST_WAIT: Final = 2.0
 _FLUSH_WAIT: Final = 2.0

@@ -151,6 +151,11 @@ class EventRing:
             self._overwritten += 1
             self.tally.add(event)
 
+    def missed(self, count: int) -> None:
+        """Count events that were overwritten before they came here."""
+        with self._lock:
+            self._overwritten += count
+
     def drain(self, at_most: int | None = None) -> list[CollectiveEvent]:
         """Take the finished events out, oldest first."""
         events: list[CollectiveEvent] = []

@@ -1,7 +1,8 @@
 """Reads PyTorch's Flight Recorder: its dump files, pickled or JSON, and what this process's own recorder holds.
 
-A dump is hostile input: nothing in it is ever imported, called or built, and its size is limited. Verified with
-recorded dumps of NCCL jobs and with gloo's recorder; device durations are unverified on hardware.
+Every version of the format is read, from the list of torch 2.2 to version 2.10. An entry that cannot be is counted
+and left out. A dump is hostile input: nothing in it is ever imported, called or built, and its size is limited.
+Verified with recorded dumps of NCCL jobs and with gloo's recorder; device durations are unverified on hardware.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from __future__ import annotations
 import io
 import json
 import pickle
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+
+_T = TypeVar("_T")
 
 MAX_BYTES: Final = 256 * 2**20
 MAX_ENTRIES: Final = 1_000_000
@@ -42,17 +45,19 @@ class FlightRecorderError(ValueError):
 class Entry:
     """One call as the recorder has it. Times are nanoseconds since the epoch; ``None`` where it has none."""
 
+    number: int | None
+    """The recorder's own count of entries, from 0; versions before 1.2 have none."""
     group: str
-    """Name of the process group."""
+    """Name of the process group; the recorder's own number of it where it has no name (before version 2)."""
     description: str
     sequence: int
-    """The group's count of collectives; for a send or receive, of those."""
+    """The group's count of collectives; for a send or receive, of those. One count for both before version 2."""
     is_p2p: bool
     operation: str
     """By its PyTorch name."""
     backend: str
     state: str
-    """``scheduled``, ``started`` or ``completed``, as the watchdog saw it last."""
+    """``scheduled``, ``started`` or ``completed``, as the watchdog saw it last; empty where it is not said."""
     retired: bool
     created: int
     discovered_started: int | None
@@ -72,9 +77,12 @@ class Dump:
     """One rank's recorder."""
 
     version: str
+    """Empty for the first format, which has none."""
     ranks: Mapping[str, tuple[int, ...]]
     """By the name of each group, its global ranks."""
     entries: tuple[Entry, ...]
+    unread: int = 0
+    """Entries, and groups, that could not be read."""
 
 
 def load(path: Path) -> Dump:
@@ -89,9 +97,11 @@ def load(path: Path) -> Dump:
 def parse(data: bytes, name: str = "dump") -> Dump:
     """Read a dump, pickled or JSON. Raises ``FlightRecorderError``; ``name`` is how the message calls it."""
     try:
-        if data[:1] == b"{":
-            return dump_of(json.loads(data))
-        return dump_of(_Refusing(io.BytesIO(data)).load())
+        plain = json.loads(data) if data.lstrip()[:1] in (b"{", b"[") else _Refusing(io.BytesIO(data)).load()
+        dump = dump_of(plain)
+        if dump.unread and not dump.entries:
+            raise ValueError(f"none of its {dump.unread} entries could be read")
+        return dump
     except RecursionError as error:
         raise FlightRecorderError(f"{name}: nested too deeply for a Flight Recorder dump") from error
     except Exception as error:  # hostile bytes raise whatever they like
@@ -114,52 +124,86 @@ class _Refusing(pickle._Unpickler):
 
 
 def dump_of(plain: Any) -> Dump:
-    """A dump from its plain data. Raises ``ValueError``, ``KeyError`` or ``TypeError`` where that is not one."""
+    """A dump from its plain data. Raises ``ValueError`` or ``TypeError`` where that is not one."""
+    if isinstance(plain, list) and plain:  # torch 2.2
+        plain = {"version": "", "entries": plain}
     if not isinstance(plain, dict) or not isinstance(plain.get("entries", []), list):
         raise TypeError("no dict with a list of entries")
-    entries = plain.get("entries", [])
+    if not {"version", "entries"} & plain.keys():
+        raise ValueError("neither a version nor entries")
+    entries, groups = plain.get("entries", []), plain.get("pg_config")
     if len(entries) > MAX_ENTRIES:
         raise ValueError(f"more than {MAX_ENTRIES} entries")
+    configured = [_tried(_group, *item) for item in groups.items()] if isinstance(groups, dict) else []
+    known = [group for group in configured if group is not None]
+    names = {number: name for number, name, _ in known}
+    read = [entry for entry in (_tried(_entry, entry, names) for entry in entries) if entry is not None]
     return Dump(
-        version=str(plain["version"])[:32],
-        ranks=_ranks(plain.get("pg_config", {})),
-        entries=tuple(_entry(entry) for entry in entries),
+        version=str(plain.get("version", ""))[:32],
+        ranks={name: ranks for _, name, ranks in known},
+        entries=tuple(read),
+        unread=len(entries) - len(read) + len(configured) - len(known),
     )
 
 
-def _ranks(groups: Any) -> dict[str, tuple[int, ...]]:
-    found = {}
-    for group in groups.values():
-        ranks = group["ranks"]
-        found[str(group["name"])[:256]] = tuple(map(int, json.loads(ranks) if isinstance(ranks, str) else ranks))
-    return found
+def _tried(read: Callable[..., _T], *about: Any) -> _T | None:
+    """``None`` for what is hostile, damaged, or of a version to come: it alone is not read."""
+    try:
+        return read(*about)
+    except Exception:  # noqa: BLE001 - hostile data raises whatever it likes
+        return None
 
 
-def _entry(entry: Any) -> Entry:
-    group, description = entry["process_group"]
+def _group(number: Any, group: Any) -> tuple[str, str, tuple[int, ...]]:
+    """The recorder's number of a group, its name, and its ranks, which are all there is before version 2."""
+    name, ranks = (group["name"], group["ranks"]) if isinstance(group, dict) else (number, group)
+    return (
+        str(number)[:256],
+        str(name)[:256],
+        tuple(map(int, json.loads(ranks) if isinstance(ranks, str) else ranks)),
+    )
+
+
+def _entry(entry: Any, names: Mapping[str, str]) -> Entry:
+    group, description = _name_of(entry, names)
     backend, colon, operation = str(entry["profiling_name"])[:256].partition(":")
     if not colon:
         backend, operation = "", backend
-    is_p2p = bool(entry.get("is_p2p", False))
     operation = operation.split(" ", 1)[0]  # "send 0->1"
+    is_p2p = bool(entry.get("is_p2p", operation in ("send", "recv")))
+    sequence = entry.get("p2p_seq_id" if is_p2p else "collective_seq_id")
+    created = entry.get("time_created_ns")
     duration = entry.get("duration_ms")
     return Entry(
-        group=str(group)[:256],
-        description=str(description)[:256],
-        sequence=int(entry["p2p_seq_id" if is_p2p else "collective_seq_id"]),
+        number=None if entry.get("record_id") is None else int(entry["record_id"]),
+        group=group,
+        description=description,
+        sequence=int(entry["seq_id"] if sequence is None else sequence),
         is_p2p=is_p2p,
         operation=_OPERATIONS.get(operation, operation),
         backend=backend,
-        state=str(entry["state"])[:32],
+        state=str(entry.get("state", ""))[:32],
         retired=bool(entry.get("retired", False)),
-        created=int(entry["time_created_ns"]),
+        created=int(entry["time_created_us"]) * 1000 if created is None else int(created),
         discovered_started=_time(entry.get("time_discovered_started_ns")),
         discovered_completed=_time(entry.get("time_discovered_completed_ns")),
         duration=None if duration is None else _positive(float(duration) / 1e3),
-        input_sizes=_sizes(entry.get("input_sizes", ())),
-        output_sizes=_sizes(entry.get("output_sizes", ())),
+        input_sizes=_sizes(entry.get("input_sizes")),
+        output_sizes=_sizes(entry.get("output_sizes")),
         dtypes=tuple(str(each)[:32] for each in (entry.get("input_dtypes") or entry.get("output_dtypes") or ())),
     )
+
+
+def _name_of(entry: Any, names: Mapping[str, str]) -> tuple[str, str]:
+    """Name and description; before version 2 there is the recorder's number of the group, or its name alone."""
+    group = entry.get("process_group")
+    if group is None:
+        number = str(entry["pg_id"])[:256]
+        return str(entry.get("pg_name") or names.get(number, number))[:256], ""
+    if isinstance(group, str):
+        return group[:256], ""
+    name, description = group
+    return str(name)[:256], str(description)[:256]
 
 
 def _time(value: Any) -> int | None:
@@ -171,7 +215,13 @@ def _positive(seconds: float) -> float | None:
 
 
 def _sizes(tensors: Any) -> tuple[tuple[int, ...], ...]:
-    if len(tensors) > _MAX_TENSORS or any(len(sizes) > _MAX_DIMENSIONS for sizes in tensors):
+    if tensors is None:
+        return ()
+    if len(tensors) > _MAX_TENSORS:
+        raise ValueError("too many tensors")
+    if tensors and all(isinstance(size, int) for size in tensors):
+        tensors = (tensors,)  # of one tensor, not in a list of its own
+    if any(len(sizes) > _MAX_DIMENSIONS for sizes in tensors):
         raise ValueError("tensors of too many dimensions")
     return tuple(tuple(map(int, sizes)) for sizes in tensors)
 
@@ -187,8 +237,8 @@ def last_collectives(dumps: Mapping[int, Dump]) -> dict[str, dict[int, int]]:
     return last
 
 
-def own_entries(backend: str, seen: int = 0) -> Iterable[Entry]:
-    """What this process's recorder for ``backend`` holds, created after ``seen``; nothing where it has none.
+def own_dump(backend: str) -> Dump | None:
+    """What this process's recorder for ``backend`` holds; ``None`` where torch has none.
 
     One pass over the recorder: some milliseconds at its default size. Raises what torch raises.
     """
@@ -197,7 +247,10 @@ def own_entries(backend: str, seen: int = 0) -> Iterable[Entry]:
     # NCCL has a recorder of its own, all others share one.
     name = "_dump_nccl_trace_json" if backend == "nccl" else "_dump_fr_trace_json"
     dump = getattr(c10d, name, None)
-    if dump is None:
-        return ()
-    entries = dump_of(json.loads(dump(includeCollectives=True, onlyActive=False))).entries
-    return tuple(entry for entry in entries if entry.created > seen)
+    return None if dump is None else dump_of(json.loads(dump(includeCollectives=True, onlyActive=False)))
+
+
+def own_entries(backend: str, seen: int = 0) -> Iterable[Entry]:
+    """The entries of ``own_dump`` that were created after ``seen``."""
+    dump = own_dump(backend)
+    return () if dump is None else tuple(entry for entry in dump.entries if entry.created > seen)

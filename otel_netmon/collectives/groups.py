@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class Group:
     """A process group: ``name`` as torch has it (``0`` is the default group), ``size`` and this ``rank`` in it.
 
-    Compared by identity: after a re-initialisation the same name is another group.
+    A size of 0 and a rank of -1 are those of a group that does not say. Compared by identity: after a
+    re-initialisation the same name is another group.
     """
 
     __slots__ = (
@@ -79,12 +80,43 @@ class Group:
 
 def backend_of(process_group: Any, device_type: str) -> str:
     """Name of the backend that serves ``device_type`` in ``process_group``; the group's own where none does."""
-    import torch
 
-    try:
-        return str(process_group._get_backend(torch.device(device_type)).name())
-    except RuntimeError:  # torch's answer when the group has no backend for the device
-        return str(process_group.name())
+    def of_the_device() -> str:
+        import torch
+
+        return _text(process_group._get_backend(torch.device(device_type)).name())
+
+    return _first(of_the_device, lambda: _text(process_group.name())) or "undefined"  # torch's word for none
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value)
+
+
+def _first(*ways: Callable[[], Any]) -> Any:
+    """What the first way gives that gives something. Any may raise: a group written in Python is anybody's code,
+    and may lack whatever torch's own have."""
+    for way in ways:
+        try:
+            found = way()
+        except Exception:  # noqa: BLE001, S112 - the next way, see above
+            continue
+        if found is not None and found != "":
+            return found
+    return None
+
+
+def _registered_name(process_group: Any) -> str:
+    """As torch's own map has it: a group written in Python need not know its name."""
+    from torch.distributed import distributed_c10d as c10d
+
+    return _text(c10d._world.pg_names[process_group])
+
+
+def _registered_size(process_group: Any) -> int:
+    from torch.distributed import distributed_c10d as c10d
+
+    return len(c10d._world.pg_group_ranks[process_group])
 
 
 class Groups:
@@ -94,20 +126,27 @@ class Groups:
         self._lock = threads.RLock()
         self._jobs = jobs
         self._known: dict[int, tuple[weakref.ref[Any], Group]] = {}
+        self._unnamed = itertools.count(1)
 
     def of(self, process_group: Any) -> Group:
-        """The group of torch's ``ProcessGroup`` object. Costs a dict look-up after the first call."""
+        """The group of torch's ``ProcessGroup`` object. Costs a dict look-up after the first call.
+
+        Whatever the object lacks costs that alone.
+        """
         entry = self._known.get(id(process_group))
         if entry is not None and entry[0]() is process_group:
             return entry[1]
         return self._add(process_group)
 
     def _add(self, process_group: Any) -> Group:
+        name = _first(lambda: _text(process_group.group_name), lambda: _registered_name(process_group))
+        size = _first(lambda: int(process_group.size()), lambda: _registered_size(process_group))
+        rank = _first(lambda: int(process_group.rank()))
         group = Group(
-            bounded(str(process_group.group_name)),
-            int(process_group.size()),
-            int(process_group.rank()),
-            backend_of(process_group, "cpu"),
+            bounded(name or f"unnamed-{next(self._unnamed)}"),
+            0 if size is None else size,
+            -1 if rank is None else rank,
+            bounded(backend_of(process_group, "cpu")),
             self._placing(weakref.ref(process_group)),
         )
         with self._lock:

@@ -19,6 +19,7 @@ from otel_netmon import forks, threads
 from otel_netmon.collectives.dispatcher import DispatcherSeam
 from otel_netmon.collectives.jobs import all_groups
 from otel_netmon.collectives.operations import OPERATIONS, Operation
+from otel_netmon.collectives.python_groups import PythonGroups
 from otel_netmon.runtime import guarded
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ class HooksSeam:
         self._recorder = recorder
         self._groups = groups
         self._rest = DispatcherSeam(recorder, groups, _WITHOUT_HOOKS)
+        self._python_groups = PythonGroups(recorder)
         self._lock = threads.RLock()
         self._hooked: dict[int, weakref.ref[Any]] = {}
         self._pending: dict[int, _Pending] = {}
@@ -115,7 +117,7 @@ class HooksSeam:
     def look(self) -> None:
         """Hook the groups in torch's map that are not hooked yet."""
         for group in list(all_groups()):
-            self._hook(group)
+            guarded(self._hook, group)  # one that cannot be hooked costs neither the others nor the round
 
     def made(self, process_group: Any) -> None:
         """Hook a new group."""
@@ -133,6 +135,7 @@ class HooksSeam:
             return
         self._installed = False
         guarded(self._rest.remove)
+        self._python_groups.remove()
         with self._lock:
             hooked, self._hooked = self._hooked, {}
         for ref in hooked.values():
@@ -165,6 +168,7 @@ class HooksSeam:
         pre, post = _hooks(group, weakref.ref(process_group), self._recorder, pending)
         process_group.register_pre_hook(_HOOK_ID, pre)
         process_group.register_post_hook(_HOOK_ID, post)
+        self._python_groups.watch(process_group, group)
 
 
 def _which(hook: _Hook, inputs: Sequence[Any], outputs: Sequence[Any]) -> Operation | None:

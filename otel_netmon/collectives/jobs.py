@@ -132,7 +132,7 @@ class Jobs:
 
     def _begin(self, world: Any) -> Job:
         settings = config.current()
-        rank, size = int(world.rank()), int(world.size())
+        rank, size = _whole(world, "rank"), _whole(world, "size")
         environment = runtime.environment_rank(os.environ)
         local = environment.local_rank if environment is not None and environment.rank == rank else None
         run_id = RunId(
@@ -163,6 +163,14 @@ class Jobs:
         source = None if job is None or job.world is None else job.run_id
         run_id.agree_through(_store_of(weakref.ref(process_group)), is_first=group.rank == 0, source=source)
         return run_id
+
+
+def _whole(process_group: Any, method: str) -> int | None:
+    """What a group says of itself; one that is written in Python may say nothing."""
+    try:
+        return int(getattr(process_group, method)())
+    except Exception:  # noqa: BLE001 - anybody's code
+        return None
 
 
 def _no_store() -> None:

@@ -3,30 +3,45 @@
 For those who want no code of ours on the training thread at all. It sees what the recorder sees: on NCCL every
 collective, on gloo all but sends, receives and monitored barriers; and when a collective ended only where the
 recorder timed it, else a bound (NCCL) or nothing (gloo): such spans are marked ``late``.
+
+The recorder is a ring too, and numbers its entries: what it overwrote between two looks shows as a gap, and is
+counted. It outlives the groups: which group a call was on is asked when torch registers one, because at the look
+that finds the call the group may be gone.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
+from otel_netmon.collectives.device_times import recording
 from otel_netmon.collectives.event import CollectiveEvent
-from otel_netmon.collectives.flight_recorder import Entry, own_entries
+from otel_netmon.collectives.flight_recorder import Dump, Entry, own_dump
+from otel_netmon.collectives.groups import Group
+from otel_netmon.collectives.jobs import all_groups
 from otel_netmon.collectives.operations import OPERATIONS
 from otel_netmon.runtime import guarded
 
 if TYPE_CHECKING:
-    from otel_netmon.collectives.groups import Group, Groups
+    from otel_netmon.collectives.groups import Groups
     from otel_netmon.collectives.record import Recorder
     from otel_netmon.collectives.steps import StepTracker
+
+_logger = logging.getLogger(__name__)
 
 _BY_NAME: Final = {operation.name: operation for operation in OPERATIONS.values()}
 _BY_OUTPUT: Final = frozenset(
     operation.name for operation in OPERATIONS.values() if (operation.buffer or "").startswith("output")
 )
 _BACKENDS: Final = ("nccl", "gloo")
-_REMEMBERED: Final = 8192
+_REMEMBERED: Final = 4096
+_LAST_LOOKS: Final = 5
+_BETWEEN: Final = 0.01
+_SAME_NAME: Final = 15
+_WRAPPER: Final = "coalesced"
+"""Ends the name of an entry that stands for several others, each of which has one of its own."""
 _BYTES: Final = {
     **dict.fromkeys(("Byte", "Char", "Bool", "Float8_e4m3fn", "Float8_e5m2"), 1),
     **dict.fromkeys(("Short", "Half", "BFloat16"), 2),
@@ -38,57 +53,124 @@ _BYTES: Final = {
 
 
 class FlightRecorderSeam:
-    """Events made of the recorder's entries. Used by the background thread, but for ``install`` and ``remove``."""
+    """Events made of the recorder's entries. Used by the background thread, but for ``install`` and ``remove``,
+    and for the registration of a group."""
 
     def __init__(self, recorder: Recorder, groups: Groups, steps: StepTracker) -> None:
         self._recorder = recorder
         self._groups = groups
         self._steps = steps
         self._epoch = time.time_ns() - time.monotonic_ns()
-        self._since = 0
-        self._pending: dict[tuple[str, bool, int, int], CollectiveEvent] = {}
-        self._seen: dict[tuple[str, bool, int, int], None] = {}
+        self._next: dict[str, int] = {}
+        """By backend, the number of the entry that the next look begins with."""
+        self._pending: dict[tuple[str, int], CollectiveEvent] = {}
+        """By backend and number, what had not ended at the last look."""
+        self._named: dict[str, list[tuple[int, Group]]] = {}
+        """By name, the groups that had it, and since when, in nanoseconds since the epoch."""
         self._installed = False
 
     def install(self) -> None:
         """What the recorder held before is not ours."""
-        self._since = time.time_ns()
+        if not recording():
+            _logger.warning(
+                "otel-netmon: OTEL_NETMON_CAPTURE=flight_recorder, but the recorder is off "
+                "(TORCH_FR_BUFFER_SIZE is 0): no collective will be seen"
+            )
+        # Not asked while there is no group: the recorder is made when it is asked first, and the script may
+        # still have to set its variables.
+        if all_groups() or self._next:
+            self._next = {backend: guarded(_end_of, backend) or 0 for backend in _BACKENDS}
+        self._note_all()
         self._installed = True
 
     def remove(self) -> None:
-        """A last look."""
-        if self._installed:
+        """A last look, and some more for what a backend's thread is about to call done."""
+        if not self._installed:
+            return
+        self.look()
+        for _ in range(_LAST_LOOKS):
+            if not self._pending:
+                break
+            time.sleep(_BETWEEN)
             self.look()
-            self._installed = False
+        self._installed = False
 
     def made(self, process_group: Any) -> None:
-        """Nothing: the recorder names the groups."""
+        """Note a new group: it may be gone when its calls are found."""
+        self._note(process_group, time.time_ns())
 
     def settle(self, this_thread: int) -> None:
         """Nothing: a call that raised is not in the recorder."""
 
     def look(self) -> None:
         """Take in what the recorder has got since the last look."""
-        from torch.distributed import distributed_c10d as c10d
-
-        groups = {str(group.group_name): group for group in list(c10d._world.pg_map)}
+        guarded(self._note_all)
         for backend in _BACKENDS:
-            for entry in guarded(own_entries, backend, self._since) or ():
-                group = groups.get(entry.group)
-                if group is not None:
-                    self._take(entry, self._groups.of(group))
+            dump = guarded(own_dump, backend)
+            if dump is not None:
+                guarded(self._take_in, backend, dump)
 
-    def _take(self, entry: Entry, group: Group) -> None:
-        key = (entry.group, entry.is_p2p, entry.sequence, entry.created)
-        operation = _BY_NAME.get(entry.operation)
-        if operation is None or key in self._seen:
+    # --- groups -------------------------------------------------------------------------------------------
+
+    def _note_all(self) -> None:
+        """Those that torch registered without our seeing it have been there always."""
+        for process_group in list(all_groups()):
+            self._note(process_group, 0)
+
+    def _note(self, process_group: Any, since: int) -> None:
+        group = self._groups.of(process_group)
+        named = self._named.setdefault(group.name, [])
+        if not any(each is group for _, each in named):
+            self._named[group.name] = [*named[-_SAME_NAME:], (since, group)]
+            if len(self._named) > _REMEMBERED:
+                del self._named[next(iter(self._named))]
+
+    def _group_of(self, entry: Entry) -> Group:
+        """The last group of that name that had been registered by then; else one of which only that is known."""
+        named = self._named.get(entry.group)
+        if not named:
+            self._named[entry.group] = named = [(0, Group(entry.group, 0, -1, entry.backend))]
+        before = [group for since, group in sorted(named, key=_since) if since <= entry.created]
+        return before[-1] if before else named[0][1]
+
+    # --- entries ------------------------------------------------------------------------------------------
+
+    def _take_in(self, backend: str, dump: Dump) -> None:
+        entries = {entry.number: entry for entry in dump.entries if entry.number is not None}
+        if not entries:
             return
-        event = self._pending.get(key)
+        first, last = min(entries), max(entries)
+        since = self._next.get(backend, 0)
+        if last < since - 1:  # the recorder was reset, and counts anew
+            since = first
+        self._next[backend] = last + 1
+        new = {number for number in entries if number >= since}
+        unreadable = last + 1 - max(first, since) - len(new)
+        self._recorder.missed(max(0, first - since), unreadable)
+        pending = {number for of, number in self._pending if of == backend}
+        for number in sorted(new | pending):
+            entry = entries.get(number)
+            if entry is not None:
+                self._take(backend, number, entry)
+            else:  # overwritten meanwhile: it ended, or nothing will ever tell
+                event = self._pending.pop((backend, number))
+                event.is_late = True
+                self._recorder.finished(event)
+
+    def _take(self, backend: str, number: int, entry: Entry) -> None:
+        operation = _BY_NAME.get(entry.operation)
+        if operation is None:
+            if not entry.operation.endswith(_WRAPPER):
+                self._recorder.missed(0, 1)
+            return
+        event = self._pending.pop((backend, number), None)
         if event is None:
+            group = self._group_of(entry)
+            group.placed()
             start = entry.created - self._epoch
             on_host = entry.backend != "nccl"
             sizes = entry.output_sizes if operation.name in _BY_OUTPUT else entry.input_sizes
-            event = self._pending[key] = CollectiveEvent(
+            event = CollectiveEvent(
                 operation,
                 group,
                 start,
@@ -102,13 +184,12 @@ class FlightRecorderSeam:
             )
             if not on_host:
                 group.device_backend = entry.backend
-            self._recorder.ring.begin(event)
+            if not self._recorder.ring.begin(event):
+                return
         if entry.retired or entry.state == "completed":
-            del self._pending[key]
-            self._seen[key] = None
-            if len(self._seen) > _REMEMBERED:
-                del self._seen[next(iter(self._seen))]
             self._finish(event, entry)
+        else:
+            self._pending[backend, number] = event
 
     def _finish(self, event: CollectiveEvent, entry: Entry) -> None:
         end = event.start
@@ -123,10 +204,19 @@ class FlightRecorderSeam:
         self._recorder.ring.finish(event, end)
 
 
+def _since(named: tuple[int, Group]) -> int:
+    return named[0]
+
+
+def _end_of(backend: str) -> int:
+    dump = own_dump(backend)
+    return 0 if dump is None else 1 + max((entry.number or 0 for entry in dump.entries), default=-1)
+
+
 def _bytes(tensors: tuple[tuple[int, ...], ...], dtypes: tuple[str, ...]) -> int:
     return sum(math.prod(sizes) * _BYTES.get(dtype, 0) for sizes, dtype in zip(tensors, dtypes, strict=False))
 
 
-def needs_no_first_event(seam: Any) -> bool:
+def needs_no_first_event(seam: Any) -> TypeGuard[FlightRecorderSeam]:
     """Whether ``seam`` has nothing on the training thread that could start the background."""
     return isinstance(seam, FlightRecorderSeam)

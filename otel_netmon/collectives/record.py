@@ -111,6 +111,12 @@ class Recorder:
             return None
         return event
 
+    def missed(self, overwritten: int, unreadable: int) -> None:
+        """Count collectives that a seam knows of only by their number."""
+        if overwritten:
+            self.ring.missed(overwritten)
+        self.errors += unreadable
+
     def watch(self, event: CollectiveEvent, work: Any) -> None:
         """The call returned ``work``: finish the event when it completes.
 

@@ -46,11 +46,13 @@ class Series:
         self._failed: dict[str, dict[str, str]] = {}
         self.span: dict[str, Any] = {
             **self.metric,
-            semconv.GROUP_SIZE: group.size,
-            semconv.GROUP_RANK: group.rank,
             semconv.COLLECTIVE_CLOCK: semconv.CLOCK_HOST,
             **rank_attributes(rank),
         }
+        if group.size > 0:  # a group need not say
+            self.span[semconv.GROUP_SIZE] = group.size
+        if group.rank >= 0:
+            self.span[semconv.GROUP_RANK] = group.rank
 
     def metric_attributes(self, error: str | None) -> dict[str, str]:
         if error is None:

@@ -275,7 +275,8 @@ EVENTS_DROPPED: Final = Metric(
     "otel_netmon.events.dropped",
     "observable_counter",
     "{event}",
-    "Collectives whose span was lost: `ring_full`, or an `error` of ours while recording or emitting.",
+    "Collectives whose span was lost: `ring_full`, ours or the Flight Recorder's, or an `error` of ours while "
+    "recording or emitting.",
     (DROP_REASON,),
 )
 PEER_READINGS_DROPPED: Final = Metric(

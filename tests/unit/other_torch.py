@@ -149,7 +149,7 @@ def main() -> None:
             try:
                 break_it()
                 result = train()
-            except BaseException as error:  # noqa: B036
+            except BaseException as error:
                 result = {"raised": repr(error)}
             os.write(writing, json.dumps(result).encode())
             os._exit(0)

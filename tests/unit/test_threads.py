@@ -56,7 +56,11 @@ def test_no_wakeup_is_lost() -> None:
 
 def test_a_thread_is_a_daemon_with_a_name() -> None:
     hold = threads.Event()
-    running = threads.start(lambda: None if hold.wait(10) else None, "otel-netmon-test")
+
+    def wait() -> None:
+        hold.wait(10)
+
+    running = threads.start(wait, "otel-netmon-test")
     assert [one.daemon for one in threading.enumerate() if one.name == "otel-netmon-test"] == [True]
     hold.set()
     running.join(10)

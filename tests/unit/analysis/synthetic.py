@@ -32,52 +32,102 @@ def write_run(
     steps: int = 30,
     late: Lateness = lambda _step, _rank: 0.0,
     only: Iterable[int] | None = None,
+    every: int = 1,
+    lost: Callable[[int, int, str], bool] = lambda _step, _rank, _span: False,
+    run: str = "run",
+    says_counts: bool = False,
 ) -> None:
     """Write ``steps`` steps of one all_reduce each, the transfer taking 10 ms, as ranks ``only`` (default: all).
 
-    All ranks leave an all_reduce together, so the latest has the shortest duration.
+    All ranks leave an all_reduce together, so the latest has the shortest duration. Of every ``every``th step
+    there are spans, but for those that are ``lost``; a step's say how many collectives it had if ``says_counts``.
     """
     monkeypatch.setenv(config.OUTPUT_DIR, str(folder))
     config.current.cache_clear()
     for rank in range(ranks) if only is None else only:
-        provider = TracerProvider(resource=Resource({"service.instance.id": f"i{rank}", "host.name": "h"}))
+        provider = TracerProvider(
+            resource=Resource({"service.instance.id": instance_of(run, rank), "host.name": "h"})
+        )
         provider.add_span_processor(BatchSpanProcessor(LocalSpanExporter(), max_queue_size=100_000))
         tracer = provider.get_tracer("test")
-        for step in range(steps):
-            _write_step(tracer, step, rank, ranks, [late(step, other) for other in range(ranks)])
+        for step in range(0, steps, every):
+            times = [late(step, other) for other in range(ranks)]
+            _write_step(
+                tracer,
+                step,
+                rank,
+                ranks,
+                times,
+                lost,
+                run,
+                {semconv.STEP_COLLECTIVE_COUNT: 1} if says_counts else {},
+            )
         provider.shutdown()
     config.current.cache_clear()
 
 
-def _write_step(tracer: trace.Tracer, step: int, rank: int, ranks: int, late: list[float]) -> None:
+def instance_of(run: str, rank: int) -> str:
+    return f"i{rank}" if run == "run" else f"{run} i{rank}"
+
+
+def _write_step(
+    tracer: trace.Tracer,
+    step: int,
+    rank: int,
+    ranks: int,
+    late: list[float],
+    lost: Callable[[int, int, str], bool],
+    run: str,
+    sums: dict[str, int],
+) -> None:
     begin = 10**18 + int(step * STEP_MS * MS)
-    trace_id = (0xABC << 64) + step + 1
+    trace_id = ((0xABC if run == "run" else sum(run.encode())) << 64) + step + 1
     root = trace.SpanContext(trace_id, 7, is_remote=True, trace_flags=trace.TraceFlags(1))
     parent = trace.set_span_in_context(trace.NonRecordingSpan(root))
     who = {semconv.RANK: rank, semconv.WORLD_SIZE: ranks}
     start, end = begin + int(late[rank] * MS), begin + int((max(late) + 10) * MS)
     algbw = SIZE * 1e9 / (end - start)
-    _span(
-        tracer,
-        "all_reduce",
-        parent,
-        (start, end),
-        {
-            **who,
-            semconv.COLLECTIVE_NAME: "all_reduce",
-            semconv.COLLECTIVE_SEQUENCE: step + 5,
-            semconv.COLLECTIVE_SIZE: SIZE,
-            semconv.COLLECTIVE_ALGBW: algbw,
-            semconv.COLLECTIVE_BUSBW: 1.5 * algbw,
-            semconv.GROUP_NAME: "0",
-            semconv.GROUP_SIZE: ranks,
-            semconv.BACKEND: "gloo",
-        },
-    )
+    about = {
+        **who,
+        semconv.COLLECTIVE_NAME: "all_reduce",
+        semconv.COLLECTIVE_SEQUENCE: step + 5,
+        semconv.COLLECTIVE_SIZE: SIZE,
+        semconv.COLLECTIVE_ALGBW: algbw,
+        semconv.COLLECTIVE_BUSBW: 1.5 * algbw,
+        semconv.GROUP_NAME: "0",
+        semconv.GROUP_SIZE: ranks,
+        semconv.BACKEND: "gloo",
+    }
+    if not lost(step, rank, "all_reduce"):
+        _span(tracer, "all_reduce", parent, (start, end), about)
     names = (semconv.SPAN_RANK_STEP, semconv.SPAN_TRAIN_STEP) if rank == 0 else (semconv.SPAN_RANK_STEP,)
     for name in names:
-        attributes = {**who, semconv.STEP: step, semconv.RUN_ID: "run"}
-        _span(tracer, name, parent, (begin, begin + int(STEP_MS * MS)), attributes)
+        attributes = {**who, semconv.STEP: step, semconv.RUN_ID: run}
+        if name == semconv.SPAN_RANK_STEP:
+            attributes |= sums
+        if not lost(step, rank, name):
+            _span(tracer, name, parent, (begin, begin + int(STEP_MS * MS)), attributes)
+
+
+def write_metrics(
+    folder: Path, *, ranks: int = 4, steps: int | None = 30, calls: int = 30, run: str = "run", **has: bool
+) -> None:
+    """What the same ranks count: steps (``None``: no such metric), and collectives by duration and by size."""
+    key = {semconv.COLLECTIVE_NAME: "all_reduce", semconv.GROUP_NAME: "0", semconv.BACKEND: "gloo"}
+    counts: list[tuple[str, int, dict[str, str], str]] = [
+        (semconv.COLLECTIVE_DURATION_METRIC.name, calls if has.get("durations", True) else 0, key, "histogram"),
+        (semconv.COLLECTIVE_SIZE_METRIC.name, calls, key, "histogram"),
+        (semconv.COLLECTIVE_IO_METRIC.name, calls * SIZE, key, "sum"),
+    ]
+    if steps is not None:
+        counts.append((semconv.STEP_DURATION_METRIC.name, steps, {}, "histogram"))
+    folder.mkdir(exist_ok=True)
+    for rank in range(ranks):
+        lines = [
+            metrics_line(instance_of(run, rank), name, [(1, 1, about), (9, count, about)], kind=kind, rank=rank)
+            for name, count, about, kind in counts
+        ]
+        (folder / f"metrics-{run}-{rank}.jsonl").write_text("".join(lines))
 
 
 def _span(
@@ -93,6 +143,7 @@ def metrics_line(
     *,
     kind: str = "sum",
     delta: bool = False,
+    rank: int | None = None,
 ) -> str:
     """One OTLP JSON line with points ``(seconds, value, attributes)`` of one process of host ``h``."""
     value = "count" if kind == "histogram" else "asInt"
@@ -104,6 +155,8 @@ def metrics_line(
         "aggregationTemporality": 1 if delta else 2,
     }
     resource = {"attributes": attributes_of({"service.instance.id": instance, "host.name": "h"})}
+    if rank is not None:
+        resource["attributes"].append({"key": semconv.RANK, "value": {"intValue": str(rank)}})
     message = {
         "resourceMetrics": [{"resource": resource, "scopeMetrics": [{"metrics": [{"name": metric, kind: data}]}]}]
     }

@@ -131,7 +131,8 @@ def test_a_killed_process_costs_its_last_line_only(tmp_path: Path, monkeypatch: 
     write_run(tmp_path, monkeypatch, ranks=2)
     victim = max(tmp_path.iterdir())
     whole = victim.read_bytes()
-    victim.write_bytes(whole + whole[: len(whole) // 2])
+    line, _, _ = whole.partition(b"\n")
+    victim.write_bytes(whole + line[: len(line) // 2])
     summary = summarise(tmp_path)
     assert (summary.losses.truncated_lines, summary.losses.corrupt_lines) == (1, 0)
     assert summary.operations[0].calls == 60

@@ -39,11 +39,15 @@ def test_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "ranks": ["int"],
         "world_size": "int",
         "runs": ["str"],
-        "steps": {"count": "int", "span": "str", "median": "float", "p99": "float"},
+        "silent_ranks": "list",
+        "steps": {
+            **dict.fromkeys(("count", "traced", "numbered"), "int"),
+            **{"span": "str", "median": "float", "p99": "float"},
+        },
         "operations": [
             {
                 **dict.fromkeys(("operation", "group", "backend"), "str"),
-                **dict.fromkeys(("group_size", "ranks", "calls", "failed", "unfinished", "size"), "int"),
+                **dict.fromkeys(("group_size", "ranks", "calls", "spans", "failed", "unfinished", "size"), "int"),
                 **dict.fromkeys(("p50", "p99", "algbw", "busbw"), "float"),
             }
         ],
@@ -56,7 +60,7 @@ def test_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         },
         "nics": "list",
         "losses": {
-            **{"dropped": "NoneType", "missing_spans": "NoneType"},
+            **dict.fromkeys(("dropped", "missing_spans", "sampled_out"), "NoneType"),
             **dict.fromkeys(("truncated_lines", "corrupt_lines", "bad_records", "skipped_files"), "int"),
         },
         "folder": "str",

@@ -68,6 +68,104 @@ def test_what_an_entry_says(encode: Any) -> None:
     assert (second.operation, second.is_p2p, second.sequence, second.duration) == ("send", True, 3, 0.0015)
 
 
+FIRST = {  # the entry of torch 2.2, in a list without a version
+    "pg_id": 0,
+    "seq_id": 7,
+    "profiling_name": "nccl:all_reduce",
+    "time_created_us": 1758580155801796,
+    "input_sizes": [[2048, 1]],
+    "output_sizes": [[2048, 1]],
+    "state": "started",
+    "retired": False,
+    "frames": [],
+}
+SECOND = {key: value for key, value in FIRST.items() if key != "time_created_us"} | {
+    "record_id": 3,
+    "op_id": 7,
+    "time_created_ns": 1758580155801796775,
+    "time_discovered_started_ns": 1758580155801796999,
+    "time_discovered_completed_ns": None,
+}
+
+
+@pytest.mark.parametrize("encode", [lambda d: pickle.dumps(d, 2), lambda d: json.dumps(d).encode()])
+@pytest.mark.parametrize(
+    ("version", "plain", "group", "ranks"),
+    [
+        ("", [FIRST], "0", {}),
+        ("1.1", {"version": "1.1", "entries": [FIRST]}, "0", {}),
+        ("1.4", {"version": "1.4", "entries": [SECOND], "pg_config": {0: [0, 1]}}, "0", {"0": (0, 1)}),
+        (
+            "1.5",
+            {
+                "version": "1.5",
+                "entries": [SECOND],
+                "pg_config": {"0": {"name": "default", "desc": "", "ranks": "[0, 1]"}},
+            },
+            "default",
+            {"default": (0, 1)},
+        ),
+        ("2.0", {"version": "2.0", "entries": [{**SECOND, "pg_name": "tp"}]}, "tp", {}),
+        ("2.1", {"version": "2.1", "entries": [{**SECOND, "process_group": "tp"}]}, "tp", {}),
+        ("", {"entries": [SECOND]}, "0", {}),
+    ],
+)
+def test_older_formats_are_read(encode: Any, version: str, plain: Any, group: str, ranks: Any) -> None:
+    found = parse(encode(plain))
+    (one,) = found.entries
+    assert (found.version, found.ranks, found.unread) == (version, ranks, 0)
+    assert (one.group, one.operation, one.sequence, one.is_p2p) == (group, "all_reduce", 7, False)
+    assert one.created // 1000 == 1758580155801796
+    assert (one.input_sizes, one.dtypes, one.state) == (((2048, 1),), (), "started")
+    assert last_collectives({3: found}) == {group: {3: 7}}
+
+
+def test_an_older_send_is_no_collective() -> None:
+    found = parse(pickle.dumps([{**FIRST, "profiling_name": "nccl:send 0->1"}, FIRST]))
+    assert [(one.operation, one.is_p2p) for one in found.entries] == [("send", True), ("all_reduce", False)]
+    assert last_collectives({0: found}) == {"0": {0: 7}}
+
+
+@pytest.mark.parametrize("encode", [lambda d: pickle.dumps(d, 2), lambda d: json.dumps(d).encode()])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        None,
+        "entry",
+        {},
+        entry(collective_seq_id="many"),
+        entry(process_group=("35",)),
+        entry(process_group=5),
+        entry(time_created_ns="yesterday"),
+        entry(input_sizes=7),
+        entry(input_sizes=[[1] * 1000]),
+        entry(duration_ms="long"),
+        {key: value for key, value in entry().items() if key != "profiling_name"},
+        {key: value for key, value in entry().items() if key not in ("time_created_ns", "collective_seq_id")},
+    ],
+)
+def test_a_bad_entry_is_counted_and_the_rest_is_read(encode: Any, bad: Any) -> None:
+    found = parse(encode(dump(entry(), bad, entry(collective_seq_id=8))))
+    assert [one.sequence for one in found.entries] == [7, 8]
+    assert found.unread == 1
+
+
+def test_a_bad_group_is_counted_and_the_rest_is_read() -> None:
+    plain = dump(entry())
+    plain["pg_config"] |= {"6": {"name": "36"}, "7": {"name": "37", "ranks": "[0, 1"}, "8": None}
+    found = parse(json.dumps(plain).encode())
+    assert (found.ranks, found.unread, len(found.entries)) == ({"35": (0, 1, 2, 3)}, 3, 1)
+    assert parse(json.dumps({**plain, "pg_config": "none"}).encode()).ranks == {}
+
+
+def test_what_is_optional_may_be_missing() -> None:
+    needed = ("process_group", "collective_seq_id", "profiling_name", "time_created_ns")
+    (one,) = parse(json.dumps(dump({key: entry()[key] for key in needed})).encode()).entries
+    assert (one.number, one.state, one.retired, one.input_sizes, one.dtypes) == (None, "", False, (), ())
+    (flat,) = parse(json.dumps(dump(entry(input_sizes=[2048, 5120]))).encode()).entries
+    assert flat.input_sizes == ((2048, 5120),)
+
+
 class Evil:
     def __reduce__(self) -> Any:
         return os.system, ("exit 1",)
@@ -88,6 +186,10 @@ class Evil:
         b"\x80\x02" + b"(" * 100_000,
         b"[" * 100_000,
         b'{"entries":' + b"[" * 100_000,
+        b"{}",
+        b'{"name": "no dump"}',
+        b"[1, 2]",
+        b'{"version": "2.9", "entries": [{}, {}]}',
     ],
 )
 def test_what_is_no_dump_is_refused_by_name(data: bytes, tmp_path: Path) -> None:
