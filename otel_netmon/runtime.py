@@ -187,6 +187,26 @@ def log_once(logger: logging.Logger, error: Exception, sentence: str) -> None:
     logger.log(logging.DEBUG if again else logging.ERROR, "%s", sentence, exc_info=error)
 
 
+_instrumented: Final[list[bool]] = []
+
+
+def instrument_this_process() -> None:
+    """What ``opentelemetry-instrument`` does in each Python, once; for the ``sitecustomize`` of `otel-netmon run`."""
+    guarded(_instrument_this_process)
+
+
+def _instrument_this_process() -> None:
+    from opentelemetry.instrumentation import auto_instrumentation
+
+    # Where `opentelemetry-instrument` is above us, the next sitecustomize was its own, and has done it.
+    ran = getattr(sys.modules.get("sitecustomize"), "__file__", None) or ""
+    done = PurePath(ran).parent == PurePath(auto_instrumentation.__file__ or ".").parent
+    if _instrumented or done:
+        return
+    _instrumented.append(True)
+    auto_instrumentation.initialize()
+
+
 def sdk_is_disabled(environ: Mapping[str, str] = os.environ) -> bool:
     """Whether ``OTEL_SDK_DISABLED`` says so, as OpenTelemetry reads it."""
     return environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
