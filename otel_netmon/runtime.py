@@ -18,6 +18,10 @@ from pathlib import PurePath
 from typing import Any, Final
 
 from otel_netmon import config
+from otel_netmon.sdk import otlp
+from otel_netmon.sdk.check import check
+from otel_netmon.sdk.values import SIGNALS
+from otel_netmon.streams import hold_closed
 
 _logger = logging.getLogger(__name__)
 
@@ -191,7 +195,7 @@ _instrumented: Final[list[bool]] = []
 
 
 def instrument_this_process() -> None:
-    """What ``opentelemetry-instrument`` does in each Python, once; for the ``sitecustomize`` of `otel-netmon run`."""
+    """What ``opentelemetry-instrument`` does in each Python, once. For our own ``sitecustomize``."""
     guarded(_instrument_this_process)
 
 
@@ -228,21 +232,43 @@ def _configure_sdk(environ: MutableMapping[str, str]) -> None:
 
     if sdk_is_disabled(environ):
         return
-    if tuple(entry_points(group="opentelemetry_configurator")):
+    hold_closed()
+    configurator = environ.get("OTEL_PYTHON_CONFIGURATOR")
+    if any(configurator in (None, point.name) for point in entry_points(group="opentelemetry_configurator")):
         return
-    if not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+    if not _name_exporters(environ):
         return
-    wanted = False
-    for signal in ("TRACES", "METRICS", "LOGS"):
-        endpoint = environ.get(f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT") or environ.get(
-            "OTEL_EXPORTER_OTLP_ENDPOINT"
-        )
-        exporter = environ.get(f"OTEL_{signal}_EXPORTER")
-        if endpoint and not exporter and signal != "LOGS":  # the specification's default; logs are not ours
-            environ[f"OTEL_{signal}_EXPORTER"] = exporter = "otlp"
-        wanted = wanted or bool(exporter and exporter.strip().lower() != "none")
-    if wanted:
-        # Underscored, but it is what every distribution's configurator derives from.
-        from opentelemetry.sdk._configuration import _OTelSDKConfigurator
+    _correct(environ)
+    if not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider) or not _name_exporters(environ):
+        return
+    # Underscored, but it is what every distribution's configurator derives from.
+    from opentelemetry.sdk._configuration import _OTelSDKConfigurator
 
+    try:
         _OTelSDKConfigurator().configure()  # type: ignore[no-untyped-call]  # untyped in the SDK
+    except Exception as error:  # of the settings, whose text says more than a traceback
+        _logger.warning("otel-netmon: OpenTelemetry refuses its settings, nothing is recorded: %s", error)
+        _logger.debug("otel-netmon: where it did", exc_info=error)
+
+
+def _name_exporters(environ: MutableMapping[str, str]) -> bool:
+    """Name an exporter for each signal that has an endpoint; whether any has one."""
+    wanted = bool(environ.get("OTEL_CONFIG_FILE", "").strip())
+    for signal in SIGNALS:
+        variable = f"OTEL_{signal.upper()}_EXPORTER"
+        exporter = environ.get(variable, "").strip()
+        # the specification's default; logs are not ours
+        if not exporter and signal != "logs" and otlp.endpoint(environ, signal)[0]:
+            environ[variable] = exporter = "otlp"
+        wanted = wanted or exporter.lower() not in ("", "none")
+    return wanted
+
+
+def _correct(environ: MutableMapping[str, str]) -> None:
+    """Say what in the settings cannot work, and put what works in its place, for this process and its children."""
+    checked, problems = check(environ)
+    for problem in problems:
+        _logger.warning("otel-netmon: %s", problem.sentence)
+    for name in [name for name in environ if name not in checked]:
+        del environ[name]
+    environ.update({name: value for name, value in checked.items() if environ.get(name) != value})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -11,7 +12,8 @@ from otel_netmon import config
 
 if TYPE_CHECKING:
     from otel_netmon.delivery.segment import Segment
-    from otel_netmon.delivery.wire import Signal, Wire
+    from otel_netmon.delivery.wire import Wire
+    from otel_netmon.sdk.values import Signal
 
 
 _ITEMS: Final = {"traces": "spans", "metrics": "data points", "logs": "log records"}
@@ -21,7 +23,8 @@ def flush(folder: Path) -> int:
     """Send every request in ``folder`` that no living process owns; 0 when nothing is left, 1 otherwise."""
     from otel_netmon.delivery.segment import Segment
     from otel_netmon.delivery.spool import SpoolError, open_folder, orphans
-    from otel_netmon.delivery.wire import SIGNALS
+    from otel_netmon.sdk.check import check
+    from otel_netmon.sdk.values import SIGNALS
 
     if not folder.is_dir():
         print(f"otel-netmon flush: {folder} is not a folder", file=sys.stderr)
@@ -31,6 +34,13 @@ def flush(folder: Path) -> int:
     except SpoolError as error:
         print(f"otel-netmon flush: {error.strerror}", file=sys.stderr)
         return 2
+    environ, wrong = check(os.environ)
+    for problem in wrong:
+        print(f"otel-netmon flush: {problem.sentence}", file=sys.stderr)
+    if any(problem.lost for problem in wrong):
+        return 2
+    os.environ.clear()
+    os.environ.update(environ)
     left = 0
     for signal in SIGNALS:
         wire: Wire | None = None
