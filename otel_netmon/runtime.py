@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from otel_netmon import config
 from otel_netmon.sdk import otlp
-from otel_netmon.sdk.check import check
+from otel_netmon.sdk.check import apply, check
 from otel_netmon.sdk.values import SIGNALS
 from otel_netmon.streams import hold_closed
 
@@ -238,9 +238,22 @@ def _configure_sdk(environ: MutableMapping[str, str]) -> None:
         return
     if not _name_exporters(environ):
         return
-    _correct(environ)
-    if not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider) or not _name_exporters(environ):
+    apply(*check(environ), environ, _logger)
+    if not _name_exporters(environ):
         return
+    # These make the API look for a provider before there is one, and find one without exporters.
+    providers = {name: environ.pop(name) for name in _PROVIDERS if name in environ}
+    try:
+        if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+            _configure()
+    finally:
+        environ.update(providers)
+
+
+_PROVIDERS: Final = tuple(f"OTEL_PYTHON_{kind}_PROVIDER" for kind in ("TRACER", "METER", "LOGGER"))
+
+
+def _configure() -> None:
     # Underscored, but it is what every distribution's configurator derives from.
     from opentelemetry.sdk._configuration import _OTelSDKConfigurator
 
@@ -262,13 +275,3 @@ def _name_exporters(environ: MutableMapping[str, str]) -> bool:
             environ[variable] = exporter = "otlp"
         wanted = wanted or exporter.lower() not in ("", "none")
     return wanted
-
-
-def _correct(environ: MutableMapping[str, str]) -> None:
-    """Say what in the settings cannot work, and put what works in its place, for this process and its children."""
-    checked, problems = check(environ)
-    for problem in problems:
-        _logger.warning("otel-netmon: %s", problem.sentence)
-    for name in [name for name in environ if name not in checked]:
-        del environ[name]
-    environ.update({name: value for name, value in checked.items() if environ.get(name) != value})

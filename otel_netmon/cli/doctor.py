@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -14,9 +16,11 @@ from typing import Any, Final, Literal
 
 from otel_netmon import config
 from otel_netmon.cli.environment import FILE_EXPORTER, OTLP_EXPORTER, can_instrument, choose_exporters
-from otel_netmon.cli.probe import answers
+from otel_netmon.cli.probe import answers, as_environment
 from otel_netmon.cli.run import RUNS
-from otel_netmon.monitors.registry import BUILT_IN, choose
+from otel_netmon.monitors import registry
+from otel_netmon.monitors.rdma import RdmaMonitor
+from otel_netmon.monitors.registry import monitors_for
 from otel_netmon.sdk.check import check, silenced
 from otel_netmon.text import is_secret, without_secrets
 from otel_netmon.version import __version__
@@ -182,21 +186,35 @@ def _writable(environ: Mapping[str, str]) -> Finding:
 
 def _monitors(environ: Mapping[str, str]) -> Iterator[Finding]:
     settings = config.load(environ)[0]
-    variable = config.PREFIX + "MONITORS"
-    known = BUILT_IN
-    chosen, strangers = choose(known, settings.monitors)
-    names = [one.name for one in chosen if one.scope == "rank" or settings.host_monitors != "off"]
-    yield Finding("ok", "monitors", ", ".join(names) or f"none: {variable} leaves all out")
-    for name in strangers:
-        there = ", ".join(sorted(one.name for one in known))
-        yield Finding("note", "monitors", f"{variable} names {name}, which there is not", f"there are {there}")
+    warnings: list[str] = []
+    with as_environment(environ), _heard(warnings):
+        chosen = monitors_for(host=settings.host_monitors != "off", rank=True)
+    for warning in warnings:
+        yield Finding("note", "monitors", warning)
+    names = ", ".join(monitor.name for monitor in chosen)
+    yield Finding("ok", "monitors", names or f"none: {config.PREFIX}MONITORS leaves all out")
     yield from _nics(settings)
-    yield from _rdma(settings, watched="rdma" in names)
+    yield from _rdma(settings, watched=any(isinstance(monitor, RdmaMonitor) for monitor in chosen))
     if settings.latency_targets:
         yield Finding("ok", "latency targets", ", ".join(settings.latency_targets))
     else:
         targets = config.PREFIX + "LATENCY_TARGETS"
         yield Finding("ok", "latency targets", f"none: {targets} is not set, nothing is probed")
+
+
+@contextmanager
+def _heard(lines: list[str]) -> Iterator[None]:
+    """What the registry logs meanwhile, instead of on stderr."""
+    logger = logging.getLogger(registry.__name__)
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    logger.addHandler(handler)
+    propagate, logger.propagate = logger.propagate, False
+    try:
+        yield
+    finally:
+        logger.propagate = propagate
+        logger.removeHandler(handler)
 
 
 def _nics(settings: config.Config) -> Iterator[Finding]:
@@ -216,8 +234,6 @@ def _nics(settings: config.Config) -> Iterator[Finding]:
 
 
 def _rdma(settings: config.Config, *, watched: bool) -> Iterator[Finding]:
-    from otel_netmon.monitors.rdma import RdmaMonitor
-
     monitor = RdmaMonitor(sys_root=settings.sys_root)
     monitor.sample()
     ports = ", ".join(f"{port} ({stats.state or 'state unknown'})" for port, stats in monitor.latest.items())

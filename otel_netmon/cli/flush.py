@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from otel_netmon.sdk.values import Signal
 
 
+_logger = logging.getLogger(__name__)
+
 _ITEMS: Final = {"traces": "spans", "metrics": "data points", "logs": "log records"}
 
 
@@ -23,7 +26,7 @@ def flush(folder: Path) -> int:
     """Send every request in ``folder`` that no living process owns; 0 when nothing is left, 1 otherwise."""
     from otel_netmon.delivery.segment import Segment
     from otel_netmon.delivery.spool import SpoolError, open_folder, orphans
-    from otel_netmon.sdk.check import check
+    from otel_netmon.sdk.check import apply, check
     from otel_netmon.sdk.values import SIGNALS
 
     if not folder.is_dir():
@@ -34,13 +37,10 @@ def flush(folder: Path) -> int:
     except SpoolError as error:
         print(f"otel-netmon flush: {error.strerror}", file=sys.stderr)
         return 2
-    environ, wrong = check(os.environ)
-    for problem in wrong:
-        print(f"otel-netmon flush: {problem.sentence}", file=sys.stderr)
+    works, wrong = check(os.environ)
+    apply(works, wrong, os.environ, _logger)
     if any(problem.lost for problem in wrong):
         return 2
-    os.environ.clear()
-    os.environ.update(environ)
     left = 0
     for signal in SIGNALS:
         wire: Wire | None = None

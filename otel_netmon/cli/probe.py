@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final, Literal
 
+from otel_netmon import config
 from otel_netmon.sdk import otlp
 from otel_netmon.sdk.otlp import OTLP_EXPORTERS
 from otel_netmon.sdk.values import SIGNALS, Signal
@@ -33,13 +34,17 @@ def answers(
     ]
     found: dict[Answer, list[Signal]] = {}
     away: set[str] = set()
-    with _as_environment(environ):
+    with as_environment(environ):
         for signal in asked:
             address, variable = otlp.endpoint(environ, signal)
             if variable in away:
                 continue
-            answer, there = _ask(signal, address, variable)
             word, named = otlp.protocol(environ, signal)
+            if named not in environ:
+                named = variable.replace("_ENDPOINT", "_PROTOCOL")
+            (level, _, what, remedy), there = _ask(signal, address, variable)
+            remedy = remedy.replace("OTEL_EXPORTER_OTLP_ENDPOINT", variable)
+            answer = (level, variable, what, remedy.replace("OTEL_EXPORTER_OTLP_PROTOCOL", named))
             if answer[0] == "ok" and named in replaced:
                 answer = ("note", *answer[1:3], f"set {named}={word}")
             found.setdefault(answer, []).append(signal)
@@ -62,20 +67,23 @@ def _ask(signal: Signal, address: str, variable: str) -> tuple[Answer, bool]:
     way.close()
     if outcome.kind == "delivered" and not outcome.hint:
         return ("ok", variable, f"{shown} took an empty export of {{signals}} by {by}", ""), True
-    what = f"{shown} did not take an empty export of {{signals}} by {by} ({outcome.reason.partition(':')[0]})"
+    came = outcome.reason.partition(":")[0] or "HTTP 200"
+    what = f"{shown} did not take an empty export of {{signals}} by {by} ({came})"
     if signal == "logs" and outcome.kind == "rejected":
         return ("note", variable, what, f"give it a pipeline for logs; or {_LOGS}"), True
     return ("FAIL", variable, what, outcome.hint or "look at the collector's log"), outcome.kind != "retry"
 
 
 @contextmanager
-def _as_environment(environ: Mapping[str, str]) -> Iterator[None]:
-    """The exporters read the process's own. gRPC's C library is told to keep its errors to itself."""
+def as_environment(environ: Mapping[str, str]) -> Iterator[None]:
+    """Exporters and monitors read the process's own. gRPC's C library is told to keep its errors to itself."""
     before = dict(os.environ)
     os.environ.clear()
     os.environ.update({"GRPC_VERBOSITY": "NONE", **environ})
+    config.current.cache_clear()
     try:
         yield
     finally:
+        config.current.cache_clear()
         os.environ.clear()
         os.environ.update(before)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from otel_netmon.sdk import otlp
@@ -133,7 +133,8 @@ class Wire:
             name = type(result.error).__name__ if result.error else "no answer"
             return _failed(name, repr(result.error), by_http=True)
         if 200 <= status < 300:
-            return self._partial(_content(result))
+            page = str(result.headers().get("content-type", "")).startswith("text/html")
+            return replace(self._partial(_content(result)), hint=_PAGE if page else "")
         if status in _HTTP_RETRY:
             return Outcome("retry", f"HTTP {status}", _retry_after(result))
         return Outcome(
@@ -180,28 +181,33 @@ def _failed(reason: str, text: str, by_http: bool, after: float | None = None) -
 
 _NEVER: Final = ("InvalidSchema(", "MissingSchema(", "InvalidURL(", "InvalidHeader(", "metadata was invalid")
 
-_PLAIN: Final = "no TLS is spoken there; write http:// in front of OTEL_EXPORTER_OTLP_ENDPOINT"
-_TLS: Final = "TLS is spoken there; write https:// in front of OTEL_EXPORTER_OTLP_ENDPOINT"
+_PLAIN: Final = "no TLS is spoken there; let OTEL_EXPORTER_OTLP_ENDPOINT begin with http://"
+_TLS: Final = "TLS is spoken there; let OTEL_EXPORTER_OTLP_ENDPOINT begin with https://"
 _BASE: Final = "no such path there; OTEL_EXPORTER_OTLP_ENDPOINT is a base, and /v1/traces and the like are added"
+_PAGE: Final = "an HTML page came back: that is no collector; correct OTEL_EXPORTER_OTLP_ENDPOINT"
 _LOGIN: Final = "not allowed in; look at OTEL_EXPORTER_OTLP_HEADERS"
 _TRUST: Final = "its certificate is not trusted; name its issuer's in OTEL_EXPORTER_OTLP_CERTIFICATE"
+_NAME: Final = "no host has this name; correct OTEL_EXPORTER_OTLP_ENDPOINT"
+_SLOW: Final = "no answer came in time; is it OTLP that is spoken there, and does no firewall keep it?"
 _BOTH: Final = (
     ("WRONG_VERSION_NUMBER", _PLAIN),
     ("CERTIFICATE_VERIFY_FAILED", _TRUST),
     ("refused", "nobody listens there; start the collector, or correct OTEL_EXPORTER_OTLP_ENDPOINT"),
-    ("Name or service not known", "no host has this name; correct OTEL_EXPORTER_OTLP_ENDPOINT"),
-    ("Failed to resolve", "no host has this name; correct OTEL_EXPORTER_OTLP_ENDPOINT"),
-    ("Domain name not found", "no host has this name; correct OTEL_EXPORTER_OTLP_ENDPOINT"),
+    ("Failed to resolve", _NAME),
+    ("Domain name not found", _NAME),
+    ("Deadline Exceeded", _SLOW),
+    ("timed out", _SLOW),
 )
 _HINTS: Final = {
     "grpc": (
-        ("http1.x server", "HTTP is spoken there, not gRPC; set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf"),
+        ("Failed parsing HTTP/2", "HTTP is spoken there, not gRPC; set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf"),
+        ("Socket closed", f"if {_TLS}"),
         ("UNIMPLEMENTED", "it takes nothing of this signal by gRPC"),
         ("UNAUTHENTICATED", _LOGIN),
         ("PERMISSION_DENIED", _LOGIN),
     ),
     "http": (
-        ("Schema(", "the address has no scheme; write http:// in front of OTEL_EXPORTER_OTLP_ENDPOINT"),
+        ("Schema(", "the address has no scheme; let OTEL_EXPORTER_OTLP_ENDPOINT begin with http://"),
         ("HTTPS server", _TLS),
         ("HTTP 404", _BASE),
         ("HTTP 401", _LOGIN),

@@ -7,12 +7,12 @@ counts as unset, as the specification has it, though the SDK often reads it.
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Mapping
+import logging
+from collections.abc import Collection, Mapping, MutableMapping
 from typing import Final
 
 from otel_netmon.sdk import otlp
-from otel_netmon.sdk.values import PLACES, SIGNALS, Checked, Problem, plain_values
+from otel_netmon.sdk.values import PLACES, SIGNALS, Checked, Problem, is_installed, is_readable, plain_values
 
 _BATCH_SIZES: Final = {"QUEUE": 2048, "EXPORT_BATCH": 512}
 """The SDK's defaults."""
@@ -35,9 +35,9 @@ _ONE_NAME: Final[Mapping[str, str]] = {
     },
 }
 _NAMES: Final[Mapping[str, tuple[str, str]]] = {
-    **{f"OTEL_{s.upper()}_EXPORTER": (f"opentelemetry_{s}_exporter", "exporter") for s in SIGNALS},
-    "OTEL_PROPAGATORS": ("opentelemetry_propagator", "propagator"),
-    "OTEL_EXPERIMENTAL_RESOURCE_DETECTORS": ("opentelemetry_resource_detector", "resource detector"),
+    **{f"OTEL_{s.upper()}_EXPORTER": (f"opentelemetry_{s}_exporter", "n exporter") for s in SIGNALS},
+    "OTEL_PROPAGATORS": ("opentelemetry_propagator", " propagator"),
+    "OTEL_EXPERIMENTAL_RESOURCE_DETECTORS": ("opentelemetry_resource_detector", " resource detector"),
 }
 
 
@@ -51,6 +51,28 @@ def check(environ: Mapping[str, str], instead: str = "none") -> tuple[dict[str, 
         part(checked)
     otlp.endpoints(checked, instead)
     return checked.environ, tuple(checked.problems)
+
+
+def check_names(environ: Mapping[str, str], names: Collection[str]) -> tuple[dict[str, str], tuple[Problem, ...]]:
+    """As ``check``, of some variables that name what is installed."""
+    checked = Checked(environ)
+    if not checked.environ.keys().isdisjoint(names):
+        _names(checked, names)
+    return checked.environ, tuple(checked.problems)
+
+
+def apply(
+    works: Mapping[str, str],
+    problems: Collection[Problem],
+    environ: MutableMapping[str, str],
+    logger: logging.Logger,
+) -> None:
+    """Put what works into ``environ``, this process's and its children's, and log what does not."""
+    for problem in problems:
+        logger.warning("otel-netmon: %s", problem.sentence)
+    for name in [name for name in environ if name not in works]:
+        del environ[name]
+    environ.update({name: value for name, value in works.items() if environ.get(name) != value})
 
 
 def silenced(environ: Mapping[str, str]) -> tuple[Problem, ...]:
@@ -70,8 +92,6 @@ def silenced(environ: Mapping[str, str]) -> tuple[Problem, ...]:
     off = [part.strip() for part in said(name).split(",")]
     if lost := [what for one, what in _INSTRUMENTORS.items() if one in off or "*" in off]:
         found.append(Problem(name, f"switches off {' and '.join(lost)}", lost=len(lost) == len(_INSTRUMENTORS)))
-    if said(name := "OTEL_PYTHON_TRACER_PROVIDER"):
-        found.append(Problem(name, "is set, so OpenTelemetry is not set up by other OTEL_*", lost=True))
     if {said("OTEL_TRACES_EXPORTER").lower(), said("OTEL_METRICS_EXPORTER").lower()} == {"none"}:
         found.append(Problem("OTEL_TRACES_EXPORTER", "is none, and so is OTEL_METRICS_EXPORTER", lost=True))
     return tuple(found)
@@ -82,12 +102,17 @@ _INSTRUMENTORS: Final = {"netmon": "the monitors", "torch_distributed": "the cap
 
 def _config_file(checked: Checked) -> None:
     name = "OTEL_CONFIG_FILE"
-    if name in checked.environ and not _is_installed("opentelemetry.configuration"):
+    if name not in checked.environ:
+        return
+    if not is_installed("opentelemetry.configuration"):
         checked.refuse(name, "needs the package opentelemetry-configuration; going on without", None)
+    elif not is_readable(checked.environ[name]):
+        checked.refuse(name, "is not a file that can be read; going on without", None)
 
 
-def _names(checked: Checked) -> None:
-    for name in sorted(_ONE_NAME.keys() & checked.environ.keys()):
+def _names(checked: Checked, among: Collection[str] | None = None) -> None:
+    given = checked.environ.keys() if among is None else checked.environ.keys() & set(among)
+    for name in sorted(_ONE_NAME.keys() & given):
         known = _known(_ONE_NAME[name])
         value = _as_known(checked.environ[name], known)
         if value in known:
@@ -95,18 +120,18 @@ def _names(checked: Checked) -> None:
         else:
             there = f"there are {', '.join(known)}" if known else "none is installed"
             checked.refuse(name, f"is not installed ({there}); going on without", None)
-    for name in sorted(_NAMES.keys() & checked.environ.keys()):
+    for name in sorted(_NAMES.keys() & given):
         group, what = _NAMES[name]
         known = _known(group)
         values = [_as_known(part, known) for part in checked.environ[name].split(",") if part.strip()]
-        if what == "exporter" and len(values) > 1:
+        if name.endswith("_EXPORTER") and len(values) > 1:
             values = [part for part in values if part != "none"]  # among others it would be a name that is missing
         missing = [part for part in values if part not in known and part not in ("none", "*")]
         left = ",".join(part for part in values if part not in missing) or None
         if missing:
-            sentence = f"names no {what} that is installed (there are {', '.join(known)})"
+            why = f"names {', '.join(missing)[:64]}, a{what} that is not installed (there are {', '.join(known)})"
             rest = f"using {left}" if left else "going on as if it were not set"
-            checked.refuse(name, f"{sentence}; {rest}", left)
+            checked.refuse(name, f"{why}; {rest}", left)
         else:
             checked.put(name, left)
 
@@ -121,13 +146,6 @@ def _known(group: str) -> list[str]:
     from opentelemetry.util._importlib_metadata import entry_points
 
     return sorted({point.name for point in entry_points(group=group)})
-
-
-def _is_installed(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ImportError:
-        return False
 
 
 def _sampler(checked: Checked) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-from otel_netmon.sdk.values import OTLP, PLACES, SIGNALS, Checked, Problem, Signal, is_readable
+from otel_netmon.sdk.values import OTLP, PLACES, SIGNALS, Checked, Problem, Signal, is_pem
 from otel_netmon.text import without_secrets
 
 SERVED: Final = ("grpc", "http/protobuf")
@@ -58,8 +59,9 @@ def by_protocol(checked: Checked) -> None:
         by_grpc = any(protocol(checked.environ, signal)[0] == "grpc" for signal in signals)
         for what in ("CERTIFICATE", "CLIENT_KEY", "CLIENT_CERTIFICATE"):
             name = f"{OTLP}{place}{what}"
-            if name in checked.environ and not is_readable(checked.environ[name], folder=not by_grpc):
-                checked.refuse(name, "is not a file that can be read; going on without", None)
+            path = checked.environ.get(name)
+            if path and not is_pem(path) and (by_grpc or not Path(path).is_dir()):
+                checked.refuse(name, "is not a PEM file that can be read; going on without", None)
         name = f"{OTLP}{place}COMPRESSION"
         word = checked.environ.get(name, "").strip().lower()
         accepted = ("none", "gzip") if by_grpc else ("none", "gzip", "deflate")

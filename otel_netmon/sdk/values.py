@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import os
 from collections.abc import Callable, Mapping
@@ -65,9 +66,25 @@ def _blank_counts(name: str) -> bool:
     return name.startswith("OTEL_") and not name.endswith("_LIMIT")
 
 
-def is_readable(path: str, *, folder: bool = False) -> bool:
-    """Whether it is a file that can be read, or a folder where that will do."""
-    return os.access(path, os.R_OK) and (Path(path).is_file() or folder)
+def is_installed(module: str) -> bool:
+    """Whether a module is there; the packages above it are imported."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ImportError:
+        return False
+
+
+def is_readable(path: str) -> bool:
+    """Whether it is a file that can be read."""
+    return os.access(path, os.R_OK) and Path(path).is_file()
+
+
+def is_pem(path: str) -> bool:
+    """Whether it is a file of certificates or keys as the exporters read them."""
+    if not is_readable(path):
+        return False
+    with Path(path).open("rb") as file:
+        return b"-----BEGIN " in file.read(1 << 20)
 
 
 @dataclass(frozen=True)
@@ -121,7 +138,9 @@ _KINDS: Final[Mapping[str, _Kind]] = {
         "names of gRPC status codes, separated by commas",
         lambda text: {part.strip().upper() for part in text.split(",") if part.strip()} <= _STATUS,
     ),
-    "OTEL_CONFIG_FILE": _Kind("a file that can be read", is_readable),
+    "OTEL_PYTHON_AUTO_INSTRUMENTATION_EXPERIMENTAL_GEVENT_PATCH": _Kind(
+        "patch_all where gevent is installed", lambda text: text == "patch_all" and is_installed("gevent")
+    ),
 }
 
 
