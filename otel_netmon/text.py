@@ -42,5 +42,5 @@ def without_secrets(text: str) -> str:
 
 
 _SECRET: Final = re.compile(r"HEADER|CERT|KEY|SECRET|TOKEN|PASSW|CREDENTIAL|AUTH", re.IGNORECASE)
-_URL_USER: Final = re.compile(r"(?<=//)[^/@\s]*@")
+_URL_USER: Final = re.compile(r"(?:(?<=//)|^)[^/@\s]*@")
 _URL_QUERY: Final = re.compile(r"[?#]\S*")

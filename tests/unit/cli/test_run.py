@@ -170,6 +170,59 @@ def test_no_telemetry_is_said_and_changes_nothing(tmp_path: Path, cli: Cli) -> N
     assert not (tmp_path / "otel-netmon-runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("environ", "says"),
+    [
+        ({"OTEL_BSP_MAX_QUEUE_SIZE": "100"}, "OTEL_BSP_MAX_QUEUE_SIZE='100' is below the size of a batch (512)"),
+        ({"OTEL_METRIC_EXPORT_INTERVAL": "0"}, "OTEL_METRIC_EXPORT_INTERVAL='0' is not a number above 0"),
+        ({"OTEL_TRACES_EXPORTER": "oltp"}, "OTEL_TRACES_EXPORTER='oltp' names oltp, an exporter that is not"),
+        (
+            {"OTEL_PROPAGATORS": "tracecontext,b3"},
+            "OTEL_PROPAGATORS='tracecontext,b3' names b3, a propagator that",
+        ),
+        (
+            {ENDPOINT: "127.0.0.1:4318", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"},
+            f"{ENDPOINT}='127.0.0.1:4318' cannot work with http/protobuf (OTEL_EXPORTER_OTLP_PROTOCOL): it has no "
+            "scheme; write http://127.0.0.1:4318",
+        ),
+    ],
+)
+def test_what_cannot_work_is_said_before_and_telemetry_is_there(
+    environ: dict[str, str], says: str, tmp_path: Path, cli: Cli
+) -> None:
+    script = "import sys; sys.stderr.write('training'); " + TRACED
+    process = cli("run", "--output", "out", "--", sys.executable, "-c", script, **environ)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0
+    before, _, after = err.decode().partition("training")
+    assert says in before and before.count("otel-netmon: OTEL_") == 1, before
+    assert "Traceback" not in err.decode() and "otel-netmon summary" in after
+    assert list((tmp_path / "out").glob("metrics-*"))
+
+
+@pytest.mark.parametrize(
+    ("environ", "reason"),
+    [
+        ({"OTEL_SDK_DISABLED": "true"}, "OTEL_SDK_DISABLED is true, so OpenTelemetry records nothing"),
+        (
+            {"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "*"},
+            "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS switches off the mon",
+        ),
+        (
+            {"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none"},
+            "OTEL_TRACES_EXPORTER is none, and so is",
+        ),
+    ],
+)
+def test_the_end_names_the_true_reason(environ: dict[str, str], reason: str, cli: Cli) -> None:
+    process = cli("run", "--", sys.executable, "-c", "import sys; sys.stderr.write('training')", **environ)
+    _, err = process.communicate(timeout=60)
+    before, _, after = err.decode().partition("training")
+    assert process.returncode == 0
+    assert f"otel-netmon: {reason}" in before and reason in after
+    assert "Traceback" not in err.decode() and "no Python" not in after
+
+
 @pytest.mark.parametrize("words", [["--output", "otel-netmon-runs"], []])
 def test_a_folder_that_cannot_be_made(words: list[str], tmp_path: Path, cli: Cli) -> None:
     (tmp_path / "otel-netmon-runs").write_text("a file")
