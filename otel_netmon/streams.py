@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
-from typing import TextIO
 
 
 def hold_closed() -> None:
@@ -43,17 +42,3 @@ def say(sentence: str) -> None:
     """One line of ours on stderr. Where that cannot be, for its reader is gone or its disk is full, never mind."""
     with suppress(OSError, ValueError):
         print(f"otel-netmon: {sentence}", file=sys.stderr, flush=True)  # noqa: T201  # a command line's
-
-
-def settle() -> None:
-    """Flush what was printed; what cannot be written is dropped, or Python would end with a code of its own."""
-    _flush(sys.stdout)
-    _flush(sys.stderr)
-
-
-def _flush(stream: TextIO) -> None:
-    try:
-        stream.flush()
-    except (OSError, ValueError):
-        with suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

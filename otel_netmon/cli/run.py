@@ -16,7 +16,7 @@ from otel_netmon import config
 from otel_netmon.cli.environment import FILE_EXPORTER, can_instrument, child_environment, choose_exporters
 from otel_netmon.cli.process import end_like, run_and_wait
 from otel_netmon.sdk.check import check, silenced
-from otel_netmon.streams import say, settle
+from otel_netmon.streams import say
 
 RUNS: Final = Path("otel-netmon-runs")
 _NOTHING: Final = (
@@ -46,7 +46,6 @@ def run(command: Sequence[str], output: Path | None) -> int:
         say(problem.sentence)
     if folder is not None and any(problem.lost for problem in wrong):
         say(f"what would have gone there goes to {folder}")
-    settle()
     try:
         code = run_and_wait(command, child)
     except (OSError, ValueError) as error:  # ValueError: a null character in an argument
@@ -60,7 +59,6 @@ def run(command: Sequence[str], output: Path | None) -> int:
         say(f"look for telemetry with this in mind: {'; '.join(reasons)}")
     else:
         say("telemetry went where the OTEL_* variables say; with --output DIR it is summed up here as well")
-    settle()
     return end_like(code)
 
 
