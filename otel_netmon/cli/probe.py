@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from typing import Final, Literal
 
 from otel_netmon import config
+from otel_netmon.delivery import wire
 from otel_netmon.sdk import otlp
-from otel_netmon.sdk.otlp import OTLP_EXPORTERS
 from otel_netmon.sdk.values import SIGNALS, Signal
 from otel_netmon.text import without_secrets
 
@@ -27,11 +27,7 @@ def answers(
 
     ``replaced``: variables whose values were others.
     """
-    asked = [
-        signal
-        for signal in SIGNALS
-        if OTLP_EXPORTERS.intersection(exporters[f"OTEL_{signal.upper()}_EXPORTER"].split(","))
-    ]
+    asked = [signal for signal in SIGNALS if otlp.is_used(exporters, signal)]
     found: dict[Answer, list[Signal]] = {}
     away: set[str] = set()
     with as_environment(environ):
@@ -40,11 +36,8 @@ def answers(
             if variable in away:
                 continue
             word, named = otlp.protocol(environ, signal)
-            if named not in environ:
-                named = variable.replace("_ENDPOINT", "_PROTOCOL")
             (level, _, what, remedy), there = _ask(signal, address, variable)
-            remedy = remedy.replace("OTEL_EXPORTER_OTLP_ENDPOINT", variable)
-            answer = (level, variable, what, remedy.replace("OTEL_EXPORTER_OTLP_PROTOCOL", named))
+            answer = (level, variable, what, wire.in_words_of(remedy, variable, named))
             if answer[0] == "ok" and named in replaced:
                 answer = ("note", *answer[1:3], f"set {named}={word}")
             found.setdefault(answer, []).append(signal)
@@ -56,8 +49,6 @@ def answers(
 
 def _ask(signal: Signal, address: str, variable: str) -> tuple[Answer, bool]:
     """The answer, and whether anybody was there to give it."""
-    from otel_netmon.delivery import wire
-
     try:
         way = wire.Wire(wire.official(signal), signal)
     except Exception as error:  # noqa: BLE001  # the settings', of whatever kind

@@ -14,6 +14,7 @@ from typing import Final
 
 from otel_netmon import config
 from otel_netmon.cli.environment import FILE_EXPORTER, can_instrument, child_environment, choose_exporters
+from otel_netmon.cli.port import at_odds
 from otel_netmon.cli.process import end_like, run_and_wait
 from otel_netmon.sdk.check import check, silenced
 from otel_netmon.streams import say
@@ -41,9 +42,9 @@ def run(command: Sequence[str], output: Path | None) -> int:
             return 2
     before = frozenset(path.name for path in folder.iterdir()) if folder else frozenset()
     child = child_environment(environ, command, exporters, folder)
-    silent = silenced(child)
-    for problem in (*wrong, *silent):
-        say(problem.sentence)
+    reasons = [*(problem.sentence for problem in silenced(child)), *at_odds(child, exporters.variables)]
+    for sentence in (*(problem.sentence for problem in wrong), *reasons):
+        say(sentence)
     if folder is not None and any(problem.lost for problem in wrong):
         say(f"what would have gone there goes to {folder}")
     try:
@@ -52,11 +53,10 @@ def run(command: Sequence[str], output: Path | None) -> int:
         if folder is not None and output is None:
             _remove_empty(folder)
         return _not_started(command[0], error)
-    reasons = [problem.sentence for problem in silent]
     if folder is not None:
         _tell(folder, before, reasons, fresh=output is None)
     elif reasons:
-        say(f"look for telemetry with this in mind: {'; '.join(reasons)}")
+        say(f"telemetry did not get through, or not all of it: {'; '.join(reasons)}")
     else:
         say("telemetry went where the OTEL_* variables say; with --output DIR it is summed up here as well")
     return end_like(code)

@@ -181,8 +181,10 @@ def _failed(reason: str, text: str, by_http: bool, after: float | None = None) -
 
 _NEVER: Final = ("InvalidSchema(", "MissingSchema(", "InvalidURL(", "InvalidHeader(", "metadata was invalid")
 
-_PLAIN: Final = "no TLS is spoken there; let OTEL_EXPORTER_OTLP_ENDPOINT begin with http://"
-_TLS: Final = "TLS is spoken there; let OTEL_EXPORTER_OTLP_ENDPOINT begin with https://"
+IS_HTTP: Final = "HTTP is spoken there, not gRPC; set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf"
+NO_HTTP: Final = "no HTTP is spoken there; if it is a port for gRPC set OTEL_EXPORTER_OTLP_PROTOCOL=grpc"
+PLAIN: Final = "no TLS is spoken there; let OTEL_EXPORTER_OTLP_ENDPOINT begin with http://"
+TLS: Final = "TLS is spoken there; let OTEL_EXPORTER_OTLP_ENDPOINT begin with https://"
 _BASE: Final = "no such path there; OTEL_EXPORTER_OTLP_ENDPOINT is a base, and /v1/traces and the like are added"
 _PAGE: Final = "an HTML page came back: that is no collector; correct OTEL_EXPORTER_OTLP_ENDPOINT"
 _LOGIN: Final = "not allowed in; look at OTEL_EXPORTER_OTLP_HEADERS"
@@ -190,7 +192,7 @@ _TRUST: Final = "its certificate is not trusted; name its issuer's in OTEL_EXPOR
 _NAME: Final = "no host has this name; correct OTEL_EXPORTER_OTLP_ENDPOINT"
 _SLOW: Final = "no answer came in time; is it OTLP that is spoken there, and does no firewall keep it?"
 _BOTH: Final = (
-    ("WRONG_VERSION_NUMBER", _PLAIN),
+    ("WRONG_VERSION_NUMBER", PLAIN),
     ("CERTIFICATE_VERIFY_FAILED", _TRUST),
     ("refused", "nobody listens there; start the collector, or correct OTEL_EXPORTER_OTLP_ENDPOINT"),
     ("Failed to resolve", _NAME),
@@ -200,24 +202,27 @@ _BOTH: Final = (
 )
 _HINTS: Final = {
     "grpc": (
-        ("Failed parsing HTTP/2", "HTTP is spoken there, not gRPC; set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf"),
-        ("Socket closed", f"if {_TLS}"),
+        ("Failed parsing HTTP/2", IS_HTTP),
+        ("Socket closed", f"if {TLS}"),
         ("UNIMPLEMENTED", "it takes nothing of this signal by gRPC"),
         ("UNAUTHENTICATED", _LOGIN),
         ("PERMISSION_DENIED", _LOGIN),
     ),
     "http": (
         ("Schema(", "the address has no scheme; let OTEL_EXPORTER_OTLP_ENDPOINT begin with http://"),
-        ("HTTPS server", _TLS),
+        ("HTTPS server", TLS),
         ("HTTP 404", _BASE),
         ("HTTP 401", _LOGIN),
         ("HTTP 403", _LOGIN),
-        *(
-            (word, "no HTTP is spoken there; if it is a port for gRPC set OTEL_EXPORTER_OTLP_PROTOCOL=grpc")
-            for word in ("Connection aborted", "BadStatusLine", "reset by peer")
-        ),
+        *((word, NO_HTTP) for word in ("Connection aborted", "BadStatusLine", "reset by peer")),
     ),
 }
+
+
+def in_words_of(hint: str, variable: str, protocol_variable: str) -> str:
+    """``hint`` with the names of the variables that are set."""
+    named = hint.replace("OTEL_EXPORTER_OTLP_ENDPOINT", variable)
+    return named.replace("OTEL_EXPORTER_OTLP_PROTOCOL", protocol_variable)
 
 
 def _hint(text: str, *, by_http: bool) -> str:

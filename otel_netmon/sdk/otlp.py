@@ -13,17 +13,20 @@ from otel_netmon.text import without_secrets
 
 SERVED: Final = ("grpc", "http/protobuf")
 """The words of ``OTEL_EXPORTER_OTLP_PROTOCOL`` that the official exporters speak."""
-OTLP_EXPORTERS: Final = frozenset({"otlp", "otlp_proto_grpc", "otlp_proto_http", "otel_netmon_otlp"})
+_OTLP_EXPORTERS: Final = frozenset({"otlp", "otlp_proto_grpc", "otlp_proto_http", "otel_netmon_otlp"})
 _OWN_PROTOCOL: Final = {"otlp_proto_grpc": "grpc", "otlp_proto_http": "http/protobuf"}
 _GRPC_TARGETS: Final = ("unix:", "unix-abstract:", "dns:", "ipv4:", "ipv6:", "vsock:", "xds:")
 
 
 def protocol(environ: Mapping[str, str], signal: Signal) -> tuple[str, str]:
-    """The protocol that ``environ`` names for a signal, in lower case, and the variable; gRPC where none does."""
+    """The protocol that ``environ`` names for a signal, in lower case, and the variable; gRPC where none does.
+
+    Then the variable is the one that goes with the endpoint's.
+    """
     for name in (f"{OTLP}{signal.upper()}_PROTOCOL", f"{OTLP}PROTOCOL"):
         if word := environ.get(name, "").strip().lower():
             return word, name
-    return "grpc", f"{OTLP}PROTOCOL"
+    return "grpc", endpoint(environ, signal)[1].replace("_ENDPOINT", "_PROTOCOL")
 
 
 def unserved(variable: str, word: str) -> Problem:
@@ -38,6 +41,11 @@ def endpoint(environ: Mapping[str, str], signal: Signal) -> tuple[str, str]:
         if value := environ.get(name, "").strip():
             return value, name
     return "", f"{OTLP}ENDPOINT"
+
+
+def is_used(exporters: Mapping[str, str], signal: Signal) -> bool:
+    """Whether the exporters named for a signal send OTLP."""
+    return not _OTLP_EXPORTERS.isdisjoint(exporters.get(f"OTEL_{signal.upper()}_EXPORTER", "").split(","))
 
 
 def protocols(checked: Checked) -> None:
@@ -116,7 +124,7 @@ def endpoints(checked: Checked, instead: str) -> None:
             continue
         checked.put(name, value)
         chosen = checked.environ.get(f"OTEL_{signal.upper()}_EXPORTER", "otlp").split(",")
-        used = OTLP_EXPORTERS.intersection(chosen)
+        used = _OTLP_EXPORTERS.intersection(chosen)
         word = _OWN_PROTOCOL.get("".join(used), word)
         fault = _url_fault(value, word) if used else ""
         if not fault:
@@ -124,7 +132,7 @@ def endpoints(checked: Checked, instead: str) -> None:
         broken.append(signal)
         if name not in [problem.variable for problem in checked.problems]:
             checked.refuse(name, f"cannot work with {word} ({variable}): {fault}", value, lost=True)
-        left = [one for one in chosen if one not in OTLP_EXPORTERS]
+        left = [one for one in chosen if one not in _OTLP_EXPORTERS]
         nothing = "none" if broken == ["logs"] else instead  # a few events alone are no reason for a folder
         checked.put(f"OTEL_{signal.upper()}_EXPORTER", ",".join(left) or nothing)
 
