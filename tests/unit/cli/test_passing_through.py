@@ -240,6 +240,7 @@ def test_python_is_found_as_before(cli: Cli, environment: dict[str, str]) -> Non
     assert (rest, cwd_added) == (environment["PYTHONPATH"], "False")
 
 
+@pytest.mark.row("standard streams that are closed, full, or without a reader")
 @pytest.mark.parametrize(
     "closed", ["2>&-", ">&-", "<&-", ">&- 2>&-", "<&- >&- 2>&-", "2>/dev/full", ">/dev/full 2>&1"]
 )
@@ -291,6 +292,7 @@ trace.get_tracer("t").start_span("span").end()
 """
 
 
+@pytest.mark.row("standard streams that are closed, full, or without a reader")
 def test_what_is_printed_to_a_closed_stream_is_not_in_our_files(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:

@@ -73,6 +73,7 @@ def test_one_that_is_away_or_silent_is_no_fault_and_costs_a_second_at_most(addre
         assert time.monotonic() - began < module.SECONDS + 0.5
 
 
+@pytest.mark.row("an endpoint that speaks another protocol")
 def test_it_is_said_before_and_at_the_end(places: dict[Protocol, str], cli: Cli) -> None:
     process = cli("run", "--", "sh", "-c", "printf training >&2; exit 3", **{ENDPOINT: f"http://{places[HTTP]}"})
     _, err = process.communicate(timeout=60)

@@ -42,6 +42,7 @@ def python(code: str, paths: list[object], *options: str, exe: str = sys.executa
     return done.stdout.strip(), done.stderr
 
 
+@pytest.mark.row("a `sitecustomize` of the user's; another Python in the job, without us")
 def test_the_users_own_runs_as_without_us(users: Path) -> None:
     out, err = python(SAY, [SITE, users])
     assert (out, err) == (f"{users} False True {SITE}:{users}", "")
@@ -105,6 +106,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     yield str(folder / "bin" / "python")
 
 
+@pytest.mark.row("a `sitecustomize` of the user's; another Python in the job, without us")
 def test_a_python_without_us_says_nothing(bare: str, tmp_path: Path) -> None:
     assert python("print(1)", [SITE], exe=bare) == ("1", "")
     (tmp_path / "otel_netmon").mkdir()
