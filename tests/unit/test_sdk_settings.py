@@ -199,9 +199,7 @@ metrics.get_meter("t").create_counter("counted").add(1)
 """
 
 
-@pytest.mark.row(
-    "settings that OpenTelemetry refuses: a queue below the batch, an exporter that is not installed, …"
-)
+@pytest.mark.row("settings that OpenTelemetry refuses: a queue below the batch, an unknown exporter, …")
 def test_the_sdk_starts_with_all_of_them_wrong(tmp_path: Path) -> None:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
     environ = {

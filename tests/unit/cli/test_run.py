@@ -170,9 +170,7 @@ def test_no_telemetry_is_said_and_changes_nothing(tmp_path: Path, cli: Cli) -> N
     assert not (tmp_path / "otel-netmon-runs").exists()
 
 
-@pytest.mark.row(
-    "settings that OpenTelemetry refuses: a queue below the batch, an exporter that is not installed, …"
-)
+@pytest.mark.row("settings that OpenTelemetry refuses: a queue below the batch, an unknown exporter, …")
 @pytest.mark.parametrize(
     ("environ", "says"),
     [
