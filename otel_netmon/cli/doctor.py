@@ -128,7 +128,7 @@ def _torch(environ: Mapping[str, str]) -> Iterator[Finding]:
         return
     try:
         seam = _seam(capture)
-    except ImportError as error:
+    except (ImportError, OSError) as error:  # OSError: a library of CUDA is missing
         yield Finding(
             "note", "torch", f"{found}: it cannot be imported: {error}", "mend the installation of torch"
         )

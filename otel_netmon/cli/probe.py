@@ -60,7 +60,7 @@ def _ask(signal: Signal, address: str, variable: str) -> tuple[Answer, bool]:
         return ("ok", variable, f"{shown} took an empty export of {{signals}} by {by}", ""), True
     came = outcome.reason.partition(":")[0] or "HTTP 200"
     what = f"{shown} did not take an empty export of {{signals}} by {by} ({came})"
-    if signal == "logs" and outcome.kind == "rejected":
+    if signal == "logs" and came in ("HTTP 404", "UNIMPLEMENTED"):
         return ("note", variable, what, f"give it a pipeline for logs; or {_LOGS}"), True
     return ("FAIL", variable, what, outcome.hint or "look at the collector's log"), outcome.kind != "retry"
 

@@ -186,6 +186,7 @@ NO_HTTP: Final = "no HTTP is spoken there; if it is a port for gRPC set OTEL_EXP
 PLAIN: Final = "no TLS is spoken there; let OTEL_EXPORTER_OTLP_ENDPOINT begin with http://"
 TLS: Final = "TLS is spoken there; let OTEL_EXPORTER_OTLP_ENDPOINT begin with https://"
 _BASE: Final = "no such path there; OTEL_EXPORTER_OTLP_ENDPOINT is a base, and /v1/traces and the like are added"
+_CLOSED: Final = "the connection was closed at once; if TLS is spoken there, let OTEL_EXPORTER_OTLP_ENDPOINT begin with https://"
 _PAGE: Final = "an HTML page came back: that is no collector; correct OTEL_EXPORTER_OTLP_ENDPOINT"
 _LOGIN: Final = "not allowed in; look at OTEL_EXPORTER_OTLP_HEADERS"
 _TRUST: Final = "its certificate is not trusted; name its issuer's in OTEL_EXPORTER_OTLP_CERTIFICATE"
@@ -203,7 +204,7 @@ _BOTH: Final = (
 _HINTS: Final = {
     "grpc": (
         ("Failed parsing HTTP/2", IS_HTTP),
-        ("Socket closed", f"if {TLS}"),
+        ("Socket closed", _CLOSED),
         ("UNIMPLEMENTED", "it takes nothing of this signal by gRPC"),
         ("UNAUTHENTICATED", _LOGIN),
         ("PERMISSION_DENIED", _LOGIN),
