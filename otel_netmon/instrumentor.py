@@ -14,6 +14,9 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from otel_netmon.sdk import at_import  # noqa: F401  # before OpenTelemetry, which it spares bad values
+
+# isort: split
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.trace import NoOpTracerProvider

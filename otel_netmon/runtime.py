@@ -18,6 +18,10 @@ from pathlib import PurePath
 from typing import Any, Final
 
 from otel_netmon import config, forks
+from otel_netmon.sdk import otlp
+from otel_netmon.sdk.check import apply, check
+from otel_netmon.sdk.values import SIGNALS
+from otel_netmon.streams import hold_closed
 
 _logger = logging.getLogger(__name__)
 
@@ -220,6 +224,26 @@ def log_once(logger: logging.Logger, error: Exception, sentence: str) -> None:
     logger.log(logging.DEBUG if again else logging.ERROR, "%s", sentence, exc_info=error)
 
 
+_instrumented: Final[list[bool]] = []
+
+
+def instrument_this_process() -> None:
+    """What ``opentelemetry-instrument`` does in each Python, once. For our own ``sitecustomize``."""
+    guarded(_instrument_this_process)
+
+
+def _instrument_this_process() -> None:
+    from opentelemetry.instrumentation import auto_instrumentation
+
+    # Where `opentelemetry-instrument` is above us, the next sitecustomize was its own, and has done it.
+    ran = getattr(sys.modules.get("sitecustomize"), "__file__", None) or ""
+    done = PurePath(ran).parent == PurePath(auto_instrumentation.__file__ or ".").parent
+    if _instrumented or done:
+        return
+    _instrumented.append(True)
+    auto_instrumentation.initialize()
+
+
 def sdk_is_disabled(environ: Mapping[str, str] = os.environ) -> bool:
     """Whether ``OTEL_SDK_DISABLED`` says so, as OpenTelemetry reads it."""
     return environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
@@ -241,21 +265,46 @@ def _configure_sdk(environ: MutableMapping[str, str]) -> None:
 
     if sdk_is_disabled(environ):
         return
-    if tuple(entry_points(group="opentelemetry_configurator")):
+    hold_closed()
+    configurator = environ.get("OTEL_PYTHON_CONFIGURATOR")
+    if any(configurator in (None, point.name) for point in entry_points(group="opentelemetry_configurator")):
         return
-    if not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+    if not _name_exporters(environ):
         return
-    wanted = False
-    for signal in ("TRACES", "METRICS", "LOGS"):
-        endpoint = environ.get(f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT") or environ.get(
-            "OTEL_EXPORTER_OTLP_ENDPOINT"
-        )
-        exporter = environ.get(f"OTEL_{signal}_EXPORTER")
-        if endpoint and not exporter and signal != "LOGS":  # the specification's default; logs are not ours
-            environ[f"OTEL_{signal}_EXPORTER"] = exporter = "otlp"
-        wanted = wanted or bool(exporter and exporter.strip().lower() != "none")
-    if wanted:
-        # Underscored, but it is what every distribution's configurator derives from.
-        from opentelemetry.sdk._configuration import _OTelSDKConfigurator
+    apply(*check(environ), environ, _logger)
+    if not _name_exporters(environ):
+        return
+    # These make the API look for a provider before there is one, and find one without exporters.
+    providers = {name: environ.pop(name) for name in _PROVIDERS if name in environ}
+    try:
+        if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+            _configure()
+    finally:
+        environ.update(providers)
 
+
+_PROVIDERS: Final = tuple(f"OTEL_PYTHON_{kind}_PROVIDER" for kind in ("TRACER", "METER", "LOGGER"))
+
+
+def _configure() -> None:
+    # Underscored, but it is what every distribution's configurator derives from.
+    from opentelemetry.sdk._configuration import _OTelSDKConfigurator
+
+    try:
         _OTelSDKConfigurator().configure()  # type: ignore[no-untyped-call]  # untyped in the SDK
+    except Exception as error:  # of the settings, whose text says more than a traceback
+        _logger.warning("otel-netmon: OpenTelemetry refuses its settings, nothing is recorded: %s", error)
+        _logger.debug("otel-netmon: where it did", exc_info=error)
+
+
+def _name_exporters(environ: MutableMapping[str, str]) -> bool:
+    """Name an exporter for each signal that has an endpoint; whether any has one."""
+    wanted = bool(environ.get("OTEL_CONFIG_FILE", "").strip())
+    for signal in SIGNALS:
+        variable = f"OTEL_{signal.upper()}_EXPORTER"
+        exporter = environ.get(variable, "").strip()
+        # the specification's default; logs are not ours
+        if not exporter and signal != "logs" and otlp.endpoint(environ, signal)[0]:
+            environ[variable] = exporter = "otlp"
+        wanted = wanted or exporter.lower() not in ("", "none")
+    return wanted

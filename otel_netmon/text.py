@@ -28,3 +28,19 @@ _UNSAFE: Final = re.compile(r"[^A-Za-z0-9.]+")
 def is_valid(value: str) -> bool:
     """Whether ``value`` can be encoded: names of files may hold any bytes."""
     return value.isascii() or value == value.encode("utf-8", "replace").decode()
+
+
+def is_secret(text: str) -> bool:
+    """Whether a variable's name or value speaks of what nobody else is to see."""
+    return _SECRET.search(text) is not None
+
+
+def without_secrets(text: str) -> str:
+    """A URL's user and query hidden; the rest of ``text`` as it is."""
+    text = _URL_USER.sub("***@", text)
+    return _URL_QUERY.sub("?***", text) if "://" in text else text
+
+
+_SECRET: Final = re.compile(r"HEADER|CERT|KEY|SECRET|TOKEN|PASSW|CREDENTIAL|AUTH", re.IGNORECASE)
+_URL_USER: Final = re.compile(r"(?:(?<=//)|^)[^/@\s]*@")
+_URL_QUERY: Final = re.compile(r"[?#]\S*")

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from otel_netmon.streams import replace_missing, say
 from otel_netmon.version import __version__
 
 __all__ = ["main"]
@@ -53,6 +54,7 @@ exit codes: 0 the main job can run, 1 something FAILs, 2 bad usage
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (default: the process's own) and return its exit code."""
+    replace_missing()
     arguments = list(sys.argv[1:] if argv is None else argv)
     own, command = _split(arguments) if arguments[:1] == ["run"] else (arguments, [])
     parser = _parser()
@@ -75,10 +77,7 @@ def _dispatch(parser: argparse.ArgumentParser, options: argparse.Namespace, comm
         from otel_netmon.cli.run import run
 
         if not command:
-            print(
-                "otel-netmon run: no command given; usage: otel-netmon run [--output DIR] -- COMMAND...",
-                file=sys.stderr,
-            )
+            say("no command given; usage: otel-netmon run [--output DIR] -- COMMAND...")
             return 2
         return run(command, output=options.output)
     if options.action == "summary":

@@ -2,39 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import re
-import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Final, Literal
-from urllib.parse import urlsplit
+from typing import Any, Final, Literal
 
 from otel_netmon import config
-from otel_netmon.cli.run import (
-    FILE_EXPORTER,
-    OTLP_EXPORTER,
-    RUNS,
-    SIGNALS,
-    auto_instrumentation_folder,
-    choose_exporters,
-)
+from otel_netmon.cli.environment import FILE_EXPORTER, OTLP_EXPORTER, can_instrument, choose_exporters
+from otel_netmon.cli.probe import answers, as_environment
+from otel_netmon.cli.run import RUNS
+from otel_netmon.monitors import registry
+from otel_netmon.monitors.rdma import RdmaMonitor
+from otel_netmon.monitors.registry import monitors_for
+from otel_netmon.sdk.check import check, silenced
+from otel_netmon.text import is_secret, without_secrets
 from otel_netmon.version import __version__
 
-CONNECT_SECONDS: Final = 1.0
+_Look = Callable[[Mapping[str, str]], "Iterator[Finding]"]
 
-_Check = Callable[[Mapping[str, str]], "Iterator[Finding]"]
-
-_SECRET: Final = re.compile(r"HEADER|CERT|KEY|SECRET|TOKEN|PASSW|CREDENTIAL|AUTH", re.IGNORECASE)
-_URL_USER: Final = re.compile(r"(?<=//)[^/@\s]*@")
-_URL_QUERY: Final = re.compile(r"[?#]\S*")
 _OLDEST_INHERITING: Final = (0, 63)
 _OLDEST_TORCH: Final = (2, 13)
-_FIRST_HOOKS: Final = (2, 14)
 _ENTRY_POINTS: Final = (
     ("opentelemetry_instrumentor", "netmon"),
     ("opentelemetry_instrumentor", "torch_distributed"),
@@ -62,7 +56,7 @@ class Finding:
 
 
 def doctor() -> int:
-    """Print the findings to stdout; 0 unless one is a FAIL. Takes 1 s for each endpoint that does not answer."""
+    """Print the findings to stdout; 0 unless one is a FAIL. Takes 3 s for each endpoint that does not answer."""
     failed = False
     for finding in findings(os.environ):
         failed = failed or finding.level == "FAIL"
@@ -73,15 +67,22 @@ def doctor() -> int:
 
 def findings(environ: Mapping[str, str]) -> Iterator[Finding]:
     """All of them, in order. A check that breaks is a finding of its own and stops no other."""
-    for check in _CHECKS:
-        yield from _guarded(check, environ)
+    seen = set()
+    for look in _CHECKS:
+        for finding in _guarded(look, environ):
+            seen.add(finding.what)
+            yield finding
+    for name in sorted(environ):
+        if name.startswith("OTEL_") and environ[name].strip() and name not in seen:
+            hidden = is_secret(name) or is_secret(environ[name])
+            yield Finding("ok", name, "(set, not shown)" if hidden else without_secrets(environ[name])[:200])
 
 
-def _guarded(check: _Check, environ: Mapping[str, str]) -> Iterator[Finding]:
+def _guarded(look: _Look, environ: Mapping[str, str]) -> Iterator[Finding]:
     try:
-        yield from check(environ)
+        yield from look(environ)
     except Exception as error:  # noqa: BLE001 - a diagnosis must not die of what it looks at
-        yield Finding("FAIL", check.__name__.strip("_"), f"the check broke: {type(error).__name__}: {error}")
+        yield Finding("FAIL", look.__name__.strip("_"), f"the check broke: {type(error).__name__}: {error}")
 
 
 def _versions(_: Mapping[str, str]) -> Iterator[Finding]:
@@ -97,7 +98,7 @@ def _versions(_: Mapping[str, str]) -> Iterator[Finding]:
 def _instrumentation(_: Mapping[str, str]) -> Iterator[Finding]:
     what = "opentelemetry-instrumentation"
     found = _version(what)
-    if found is None or auto_instrumentation_folder() is None:
+    if found is None or not can_instrument():
         yield Finding("FAIL", what, "not installed", "pip install otel-netmon brings it")
     elif _numbers(found) < _OLDEST_INHERITING:
         yield Finding("FAIL", what, f"{found}: ranks do not inherit it", "pip install -U " + what)
@@ -115,47 +116,62 @@ def _instrumentation(_: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def _torch(environ: Mapping[str, str]) -> Iterator[Finding]:
-    found = _version("torch")  # its metadata: an import would take seconds
+    found = _version("torch")
     if found is None:
         yield Finding("note", "torch", "not installed: only the host monitors run", "pip install torch")
         return
     if _numbers(found) < _OLDEST_TORCH:
         yield Finding("note", "torch", f"{found}: older than any that was tested", "use torch >= 2.13")
-    seam = "collectives are captured in torch's dispatcher"
-    if _numbers(found) >= _FIRST_HOOKS:
-        seam += ", not yet by its process-group hooks"
-    if config.load(environ)[0].capture == "off":
-        seam = f"collectives are not captured: {config.PREFIX}CAPTURE is off"
-    yield Finding("ok", "torch", f"{found}: {seam}")
+    capture = config.load(environ)[0].capture
+    if capture == "off":
+        yield Finding("ok", "torch", f"{found}: collectives are not captured: {config.PREFIX}CAPTURE is off")
+        return
+    try:
+        seam = _seam(capture)
+    except (ImportError, OSError) as error:  # OSError: a library of CUDA is missing
+        yield Finding(
+            "note", "torch", f"{found}: it cannot be imported: {error}", "mend the installation of torch"
+        )
+        return
+    yield Finding("ok", "torch", f"{found}: collectives are captured {_SEAMS.get(seam, f'by {seam}')}")
+
+
+def _seam(capture: str) -> str:
+    """The class of what captures here, chosen as in a rank. Imports torch, which takes seconds."""
+    import torch.distributed
+
+    from otel_netmon.collectives import seams
+
+    if not torch.distributed.is_available():
+        raise ImportError("it was built without torch.distributed")
+    unused: Any = None  # what a seam writes to
+    return type(seams.choose(capture, unused, unused, unused)).__name__
+
+
+_SEAMS: Final = {
+    "HooksSeam": "by hooks on its process groups",
+    "DispatcherSeam": "in its dispatcher",
+    "FlightRecorderSeam": "by reading its Flight Recorder",
+}
 
 
 def _destination(environ: Mapping[str, str]) -> Iterator[Finding]:
-    if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
-        yield Finding("FAIL", "destination", "OTEL_SDK_DISABLED is true: nothing is recorded", "unset it")
-        return
-    for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", *(f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT" for signal in SIGNALS)):
-        if endpoint := environ.get(name, "").strip():
-            yield _reachable(name, endpoint)
-    if choose_exporters(environ, to_files=False).files:
+    _, problems = config.load(environ)
+    for sentence in problems:
+        yield Finding("FAIL", "variable", sentence, "correct or unset it")
+    for stranger in config.unknown(environ):
+        yield Finding("note", "variable", stranger, "it is ignored")
+    checked, wrong = check(environ, instead=FILE_EXPORTER)
+    exporters = choose_exporters(checked, to_files=False)
+    silent = silenced({**checked, **exporters.variables})
+    for problem in (*wrong, *silent):
+        yield Finding("FAIL" if problem.lost else "note", problem.variable, problem.what.removeprefix("="))
+    if exporters.files:
         yield _writable(environ)
-
-
-def _reachable(name: str, endpoint: str) -> Finding:
-    shown = _without_secrets(endpoint)
-    try:
-        parts = urlsplit(endpoint if "://" in endpoint else f"//{endpoint}")
-        host = parts.hostname
-        port = parts.port or {"https": 443, "http": 80}.get(parts.scheme, 4317)
-    except ValueError:
-        host, port = None, 0
-    if not host:
-        return Finding("FAIL", name, f"{shown} is not an address", "give http://HOST:4317 or http://HOST:4318")
-    try:
-        with socket.create_connection((host, port), CONNECT_SECONDS):
-            return Finding("ok", name, f"{shown} accepts connections")
-    except OSError as error:
-        found = f"{shown} cannot be reached: {error.strerror or error}"
-        return Finding("FAIL", name, found, "start the collector, or unset it to write files")
+    if not any(problem.lost for problem in silent):
+        replaced = {problem.variable for problem in wrong}
+        for answer in answers(checked, exporters.variables, replaced):
+            yield Finding(*answer)
 
 
 def _writable(environ: Mapping[str, str]) -> Finding:
@@ -168,10 +184,42 @@ def _writable(environ: Mapping[str, str]) -> Finding:
     )
 
 
-def _nics(environ: Mapping[str, str]) -> Iterator[Finding]:
+def _monitors(environ: Mapping[str, str]) -> Iterator[Finding]:
+    settings = config.load(environ)[0]
+    warnings: list[str] = []
+    with as_environment(environ), _heard(warnings):
+        chosen = monitors_for(host=settings.host_monitors != "off", rank=True)
+    for warning in warnings:
+        yield Finding("note", "monitors", warning)
+    names = ", ".join(monitor.name for monitor in chosen)
+    yield Finding("ok", "monitors", names or f"none: {config.PREFIX}MONITORS leaves all out")
+    yield from _nics(settings)
+    yield from _rdma(settings, watched=any(isinstance(monitor, RdmaMonitor) for monitor in chosen))
+    if settings.latency_targets:
+        yield Finding("ok", "latency targets", ", ".join(settings.latency_targets))
+    else:
+        targets = config.PREFIX + "LATENCY_TARGETS"
+        yield Finding("ok", "latency targets", f"none: {targets} is not set, nothing is probed")
+
+
+@contextmanager
+def _heard(lines: list[str]) -> Iterator[None]:
+    """What the registry logs meanwhile, instead of on stderr."""
+    logger = logging.getLogger(registry.__name__)
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    logger.addHandler(handler)
+    propagate, logger.propagate = logger.propagate, False
+    try:
+        yield
+    finally:
+        logger.propagate = propagate
+        logger.removeHandler(handler)
+
+
+def _nics(settings: config.Config) -> Iterator[Finding]:
     from otel_netmon.monitors.nics import choose_interfaces
 
-    settings = config.load(environ)[0]
     variable = config.PREFIX + "INTERFACES"
     try:
         chosen = choose_interfaces(settings.interfaces, proc_root=settings.proc_root, sys_root=settings.sys_root)
@@ -185,41 +233,16 @@ def _nics(environ: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding("note", "NICs", f"none chosen: {why}", f"name some in {variable}")
 
 
-def _rdma(environ: Mapping[str, str]) -> Iterator[Finding]:
-    folder = config.load(environ)[0].sys_root / "class" / "infiniband"
-    try:
-        devices = sorted(path.name for path in folder.iterdir())
-    except OSError:
-        devices = []
-    if devices:
-        yield Finding("note", "RDMA", f"{', '.join(devices)}: their ports are not watched yet")
+def _rdma(settings: config.Config, *, watched: bool) -> Iterator[Finding]:
+    monitor = RdmaMonitor(sys_root=settings.sys_root)
+    monitor.sample()
+    ports = ", ".join(f"{port} ({stats.state or 'state unknown'})" for port, stats in monitor.latest.items())
+    if not ports:
+        yield Finding("ok", "RDMA", f"no device in {settings.sys_root / 'class' / 'infiniband'}")
+    elif watched:
+        yield Finding("ok", "RDMA", f"the monitor rdma watches {ports}")
     else:
-        yield Finding("ok", "RDMA", f"no device in {folder}")
-
-
-def _variables(environ: Mapping[str, str]) -> Iterator[Finding]:
-    _, problems = config.load(environ)
-    for problem in problems:
-        yield Finding("FAIL", "variable", problem, "correct or unset it")
-    for stranger in config.unknown(environ):
-        yield Finding("note", "variable", stranger, "it is ignored")
-    targets = config.load(environ)[0].latency_targets
-    if targets:
-        yield Finding("ok", "latency targets", ", ".join(targets))
-    else:
-        yield Finding(
-            "ok", "latency targets", f"none: {config.PREFIX}LATENCY_TARGETS is not set, nothing is probed"
-        )
-    for name in sorted(environ):
-        if name.startswith("OTEL_") and environ[name].strip():
-            value = "(set, not shown)" if _SECRET.search(name + environ[name]) else _without_secrets(environ[name])
-            yield Finding("ok", name, value[:200])
-
-
-def _without_secrets(text: str) -> str:
-    """A URL's user and query hidden; the rest of ``text`` as it is."""
-    text = _URL_USER.sub("***@", text)
-    return _URL_QUERY.sub("?***", text) if "://" in text else text
+        yield Finding("note", "RDMA", f"the monitor rdma is left out, nobody watches {ports}")
 
 
 def _version(distribution: str) -> str | None:
@@ -233,12 +256,10 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"[0-9]+", version)[:2])
 
 
-_CHECKS: Final[tuple[_Check, ...]] = (
+_CHECKS: Final[tuple[_Look, ...]] = (
     _versions,
     _instrumentation,
     _torch,
     _destination,
-    _nics,
-    _rdma,
-    _variables,
+    _monitors,
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
 import time
 from pathlib import Path
@@ -11,8 +13,11 @@ from otel_netmon import config
 
 if TYPE_CHECKING:
     from otel_netmon.delivery.segment import Segment
-    from otel_netmon.delivery.wire import Signal, Wire
+    from otel_netmon.delivery.wire import Wire
+    from otel_netmon.sdk.values import Signal
 
+
+_logger = logging.getLogger(__name__)
 
 _ITEMS: Final = {"traces": "spans", "metrics": "data points", "logs": "log records"}
 
@@ -21,7 +26,8 @@ def flush(folder: Path) -> int:
     """Send every request in ``folder`` that no living process owns; 0 when nothing is left, 1 otherwise."""
     from otel_netmon.delivery.segment import Segment
     from otel_netmon.delivery.spool import SpoolError, open_folder, orphans
-    from otel_netmon.delivery.wire import SIGNALS
+    from otel_netmon.sdk.check import apply, check
+    from otel_netmon.sdk.values import SIGNALS
 
     if not folder.is_dir():
         print(f"otel-netmon flush: {folder} is not a folder", file=sys.stderr)
@@ -30,6 +36,10 @@ def flush(folder: Path) -> int:
         open_folder(folder)
     except SpoolError as error:
         print(f"otel-netmon flush: {error.strerror}", file=sys.stderr)
+        return 2
+    works, wrong = check(os.environ)
+    apply(works, wrong, os.environ, _logger)
+    if any(problem.lost for problem in wrong):
         return 2
     left = 0
     for signal in SIGNALS:

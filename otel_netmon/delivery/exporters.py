@@ -33,7 +33,8 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from otel_netmon import config, semconv
 from otel_netmon.delivery import wire
 from otel_netmon.delivery.outbox import Outbox
-from otel_netmon.delivery.wire import Signal, Wire
+from otel_netmon.delivery.wire import Wire
+from otel_netmon.sdk.values import Signal
 from otel_netmon.version import __version__
 
 _end: dict[int, float] = {}

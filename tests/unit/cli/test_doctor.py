@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from otel_netmon.cli import doctor as module
+from otel_netmon.cli import probe
 from otel_netmon.cli.doctor import Finding, findings
+from tests.e2e.faulty import Faulty, Protocol, free_port, serving
 from tests.unit.cli.conftest import Cli
 
 
@@ -34,17 +38,80 @@ def test_as_a_command(cli: Cli) -> None:
     assert b"FAIL  variable: OTEL_NETMON_RING_SIZE='lots' is not a whole number" in out
 
 
-def test_an_endpoint_that_answers_and_one_that_does_not() -> None:
-    name = "OTEL_EXPORTER_OTLP_ENDPOINT"
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        found = look({name: f"http://127.0.0.1:{port}"})
-        assert str(found[name]).startswith("ok")
-        assert "files" not in found
-    reached = module._reachable(name, f"127.0.0.1:{port}")
-    assert reached.level == "FAIL" and "refused" in reached.found and reached.remedy
-    for wrong in ("http://", "http://host:port", "http://[::1", "http://h:99999999"):
-        assert module._reachable(name, wrong).level == "FAIL"
+ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+PROTOCOL = "OTEL_EXPORTER_OTLP_PROTOCOL"
+
+
+@contextmanager
+def collector(protocol: Protocol) -> Iterator[tuple[str, Faulty]]:
+    """One that listens: ``host:port``, and what it was asked."""
+    port, asked = free_port(), Faulty(protocol)
+    with serving(asked, port):
+        yield f"127.0.0.1:{port}", asked
+
+
+def ask(environ: Mapping[str, str], what: str = ENDPOINT) -> list[str]:
+    """What is said of an endpoint."""
+    return [str(finding) for finding in module._destination(environ) if finding.what == what]
+
+
+@pytest.mark.parametrize(
+    ("spoken", "environ", "level", "remedy"),
+    [
+        ("grpc", {ENDPOINT: "http://{}"}, "ok", ""),
+        ("http/protobuf", {ENDPOINT: "http://{}", PROTOCOL: "http/protobuf"}, "ok", ""),
+        ("http/protobuf", {ENDPOINT: "http://{}", PROTOCOL: "http/json"}, "note", f"set {PROTOCOL}=http/protobuf"),
+        ("http/protobuf", {ENDPOINT: "http://{}"}, "FAIL", f"set {PROTOCOL}=http/protobuf"),
+        ("grpc", {ENDPOINT: "http://{}", PROTOCOL: "http/protobuf"}, "FAIL", f"set {PROTOCOL}=grpc"),
+        ("grpc", {ENDPOINT: "{}"}, "FAIL", f"let {ENDPOINT} begin with http://"),
+        ("grpc", {ENDPOINT: "https://{}"}, "FAIL", f"let {ENDPOINT} begin with http://"),
+        ("http/protobuf", {ENDPOINT: "https://{}", PROTOCOL: "http/protobuf"}, "FAIL", "begin with http://"),
+        ("http/protobuf", {ENDPOINT: "{}", PROTOCOL: "http/protobuf"}, "FAIL", "write http://{}"),
+    ],
+)
+def test_one_empty_export_says_what_works(
+    spoken: Protocol, environ: dict[str, str], level: str, remedy: str
+) -> None:
+    with collector(spoken) as (address, asked):
+        lines = ask({name: value.format(address) for name, value in environ.items()})
+        assert lines[0].startswith(level) and remedy.format(address) in lines[0], lines
+        assert not asked.spans and not asked.points
+
+
+@pytest.mark.parametrize(
+    ("status", "remedy"),
+    [(404, f"{ENDPOINT} is a base"), (401, "look at OTEL_EXPORTER_OTLP_HEADERS"), (500, "log")],
+)
+def test_a_refusal_is_explained(status: int, remedy: str) -> None:
+    with collector("http/protobuf") as (address, asked):
+        asked.status = status
+        first, *logs = ask({ENDPOINT: f"http://{address}", PROTOCOL: "http/protobuf"})
+    assert first.startswith("FAIL") and f"(HTTP {status})" in first and remedy in first
+    assert len(logs) == (status == 404)  # no pipeline for logs costs one event alone
+    assert all(line.startswith("note") and "OTEL_LOGS_EXPORTER=none" in line for line in logs)
+
+
+def test_an_endpoint_of_one_signal_is_named() -> None:
+    with collector("http/protobuf") as (address, _):
+        name = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
+        (line,) = ask({name: f"http://{address}"}, name)
+    assert "set OTEL_EXPORTER_OTLP_TRACES_PROTOCOL=http/protobuf" in line
+
+
+def test_an_endpoint_that_is_not_there_or_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "SECONDS", 0.5)
+    for protocol in ("grpc", "http/protobuf"):
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+            environ = {ENDPOINT: f"http://127.0.0.1:{port}", PROTOCOL: protocol}
+            (line,) = ask(environ)
+            assert line.startswith("FAIL") and "no answer came in time" in line
+        environ[ENDPOINT] = f"http://127.0.0.1:{free_port()}"
+        (line,) = ask(environ)
+        assert line.startswith("FAIL") and "nobody listens there" in line
+        for wrong in ("http://", "http://host:port", "http://[::1", "http://h:99999999"):
+            (line,) = ask({**environ, ENDPOINT: wrong})
+            assert line.startswith("FAIL") and "it is no address" in line
 
 
 def test_secrets_are_not_shown() -> None:
@@ -70,13 +137,31 @@ def test_torch(monkeypatch: pytest.MonkeyPatch) -> None:
 
     (line,) = with_torch(None, {})
     assert line.startswith("note") and "pip install torch" in line
-    (line,) = with_torch("2.13.0+cpu", {})
-    assert line.startswith("ok") and "dispatcher" in line
-    (line,) = with_torch("2.14.1", {})
-    assert "not yet by its process-group hooks" in line
     assert "CAPTURE is off" in with_torch("2.13.0", {"OTEL_NETMON_CAPTURE": "off"})[0]
-    old, _ = with_torch("1.9.0", {})
+    old, _ = with_torch("1.9.0", {"OTEL_NETMON_CAPTURE": "off"})
     assert old.startswith("note") and "use torch >=" in old
+
+
+@pytest.mark.parametrize(
+    ("there", "capture", "words"),
+    [
+        (True, "auto", "by hooks on its process groups"),
+        (False, "auto", "in its dispatcher"),
+        (True, "dispatcher", "in its dispatcher"),
+        (True, "flight_recorder", "by reading its Flight Recorder"),
+    ],
+)
+def test_what_captures_is_what_a_rank_would_choose(
+    monkeypatch: pytest.MonkeyPatch, there: bool, capture: str, words: str
+) -> None:
+    pytest.importorskip("torch")
+    from otel_netmon.collectives import hooks, seams
+
+    monkeypatch.setattr(hooks, "are_there", lambda: there)
+    (finding,) = module._torch({"OTEL_NETMON_CAPTURE": capture})
+    assert finding.level == "ok" and words in finding.found
+    unused: Any = None
+    assert module._SEAMS[type(seams.choose(capture, unused, unused, unused)).__name__] == words
 
 
 def test_what_keeps_the_main_job_from_running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,22 +171,35 @@ def test_what_keeps_the_main_job_from_running(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "file").write_text("")
     environ = {"OTEL_NETMON_OUTPUT_DIR": str(tmp_path / "file" / "below")}
     assert look(environ)["files"].level == "FAIL"
-    assert look({"OTEL_SDK_DISABLED": "True"})["destination"].level == "FAIL"
-    monkeypatch.setattr(module, "auto_instrumentation_folder", lambda: None)
+    assert look({"OTEL_SDK_DISABLED": "True"})["OTEL_SDK_DISABLED"].level == "FAIL"
+    monkeypatch.setattr(module, "can_instrument", lambda: False)
     assert look({})["opentelemetry-instrumentation"].level == "FAIL"
     monkeypatch.setattr(module, "_version", lambda _: "0.62b1")
-    monkeypatch.setattr(module, "auto_instrumentation_folder", lambda: "/auto")
+    monkeypatch.setattr(module, "can_instrument", lambda: True)
     assert "do not inherit" in look({})["opentelemetry-instrumentation"].found
-    monkeypatch.setattr(module, "_CHECKS", (broken, module._rdma))
-    first, last = findings({})
+    monkeypatch.setattr(module, "_CHECKS", (broken, module._monitors))
+    first, *_, last = findings({})
     assert str(first) == "FAIL  broken: the check broke: RuntimeError: no?luck"
-    assert last.what == "RDMA"
+    assert last.what == "latency targets"
 
 
 def test_nics_and_rdma_by_roots(tmp_path: Path) -> None:
-    (tmp_path / "class" / "infiniband" / "mlx5_0").mkdir(parents=True)
-    found = look({"OTEL_NETMON_SYS_ROOT": str(tmp_path), "OTEL_NETMON_PROC_ROOT": str(tmp_path)})
-    assert "mlx5_0" in found["RDMA"].found
+    port = tmp_path / "class" / "infiniband" / "mlx5_0" / "ports" / "1"
+    port.mkdir(parents=True)
+    (port / "state").write_text("4: ACTIVE\n")
+    roots = {"OTEL_NETMON_SYS_ROOT": str(tmp_path), "OTEL_NETMON_PROC_ROOT": str(tmp_path)}
+    found = look(roots)
+    assert str(found["RDMA"]) == "ok    RDMA: the monitor rdma watches mlx5_0:1 (ACTIVE)"
     assert found["NICs"].level == "note" and "cannot be read" in found["NICs"].found
+    for left_out in ({"OTEL_NETMON_MONITORS": "-rdma"}, {"OTEL_NETMON_HOST_MONITORS": "off"}):
+        unwatched = look({**roots, **left_out})["RDMA"]
+        assert unwatched.level == "note" and "nobody watches mlx5_0:1" in unwatched.found
     unmatched = look({"OTEL_NETMON_INTERFACES": "nothing*"})["NICs"]
     assert unmatched.level == "note" and "none matches OTEL_NETMON_INTERFACES" in unmatched.found
+
+
+def test_the_monitors_are_those_that_would_run(caplog: pytest.LogCaptureFixture) -> None:
+    lines = [str(finding) for finding in module._monitors({"OTEL_NETMON_MONITORS": "tcp,rmda"})]
+    assert "ok    monitors: tcp" in lines
+    assert any(line.startswith("note  monitors:") and "no monitor 'rmda'" in line for line in lines)
+    assert not caplog.records

@@ -238,3 +238,72 @@ def test_python_is_found_as_before(cli: Cli, environment: dict[str, str]) -> Non
     first, _, rest = paths.partition(os.pathsep)
     assert (Path(first) / "sitecustomize.py").is_file()
     assert (rest, cwd_added) == (environment["PYTHONPATH"], "False")
+
+
+@pytest.mark.row("standard streams that are closed, full, or without a reader")
+@pytest.mark.parametrize(
+    "closed", ["2>&-", ">&-", "<&-", ">&- 2>&-", "<&- >&- 2>&-", "2>/dev/full", ">/dev/full 2>&1"]
+)
+def test_whatever_its_standard_streams_are_the_command_runs(
+    closed: str, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    # The command finds them as it would without us: what is closed is closed.
+    command = (
+        "import os; there = [os.path.exists(f'/proc/self/fd/{n}') for n in range(3)];"
+        "open('ran', 'w').write(str(there)); os._exit(7)"
+    )
+    found = []
+    for ours in ((), (*OTEL_NETMON, "run", "--output", "out", "--")):
+        script = shlex.join([*ours, *BARE_PYTHON, command])
+        done = subprocess.run(
+            ["sh", "-c", f"exec {script} {closed}"], cwd=tmp_path, env=environment, timeout=TIMEOUT
+        )
+        assert done.returncode == 7
+        found.append((tmp_path / "ran").read_text())
+    assert found[0] == found[1]
+
+
+def test_what_is_meant_for_a_closed_stderr_is_not_on_stdout(tmp_path: Path, environment: dict[str, str]) -> None:
+    script = shlex.join([*OTEL_NETMON, "run", "--output", "out", "--", "echo", "mine"])
+    done = subprocess.run(
+        ["sh", "-c", f"exec {script} 2>&-"], cwd=tmp_path, env=environment, timeout=TIMEOUT, capture_output=True
+    )
+    assert done.stdout == b"mine\n"
+
+
+def test_a_reader_that_is_gone_does_not_change_the_exit_code(cli: Cli) -> None:
+    with cli("run", "--", "sh", "-c", "sleep 0.3; exit 6", OTEL_NETMON_HOST_OWNE="typo") as process:
+        assert process.stderr is not None
+        process.stderr.close()
+        assert process.wait(TIMEOUT) == 6
+
+
+HELD = """
+import os
+from opentelemetry import trace
+trace.get_tracer("t").start_span("span").end()
+trace.get_tracer_provider().force_flush()
+for number in (0, 1, 2):
+    try:
+        os.write(number, b"what a C library prints")
+    except OSError:
+        pass
+trace.get_tracer("t").start_span("span").end()
+"""
+
+
+@pytest.mark.row("standard streams that are closed, full, or without a reader")
+def test_what_is_printed_to_a_closed_stream_is_not_in_our_files(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    script = shlex.join([*OTEL_NETMON, "run", "--output", "out", "--", sys.executable, "-c", HELD])
+    done = subprocess.run(
+        ["sh", "-c", f"exec {script} <&- >&- 2>&-"],
+        cwd=tmp_path,
+        env={**environment, "OTEL_NETMON_HOST_MONITORS": "off"},
+        timeout=TIMEOUT,
+    )
+    assert done.returncode == 0
+    written = "".join(path.read_text() for path in (tmp_path / "out").iterdir())
+    assert written.count('"name":"span"') + written.count('"name": "span"') == 2
+    assert "C library" not in written

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from otel_netmon.cli.run import auto_instrumentation_folder, child_environment, choose_exporters, service_name
+from otel_netmon.cli.environment import SITE, child_environment, choose_exporters, service_name
 from tests.unit.cli.conftest import Cli
 
 FILES = "otel_netmon_file"
@@ -60,12 +60,12 @@ def test_the_exporter_of_log_events(environ: dict[str, str], to_files: bool, log
 
 def environment_for(environ: dict[str, str]) -> dict[str, str]:
     chosen = choose_exporters(environ, to_files=False)
-    return child_environment(environ, ["train.py"], "/auto", chosen, Path("/out") if chosen.files else None)
+    return child_environment(environ, ["train.py"], chosen, Path("/out") if chosen.files else None)
 
 
 def test_defaults_give_way_to_the_user() -> None:
     assert environment_for({}) == {
-        "PYTHONPATH": "/auto",
+        "PYTHONPATH": SITE,
         "OTEL_TRACES_EXPORTER": FILES,
         "OTEL_METRICS_EXPORTER": FILES,
         "OTEL_LOGS_EXPORTER": FILES,
@@ -94,11 +94,11 @@ def test_defaults_give_way_to_the_user() -> None:
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ("", "/auto"),
-        ("/a:/b", "/auto:/a:/b"),
-        ("/a:/auto:/b", "/auto:/a:/b"),
-        ("/auto", "/auto"),
-        ("/a:", "/auto:/a:"),
+        ("", SITE),
+        ("/a:/b", f"{SITE}:/a:/b"),
+        (f"/a:{SITE}:/b", f"{SITE}:/a:/b"),
+        (SITE, SITE),
+        ("/a:", f"{SITE}:/a:"),
     ],
 )
 def test_python_path(given: str, expected: str) -> None:
@@ -117,12 +117,6 @@ def test_python_path(given: str, expected: str) -> None:
 )
 def test_service_name(command: str, name: str) -> None:
     assert service_name(command.split()) == name
-
-
-def test_the_folder_that_instruments() -> None:
-    folder = auto_instrumentation_folder()
-    assert folder is not None
-    assert (Path(folder) / "sitecustomize.py").is_file()
 
 
 TRACED = """
@@ -172,8 +166,62 @@ def test_no_telemetry_is_said_and_changes_nothing(tmp_path: Path, cli: Cli) -> N
     process = cli("run", "sh", "-c", "exit 5")
     _, err = process.communicate(timeout=60)
     assert process.returncode == 5
-    assert "left no telemetry" in err.decode()
+    assert "left no telemetry: it ran no Python that has otel-netmon" in err.decode()
     assert not (tmp_path / "otel-netmon-runs").exists()
+
+
+@pytest.mark.row("settings that OpenTelemetry refuses: a queue below the batch, an unknown exporter, …")
+@pytest.mark.parametrize(
+    ("environ", "says"),
+    [
+        ({"OTEL_BSP_MAX_QUEUE_SIZE": "100"}, "OTEL_BSP_MAX_QUEUE_SIZE='100' is below the size of a batch (512)"),
+        ({"OTEL_METRIC_EXPORT_INTERVAL": "0"}, "OTEL_METRIC_EXPORT_INTERVAL='0' is not a number above 0"),
+        ({"OTEL_TRACES_EXPORTER": "oltp"}, "OTEL_TRACES_EXPORTER='oltp' names oltp, an exporter that is not"),
+        (
+            {"OTEL_PROPAGATORS": "tracecontext,b3"},
+            "OTEL_PROPAGATORS='tracecontext,b3' names b3, a propagator that",
+        ),
+        (
+            {ENDPOINT: "127.0.0.1:4318", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"},
+            f"{ENDPOINT}='127.0.0.1:4318' cannot work with http/protobuf (OTEL_EXPORTER_OTLP_PROTOCOL): it has no "
+            "scheme; write http://127.0.0.1:4318",
+        ),
+    ],
+)
+def test_what_cannot_work_is_said_before_and_telemetry_is_there(
+    environ: dict[str, str], says: str, tmp_path: Path, cli: Cli
+) -> None:
+    script = "import sys; sys.stderr.write('training'); " + TRACED
+    process = cli("run", "--output", "out", "--", sys.executable, "-c", script, **environ)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0
+    before, _, after = err.decode().partition("training")
+    assert says in before and before.count("otel-netmon: OTEL_") == 1, before
+    assert "Traceback" not in err.decode() and "otel-netmon summary" in after
+    assert list((tmp_path / "out").glob("metrics-*"))
+
+
+@pytest.mark.parametrize(
+    ("environ", "reason"),
+    [
+        ({"OTEL_SDK_DISABLED": "true"}, "OTEL_SDK_DISABLED is true, so OpenTelemetry records nothing"),
+        (
+            {"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "*"},
+            "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS switches off the mon",
+        ),
+        (
+            {"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none"},
+            "OTEL_TRACES_EXPORTER is none, and so is",
+        ),
+    ],
+)
+def test_the_end_names_the_true_reason(environ: dict[str, str], reason: str, cli: Cli) -> None:
+    process = cli("run", "--", sys.executable, "-c", "import sys; sys.stderr.write('training')", **environ)
+    _, err = process.communicate(timeout=60)
+    before, _, after = err.decode().partition("training")
+    assert process.returncode == 0
+    assert f"otel-netmon: {reason}" in before and reason in after
+    assert "Traceback" not in err.decode() and "no Python" not in after
 
 
 @pytest.mark.parametrize("words", [["--output", "otel-netmon-runs"], []])

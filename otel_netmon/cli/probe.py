@@ -1,0 +1,80 @@
+"""One real, empty OTLP export to each endpoint, by the code that delivers: what came back, and what to change."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Final, Literal
+
+from otel_netmon import config
+from otel_netmon.delivery import wire
+from otel_netmon.sdk import otlp
+from otel_netmon.sdk.values import SIGNALS, Signal
+from otel_netmon.text import without_secrets
+
+Answer = tuple[Literal["ok", "note", "FAIL"], str, str, str]
+"""Level, variable, what came back, and the remedy."""
+
+SECONDS: Final = 3.0
+_LOGS: Final = "OTEL_LOGS_EXPORTER=none leaves out the event of a collective that hangs"
+
+
+def answers(
+    environ: Mapping[str, str], exporters: Mapping[str, str], replaced: Collection[str]
+) -> Iterator[Answer]:
+    """What each endpoint of ``environ`` answers, for the signals whose ``exporters`` send by OTLP.
+
+    ``replaced``: variables whose values were others.
+    """
+    asked = [signal for signal in SIGNALS if otlp.is_used(exporters, signal)]
+    found: dict[Answer, list[Signal]] = {}
+    away: set[str] = set()
+    with as_environment(environ):
+        for signal in asked:
+            address, variable = otlp.endpoint(environ, signal)
+            if variable in away:
+                continue
+            word, named = otlp.protocol(environ, signal)
+            (level, _, what, remedy), there = _ask(signal, address, variable)
+            answer = (level, variable, what, wire.in_words_of(remedy, variable, named))
+            if answer[0] == "ok" and named in replaced:
+                answer = ("note", *answer[1:3], f"set {named}={word}")
+            found.setdefault(answer, []).append(signal)
+            if not there:
+                away.add(variable)
+    for (level, variable, what, remedy), signals in found.items():
+        yield level, variable, what.replace("{signals}", " and ".join(signals)), remedy
+
+
+def _ask(signal: Signal, address: str, variable: str) -> tuple[Answer, bool]:
+    """The answer, and whether anybody was there to give it."""
+    try:
+        way = wire.Wire(wire.official(signal), signal)
+    except Exception as error:  # noqa: BLE001  # the settings', of whatever kind
+        return ("FAIL", variable, f"no exporter can be made of it: {error}", "correct the variable"), False
+    shown, by = without_secrets(address or way.endpoint), wire.protocol(signal)
+    outcome = way.send(b"", min(SECONDS, way.timeout))
+    way.close()
+    if outcome.kind == "delivered" and not outcome.hint:
+        return ("ok", variable, f"{shown} took an empty export of {{signals}} by {by}", ""), True
+    came = outcome.reason.partition(":")[0] or "HTTP 200"
+    what = f"{shown} did not take an empty export of {{signals}} by {by} ({came})"
+    if signal == "logs" and came in ("HTTP 404", "UNIMPLEMENTED"):
+        return ("note", variable, what, f"give it a pipeline for logs; or {_LOGS}"), True
+    return ("FAIL", variable, what, outcome.hint or "look at the collector's log"), outcome.kind != "retry"
+
+
+@contextmanager
+def as_environment(environ: Mapping[str, str]) -> Iterator[None]:
+    """Exporters and monitors read the process's own. gRPC's C library is told to keep its errors to itself."""
+    before = dict(os.environ)
+    os.environ.clear()
+    os.environ.update({"GRPC_VERBOSITY": "NONE", **environ})
+    config.current.cache_clear()
+    try:
+        yield
+    finally:
+        config.current.cache_clear()
+        os.environ.clear()
+        os.environ.update(before)

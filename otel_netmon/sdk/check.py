@@ -1,0 +1,189 @@
+"""What in OpenTelemetry's own variables cannot work, in one sentence each, and what is used in its place.
+
+The SDK answers some such values with a traceback in every process and no telemetry, others with silence. Here, as
+in ``config``, a wrong value costs one sentence, and its default is used, or what is left of a list. An empty value
+counts as unset, as the specification has it, though the SDK often reads it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping, MutableMapping
+from typing import Final
+
+from otel_netmon.sdk import otlp
+from otel_netmon.sdk.values import PLACES, SIGNALS, Checked, Problem, is_installed, is_readable, plain_values
+
+_BATCH_SIZES: Final = {"QUEUE": 2048, "EXPORT_BATCH": 512}
+"""The SDK's defaults."""
+_CREDENTIALS: Final = "opentelemetry_otlp_credential_provider"
+_ONE_NAME: Final[Mapping[str, str]] = {
+    "OTEL_TRACES_SAMPLER": "opentelemetry_traces_sampler",
+    "OTEL_PYTHON_ID_GENERATOR": "opentelemetry_id_generator",
+    "OTEL_PYTHON_CONTEXT": "opentelemetry_context",
+    "OTEL_PYTHON_CONFIGURATOR": "opentelemetry_configurator",
+    "OTEL_PYTHON_DISTRO": "opentelemetry_distro",
+    **{f"OTEL_PYTHON_{n}_PROVIDER": f"opentelemetry_{n.lower()}_provider" for n in ("TRACER", "METER", "LOGGER")},
+    **{
+        f"OTEL_PYTHON_{n}_CONFIGURATOR": f"_opentelemetry_{n.lower()}_configurator"
+        for n in ("TRACER", "METER", "LOGGER")
+    },
+    **{
+        f"OTEL_PYTHON_EXPORTER_OTLP_{by}_{p}CREDENTIAL_PROVIDER": _CREDENTIALS
+        for by in ("GRPC", "HTTP")
+        for p in PLACES
+    },
+}
+_NAMES: Final[Mapping[str, tuple[str, str]]] = {
+    **{f"OTEL_{s.upper()}_EXPORTER": (f"opentelemetry_{s}_exporter", "n exporter") for s in SIGNALS},
+    "OTEL_PROPAGATORS": ("opentelemetry_propagator", " propagator"),
+    "OTEL_EXPERIMENTAL_RESOURCE_DETECTORS": ("opentelemetry_resource_detector", " resource detector"),
+}
+
+
+def check(environ: Mapping[str, str], instead: str = "none") -> tuple[dict[str, str], tuple[Problem, ...]]:
+    """``environ`` with values that work, and what did not.
+
+    ``instead`` names the exporter of a signal whose endpoint can never take anything.
+    """
+    checked = Checked(environ)
+    for part in _PARTS:
+        part(checked)
+    otlp.endpoints(checked, instead)
+    return checked.environ, tuple(checked.problems)
+
+
+def check_names(environ: Mapping[str, str], names: Collection[str]) -> tuple[dict[str, str], tuple[Problem, ...]]:
+    """As ``check``, of some variables that name what is installed."""
+    checked = Checked(environ)
+    if not checked.environ.keys().isdisjoint(names):
+        _names(checked, names)
+    return checked.environ, tuple(checked.problems)
+
+
+def apply(
+    works: Mapping[str, str],
+    problems: Collection[Problem],
+    environ: MutableMapping[str, str],
+    logger: logging.Logger,
+) -> None:
+    """Put what works into ``environ``, this process's and its children's, and log what does not."""
+    for problem in problems:
+        logger.warning("otel-netmon: %s", problem.sentence)
+    for name in [name for name in environ if name not in works]:
+        del environ[name]
+    environ.update({name: value for name, value in works.items() if environ.get(name) != value})
+
+
+def silenced(environ: Mapping[str, str]) -> tuple[Problem, ...]:
+    """Why nothing is recorded, or not where one would look, though every value is in order."""
+
+    def said(name: str) -> str:
+        return environ.get(name, "").strip()
+
+    found = []
+    if said("OTEL_SDK_DISABLED").lower() == "true":
+        found.append(Problem("OTEL_SDK_DISABLED", "is true, so OpenTelemetry records nothing", lost=True))
+    elif said("OTEL_CONFIG_FILE"):
+        found.append(
+            Problem("OTEL_CONFIG_FILE", "is set, so telemetry goes where it says, whatever other OTEL_* say")
+        )
+    name = "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"
+    off = [part.strip() for part in said(name).split(",")]
+    if lost := [what for one, what in _INSTRUMENTORS.items() if one in off or "*" in off]:
+        found.append(Problem(name, f"switches off {' and '.join(lost)}", lost=len(lost) == len(_INSTRUMENTORS)))
+    if {said("OTEL_TRACES_EXPORTER").lower(), said("OTEL_METRICS_EXPORTER").lower()} == {"none"}:
+        found.append(Problem("OTEL_TRACES_EXPORTER", "is none, and so is OTEL_METRICS_EXPORTER", lost=True))
+    return tuple(found)
+
+
+_INSTRUMENTORS: Final = {"netmon": "the monitors", "torch_distributed": "the capture of collectives"}
+
+
+def _config_file(checked: Checked) -> None:
+    name = "OTEL_CONFIG_FILE"
+    if name not in checked.environ:
+        return
+    if not is_installed("opentelemetry.configuration"):
+        checked.refuse(name, "needs the package opentelemetry-configuration; going on without", None)
+    elif not is_readable(checked.environ[name]):
+        checked.refuse(name, "is not a file that can be read; going on without", None)
+
+
+def _names(checked: Checked, among: Collection[str] | None = None) -> None:
+    given = checked.environ.keys() if among is None else checked.environ.keys() & set(among)
+    for name in sorted(_ONE_NAME.keys() & given):
+        known = _known(_ONE_NAME[name])
+        value = _as_known(checked.environ[name], known)
+        if value in known:
+            checked.put(name, value)
+        else:
+            there = f"there are {', '.join(known)}" if known else "none is installed"
+            checked.refuse(name, f"is not installed ({there}); going on without", None)
+    for name in sorted(_NAMES.keys() & given):
+        group, what = _NAMES[name]
+        known = _known(group)
+        values = [_as_known(part, known) for part in checked.environ[name].split(",") if part.strip()]
+        if name.endswith("_EXPORTER") and len(values) > 1:
+            values = [part for part in values if part != "none"]  # among others it would be a name that is missing
+        missing = [part for part in values if part not in known and part not in ("none", "*")]
+        left = ",".join(part for part in values if part not in missing) or None
+        if missing:
+            why = f"names {', '.join(missing)[:64]}, a{what} that is not installed (there are {', '.join(known)})"
+            rest = f"using {left}" if left else "going on as if it were not set"
+            checked.refuse(name, f"{why}; {rest}", left)
+        else:
+            checked.put(name, left)
+
+
+def _as_known(text: str, known: list[str]) -> str:
+    """Without blanks; in lower case where that is a name: the specification does not tell cases apart."""
+    name = text.strip()
+    return name.lower() if name not in known and name.lower() in [*known, "none"] else name
+
+
+def _known(group: str) -> list[str]:
+    from opentelemetry.util._importlib_metadata import entry_points
+
+    return sorted({point.name for point in entry_points(group=group)})
+
+
+def _sampler(checked: Checked) -> None:
+    name = "OTEL_TRACES_SAMPLER_ARG"
+    if checked.environ.get("OTEL_TRACES_SAMPLER") not in ("traceidratio", "parentbased_traceidratio"):
+        return
+    try:
+        fits = 0 <= float(checked.environ.get(name, "1.0")) <= 1
+    except ValueError:
+        fits = False
+    if not fits:
+        checked.refuse(name, "is not a number from 0 to 1; using 1.0", "1.0")
+    checked.environ.setdefault(name, "1.0")  # the default, without the SDK's warning in every process
+
+
+def _batches(checked: Checked) -> None:
+    """A batch larger than the queue is refused by the SDK, also where one of them is its default."""
+    for kind in ("BSP", "BLRP"):
+        queue, batch = (
+            int(checked.environ.get(f"OTEL_{kind}_MAX_{what}_SIZE", default))
+            for what, default in _BATCH_SIZES.items()
+        )
+        if batch <= queue:
+            continue
+        sizes = f"OTEL_{kind}_MAX_QUEUE_SIZE", f"OTEL_{kind}_MAX_EXPORT_BATCH_SIZE"
+        if sizes[0] in checked.environ:
+            why = f"is below the size of a batch ({batch}), which OpenTelemetry refuses; using batches of {queue}"
+            checked.refuse(sizes[0], why, str(queue))
+            checked.put(sizes[1], str(queue))
+        else:
+            why = (
+                f"is above the size of the queue ({queue}), which OpenTelemetry refuses; using a queue of {batch}"
+            )
+            checked.refuse(sizes[1], why, str(batch))
+            checked.put(sizes[0], str(batch))
+
+
+_PARTS: Final = (
+    *(plain_values, _config_file, _names, _sampler, _batches),
+    *(otlp.protocols, otlp.by_protocol, otlp.resource, otlp.headers),
+)

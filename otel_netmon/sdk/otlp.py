@@ -1,0 +1,157 @@
+"""Where OTLP goes and how, as OpenTelemetry's variables say it, and what in them can never work."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+from otel_netmon.sdk.values import OTLP, PLACES, SIGNALS, Checked, Problem, Signal, is_pem
+from otel_netmon.text import without_secrets
+
+SERVED: Final = ("grpc", "http/protobuf")
+"""The words of ``OTEL_EXPORTER_OTLP_PROTOCOL`` that the official exporters speak."""
+_OTLP_EXPORTERS: Final = frozenset({"otlp", "otlp_proto_grpc", "otlp_proto_http", "otel_netmon_otlp"})
+_OWN_PROTOCOL: Final = {"otlp_proto_grpc": "grpc", "otlp_proto_http": "http/protobuf"}
+_GRPC_TARGETS: Final = ("unix:", "unix-abstract:", "dns:", "ipv4:", "ipv6:", "vsock:", "xds:")
+
+
+def protocol(environ: Mapping[str, str], signal: Signal) -> tuple[str, str]:
+    """The protocol that ``environ`` names for a signal, in lower case, and the variable; gRPC where none does.
+
+    Then the variable is the one that goes with the endpoint's.
+    """
+    for name in (f"{OTLP}{signal.upper()}_PROTOCOL", f"{OTLP}PROTOCOL"):
+        if word := environ.get(name, "").strip().lower():
+            return word, name
+    return "grpc", endpoint(environ, signal)[1].replace("_ENDPOINT", "_PROTOCOL")
+
+
+def unserved(variable: str, word: str) -> Problem:
+    """A protocol that is not spoken here, and what is spoken in its place."""
+    what = f"={word[:64]!r} is not served, only {' and '.join(SERVED)} are; using http/protobuf"
+    return Problem(variable, what)
+
+
+def endpoint(environ: Mapping[str, str], signal: Signal) -> tuple[str, str]:
+    """Where ``environ`` says that a signal goes by OTLP, and the variable that says so; empty where none does."""
+    for name in (f"{OTLP}{signal.upper()}_ENDPOINT", f"{OTLP}ENDPOINT"):
+        if value := environ.get(name, "").strip():
+            return value, name
+    return "", f"{OTLP}ENDPOINT"
+
+
+def is_used(exporters: Mapping[str, str], signal: Signal) -> bool:
+    """Whether the exporters named for a signal send OTLP."""
+    return not _OTLP_EXPORTERS.isdisjoint(exporters.get(f"OTEL_{signal.upper()}_EXPORTER", "").split(","))
+
+
+def protocols(checked: Checked) -> None:
+    """Words that are not served."""
+    for place in PLACES:
+        name = f"{OTLP}{place}PROTOCOL"
+        word = checked.environ.get(name, "").strip().lower()
+        if not word:
+            continue
+        if word not in SERVED:
+            checked.problems.append(unserved(name, word))
+            word = "http/protobuf"
+        checked.put(name, word)
+
+
+def by_protocol(checked: Checked) -> None:
+    """What is accepted by the one exporter and not by the other."""
+    for place, signals in PLACES.items():
+        by_grpc = any(protocol(checked.environ, signal)[0] == "grpc" for signal in signals)
+        for what in ("CERTIFICATE", "CLIENT_KEY", "CLIENT_CERTIFICATE"):
+            name = f"{OTLP}{place}{what}"
+            path = checked.environ.get(name)
+            if path and not is_pem(path) and (by_grpc or not Path(path).is_dir()):
+                checked.refuse(name, "is not a PEM file that can be read; going on without", None)
+        name = f"{OTLP}{place}COMPRESSION"
+        word = checked.environ.get(name, "").strip().lower()
+        accepted = ("none", "gzip") if by_grpc else ("none", "gzip", "deflate")
+        if word and word not in accepted:
+            checked.refuse(name, f"is not one of {', '.join(accepted)}; using none", None)
+        elif word == "none" and (not place or f"{OTLP}COMPRESSION" not in checked.environ):
+            checked.put(name, None)  # the default; the official gRPC exporter knows no such word
+        elif word:
+            checked.put(name, word)
+
+
+def resource(checked: Checked) -> None:
+    """What is said of the process by the user."""
+    name = "OTEL_RESOURCE_ATTRIBUTES"
+    _keep_pairs(checked, name, lambda part: "=" in part, "name=value pairs, separated by commas")
+
+
+def headers(checked: Checked) -> None:
+    """What the SDK would leave out, printing it, or could never send."""
+    for place in PLACES:
+        accepted = "name=value pairs, separated by commas, URL-encoded"
+        _keep_pairs(checked, f"{OTLP}{place}HEADERS", _is_header, accepted)
+
+
+def _is_header(text: str) -> bool:
+    value = unquote(text.partition("=")[2])
+    return bool(_HEADER.fullmatch(text.strip())) and value.isascii() and value.isprintable()
+
+
+_HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\s*=[^\",;\\]*")
+"""As OpenTelemetry reads it, which prints what it refuses, secrets and all."""
+
+
+def _keep_pairs(checked: Checked, name: str, accepts: Callable[[str], bool], accepted: str) -> None:
+    if name not in checked.environ:
+        return
+    parts = [part for part in checked.environ[name].split(",") if part.strip()]
+    good = [part for part in parts if accepts(part)]
+    if len(good) < len(parts):
+        checked.refuse(name, f"is not {accepted}; the rest is used", ",".join(good) or None)
+    else:
+        checked.put(name, ",".join(good) or None)
+
+
+def endpoints(checked: Checked, instead: str) -> None:
+    """Addresses to which nothing can ever be sent: ``instead`` is the exporter of their signals."""
+    broken = []
+    for signal in SIGNALS:
+        value, name = endpoint(checked.environ, signal)
+        word, variable = protocol(checked.environ, signal)
+        if not value:
+            continue
+        checked.put(name, value)
+        chosen = checked.environ.get(f"OTEL_{signal.upper()}_EXPORTER", "otlp").split(",")
+        used = _OTLP_EXPORTERS.intersection(chosen)
+        word = _OWN_PROTOCOL.get("".join(used), word)
+        fault = _url_fault(value, word) if used else ""
+        if not fault:
+            continue
+        broken.append(signal)
+        if name not in [problem.variable for problem in checked.problems]:
+            checked.refuse(name, f"cannot work with {word} ({variable}): {fault}", value, lost=True)
+        left = [one for one in chosen if one not in _OTLP_EXPORTERS]
+        nothing = "none" if broken == ["logs"] else instead  # a few events alone are no reason for a folder
+        checked.put(f"OTEL_{signal.upper()}_EXPORTER", ",".join(left) or nothing)
+
+
+def _url_fault(value: str, word: str) -> str:
+    """Why an official exporter can never deliver to this endpoint; empty where it may."""
+    port = 4317 if word == "grpc" else 4318
+    if word == "grpc" and value.startswith(_GRPC_TARGETS):
+        return ""
+    has_scheme = "://" in value
+    try:
+        parts = urlsplit(value if has_scheme else f"//{value}")
+        good = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        good = False
+    if not good or any(c.isspace() for c in value):
+        return f"it is no address; give one like http://HOST:{port}"
+    if word != "grpc" and not has_scheme:
+        return f"it has no scheme; write http://{without_secrets(value)}, or https:// where the collector has TLS"
+    if word != "grpc" and parts.scheme not in ("http", "https"):
+        return f"{parts.scheme}:// is not spoken; give one like http://HOST:{port}"
+    return ""
