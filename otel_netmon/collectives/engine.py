@@ -6,6 +6,7 @@ Nothing but the seam's kernels exists until the first group: no thread, no instr
 from __future__ import annotations
 
 import atexit
+import functools
 import logging
 import threading
 from collections.abc import Callable
@@ -123,35 +124,33 @@ class Engine:
             self.steps.from_the_start = from_the_start
             self._recorder.rearm(self._first_event)
             if not needs_no_first_event(self._seam):
-                self._part(lambda: self._waits.install(self._recorder), self._waits.remove)
-            self._part(self._meter.install, self._meter.remove)
-            self._part(self._marks.install, self._marks.remove)
-            self._part(self._hook_optimizers, lambda: None)
-            self._part(self._termination.install, self._termination.remove)
+                install = functools.partial(self._waits.install, self._recorder)
+                self._part("the ends of blocking calls are late", install, self._waits.remove)
+            self._part("what a step used is not told", self._meter.install, self._meter.remove)
+            self._part("the setup is not told from the steps", self._marks.install, self._marks.remove)
+            self._part("optimizers mark no steps", self._hook_optimizers)
+            self._part("SIGTERM is not flushed", self._termination.install, self._termination.remove)
             peers.directory = self._directory
             atexit.register(self._finish)
-            if needs_no_first_event(self._seam) or jobs.all_groups():
+            if needs_no_first_event(self._seam) or not self._marks.tell_of_groups or jobs.all_groups():
                 self._begin()
 
     def _put_seam(self) -> Seam | None:
         """The seam of choice, or the dispatcher where that one cannot be put in; ``None`` where neither can."""
         seam = choose(self._settings.capture, self._recorder, self._groups, self.steps)
-        if self._part(seam.install, seam.remove):
-            return seam
-        _logger.warning("otel-netmon: %s does not fit this torch; trying the dispatcher", type(seam).__name__)
-        fallback = DispatcherSeam(self._recorder, self._groups)
-        if self._part(fallback.install, fallback.remove):
-            return fallback
-        _logger.warning("otel-netmon: no collective is captured: this torch is made otherwise")
-        return None
+        if not isinstance(seam, DispatcherSeam):
+            if self._part("collectives are captured in the dispatcher", seam.install, seam.remove):
+                return seam
+            seam = DispatcherSeam(self._recorder, self._groups)
+        return seam if self._part("no collective is captured", seam.install, seam.remove) else None
 
     @staticmethod
-    def _part(install: Callable[[], object], remove: Callable[[], object]) -> bool:
-        """Put a part in, whole or not at all; whether it is in."""
+    def _part(costs: str, install: Callable[[], object], remove: Callable[[], object] = lambda: None) -> bool:
+        """Put a part in, whole or not at all; whether it is in. ``costs`` is said where it is not."""
         try:
             install()
         except Exception as error:  # noqa: BLE001  # another torch: law 1
-            runtime.log_once(_logger, error, "otel-netmon: a part does not fit this torch; going on without it")
+            runtime.log_once(_logger, error, f"otel-netmon: this torch is made otherwise: {costs}")
             runtime.guarded(remove)
             return False
         return True

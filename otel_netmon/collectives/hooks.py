@@ -10,6 +10,7 @@ What the hooks do not say: the reduction, and whether the splits of an ``all_to_
 
 from __future__ import annotations
 
+import logging
 import threading
 import weakref
 from collections.abc import Callable, Sequence
@@ -20,12 +21,14 @@ from otel_netmon.collectives.dispatcher import DispatcherSeam
 from otel_netmon.collectives.jobs import all_groups
 from otel_netmon.collectives.operations import OPERATIONS, Operation
 from otel_netmon.collectives.python_groups import PythonGroups
-from otel_netmon.runtime import guarded
+from otel_netmon.runtime import guarded, log_once
 
 if TYPE_CHECKING:
     from otel_netmon.collectives.event import CollectiveEvent
     from otel_netmon.collectives.groups import Group, Groups
     from otel_netmon.collectives.record import Recorder
+
+_logger = logging.getLogger(__name__)
 
 _Pending: TypeAlias = "dict[int, CollectiveEvent]"
 """By thread, the call that it is in on one group: its pre-hook came, its post-hook not yet."""
@@ -111,7 +114,12 @@ class HooksSeam:
         if not hasattr(c10d, "_register_process_group") and not hasattr(c10d, "_world"):
             raise AttributeError("torch.distributed.distributed_c10d does not say which groups there are")
         self._installed = True
-        guarded(self._rest.install)
+        try:
+            self._rest.install()
+        except Exception as error:  # noqa: BLE001  # another torch: law 1
+            log_once(
+                _logger, error, "otel-netmon: this torch is made otherwise: monitored_barrier is not captured"
+            )
         self.look()
 
     def look(self) -> None:

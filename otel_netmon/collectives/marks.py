@@ -33,6 +33,8 @@ class Marks:
     def __init__(self, happenings: Happenings) -> None:
         self._happenings = happenings
         self._patches = Patches()
+        self.tell_of_groups = False
+        """Whether every new group is heard of."""
 
     def install(self) -> None:
         """Begin to watch. torch must be imported."""
@@ -42,23 +44,27 @@ class Marks:
 
         made, registered, going, destroyed = self._happenings
         for cls in (DistributedDataParallel, Optimizer):
-            self._patches.put(cls, "__init__", lambda original: _after(original, lambda *_: made()))
-        self._patches.put(
+            self._patches.put(cls, "__init__", lambda original: _around(original, _nothing, lambda *_: made()))
+        self.tell_of_groups = self._patches.put(
             c10d,
             "_register_process_group",
-            lambda original: _after(original, lambda *args: registered(args[-1])),
+            lambda original: _around(original, _nothing, lambda *args: registered(args[-1])),
             costs="groups are found when they are first looked for, up to half a second late",
         )
         self._patches.put(
             c10d,
             "_update_default_pg",
-            lambda original: _before(original, lambda group: None if group is not None else going()),
+            lambda original: _around(
+                original,
+                lambda group: None if group is not None else going(),
+                lambda group: None if group is None else registered(group),
+            ),
             costs="what a job recorded at its very end may be in a trace of its own",
         )
         self._patches.put(
             c10d,
             "_unregister_all_process_groups",
-            lambda original: _after(original, lambda *_: destroyed()),
+            lambda original: _around(original, _nothing, lambda *_: destroyed()),
             costs="nothing is exported at once when the groups are destroyed",
         )
 
@@ -67,22 +73,20 @@ class Marks:
         self._patches.remove()
 
 
-def _after(original: Callable[..., Any], action: Callable[..., None]) -> Callable[..., Any]:
-    """``original``, and then ``action`` with the same arguments."""
+def _nothing(*_: Any) -> None:
+    """Where nothing is to be done."""
+
+
+def _around(
+    original: Callable[..., Any], before: Callable[..., None], after: Callable[..., None]
+) -> Callable[..., Any]:
+    """``original``, with two actions around it that are called with the same arguments."""
 
     @functools.wraps(original)
     def ours(*args: Any, **kwargs: Any) -> Any:
+        guarded(before, *args, *kwargs.values())
         result = original(*args, **kwargs)
-        guarded(action, *args, *kwargs.values())
+        guarded(after, *args, *kwargs.values())
         return result
-
-    return ours
-
-
-def _before(original: Callable[..., Any], action: Callable[..., None]) -> Callable[..., Any]:
-    @functools.wraps(original)
-    def ours(*args: Any, **kwargs: Any) -> Any:
-        guarded(action, *args, *kwargs.values())
-        return original(*args, **kwargs)
 
     return ours

@@ -17,6 +17,7 @@ from types import CodeType, FunctionType
 from typing import Any
 
 import torch
+import torch._dynamo
 import torch.distributed as dist
 import torch.utils.data
 from torch.distributed import distributed_c10d as c10d

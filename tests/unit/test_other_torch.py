@@ -1,0 +1,70 @@
+"""A torch that lacks one of the private names that we lean on: what is lost, and that the rest lives."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch", reason="pip install torch")
+
+STEPS = 8
+WHOLE = {"all_reduces": STEPS + 1, "steps": STEPS + 1, "rank": ["0"], "data": True, "changed": [], "left": False}
+NOTHING = {**WHOLE, "all_reduces": 0, "steps": 0, "rank": [], "data": False}
+LOST: dict[str, tuple[dict[str, Any], str]] = {
+    "nothing": ({}, ""),
+    "c10d._register_process_group": ({}, "groups are found when they are first looked for"),
+    "c10d._update_default_pg": ({}, "what a job recorded at its very end"),
+    "c10d._unregister_all_process_groups": ({}, "nothing is exported at once"),
+    "c10d._world": ({}, ""),
+    "c10d._world.pg_map": ({}, ""),
+    "c10d.GroupMember": ({"rank": ["None"]}, ""),
+    "dataloader._BaseDataLoaderIter": ({"data": False}, "no time in data loaders is told"),
+    "optimizer.register_optimizer_step_post_hook": ({"steps": 1}, "optimizers mark no steps"),
+    "_C._dynamo.eval_frame.set_code_exec_strategy": ({}, "keep_out_of failed"),
+    "ProcessGroup._get_backend": ({}, ""),
+    "ProcessGroup.register_pre_hook": ({}, ""),
+    "_distributed_c10d.HookOpName": ({}, ""),
+}
+WITHOUT_KERNELS = ("_C._dispatch_keyset_full_after", "ProcessGroup.unbox")
+"""What the dispatcher's kernels are made with: where those are all that there is, nothing is captured."""
+
+
+@pytest.fixture(scope="module", params=["auto", "dispatcher"])
+def seen(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "tests.unit.other_torch"],
+        env={**os.environ, "OTEL_NETMON_CAPTURE": request.param},
+        capture_output=True,
+        text=True,
+        timeout=150,
+    )
+    assert done.returncode == 0, done.stderr
+    return request.param, json.loads(done.stdout)
+
+
+def test_each_name_costs_only_what_it_gives(seen: tuple[str, dict[str, Any]]) -> None:
+    from otel_netmon.collectives import hooks
+
+    capture, cases = seen
+    has_hooks = capture == "auto" and hooks.are_there()
+    expected = {name: {**WHOLE, **lost} for name, (lost, _) in LOST.items()}
+    for name in WITHOUT_KERNELS:
+        expected[name] = WHOLE if has_hooks else NOTHING
+    found = {name: {key: one.get(key, one.get("raised")) for key in WHOLE} for name, one in cases.items()}
+    assert found == {name: expected[name] for name in cases}
+    assert set(cases) >= set(expected) - {"ProcessGroup.register_pre_hook", "_distributed_c10d.HookOpName"}
+
+
+def test_what_is_lost_is_said_once(seen: tuple[str, dict[str, Any]]) -> None:
+    capture, cases = seen
+    for name, one in cases.items():
+        _, words = LOST.get(name, ({}, "is not captured" if capture == "auto" else "no collective is captured"))
+        if name in WITHOUT_KERNELS:
+            assert len(one["said"]) == 1 and "captured" in one["said"][0], one["said"]
+        else:
+            assert [words in said for said in one["said"]] == ([True] if words else []), (name, one["said"])
