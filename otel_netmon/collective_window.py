@@ -1,19 +1,21 @@
 """The collectives that completed lately, kept small: written by the capture side, read by the monitors.
 
 It stands below both so that neither needs to know the other. Memory is bounded (``MAX_SAMPLES``); a write and a
-read each take one short lock and do no I/O.
+read each take one short lock and do no I/O. What is kept is kept in arrays: a minute of objects, one per
+collective, would be work for Python's garbage collector, which stops the training for it.
 """
 
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 from otel_netmon import forks, threads
 
 MAX_SAMPLES: Final = 8192
+_NO_FACTOR: Final = -1.0
 
 
 class CollectiveSample(NamedTuple):
@@ -33,32 +35,110 @@ class CollectiveSample(NamedTuple):
     bus_factor: float | None
 
 
+class SeriesKey(NamedTuple):
+    """What collectives of one series have in common."""
+
+    name: str
+    backend: str
+    group: str
+
+
+class Column:
+    """The collectives of one series: sizes in bytes, durations in seconds, and those again that have a bus
+    factor: bytes times that, and their durations. ``fresh`` are the durations that a reader had not seen."""
+
+    __slots__ = ("durations", "fresh", "scaled", "scaled_durations", "sizes")
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+        self.durations: list[float] = []
+        self.scaled: list[float] = []
+        self.scaled_durations: list[float] = []
+        self.fresh: list[float] = []
+
+    def extend(self, other: Column) -> None:
+        """Add another series'."""
+        for name in self.__slots__:
+            getattr(self, name).extend(getattr(other, name))
+
+
 class CollectiveWindow:
     """The samples of the last ``seconds`` seconds, at most ``MAX_SAMPLES`` of them."""
 
     def __init__(self, seconds: float = 60.0, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.seconds = seconds
         self._clock = clock
-        self._lock = threads.RLock()
-        self._samples: deque[CollectiveSample] = deque(maxlen=MAX_SAMPLES)
+        self.after_fork_in_child()
 
     def after_fork_in_child(self) -> None:
         """The parent's collectives are the parent's."""
         self._lock = threads.RLock()
-        self._samples.clear()
+        self._keys: dict[SeriesKey, int] = {}
+        self._key = array("q")
+        self._ends = array("d")
+        self._sizes = array("q")
+        self._durations = array("d")
+        self._factors = array("d")
+        self._dropped = 0
+        """How many were there before the first one that is kept."""
 
-    def extend(self, samples: list[CollectiveSample]) -> None:
+    @property
+    def _columns(self) -> tuple[array[int], array[float], array[int], array[float], array[float]]:
+        return self._key, self._ends, self._sizes, self._durations, self._factors
+
+    def extend(self, samples: Iterable[CollectiveSample]) -> None:
         """Add completed collectives."""
-        with self._lock:
-            self._samples.extend(samples)
+        for end, name, backend, group, size, duration, factor in samples:
+            self.add(SeriesKey(name, backend, group), end, size, duration, factor)
 
-    def snapshot(self) -> tuple[CollectiveSample, ...]:
-        """Those that ended within the window, oldest first."""
+    def add(self, key: SeriesKey, end: float, size: int, duration: float, factor: float | None) -> None:
+        """Add one; as in ``CollectiveSample``. Keeps no object but ``key``, the first of its series."""
+        with self._lock:
+            number = self._keys.setdefault(key, len(self._keys))
+            self._key.append(number)
+            self._ends.append(end)
+            self._sizes.append(size)
+            self._durations.append(duration)
+            self._factors.append(_NO_FACTOR if factor is None else factor)
+            if len(self._ends) >= 2 * MAX_SAMPLES:
+                self._cut(MAX_SAMPLES)
+
+    def _cut(self, count: int) -> None:
+        for column in self._columns:
+            del column[:count]
+        self._dropped += count
+        if len(self._keys) > MAX_SAMPLES:  # of groups that came and went
+            used = set(self._key)
+            names = [key for key, number in self._keys.items() if number in used]
+            again = {self._keys[key]: place for place, key in enumerate(names)}
+            self._key = array("q", (again[number] for number in self._key))
+            self._keys = {key: place for place, key in enumerate(names)}
+
+    def read(self, seen: int = 0) -> tuple[dict[SeriesKey, Column], int]:
+        """Those that ended within the window, by series, and what to give as ``seen`` the next time."""
         since = self._clock() - self.seconds
         with self._lock:
-            while self._samples and self._samples[0].end < since:
-                self._samples.popleft()
-            return tuple(self._samples)
+            old = max(0, len(self._ends) - MAX_SAMPLES)
+            while old < len(self._ends) and self._ends[old] < since:
+                old += 1
+            if old:
+                self._cut(old)
+            keys = list(self._keys)
+            found: dict[SeriesKey, Column] = {}
+            for place, (number, size, duration, factor) in enumerate(
+                zip(self._key, self._sizes, self._durations, self._factors, strict=True), self._dropped
+            ):
+                column = found.get(keys[number])
+                if column is None:
+                    column = found[keys[number]] = Column()
+                column.sizes.append(size)
+                column.durations.append(duration)
+                if factor != _NO_FACTOR:
+                    column.scaled.append(size * factor)
+                    column.scaled_durations.append(duration)
+                if place >= seen:
+                    column.fresh.append(duration)
+            return found, self._dropped + len(self._ends)
 
 
 window: Final = forks.register(CollectiveWindow())

@@ -161,7 +161,7 @@ class Config:
         "Collectives held until they are emitted; then the oldest go.",
     )
     emit_interval: float = _var(
-        "EMIT_INTERVAL", 0.5, _number(0.01, 60), "Seconds between two rounds of the thread that makes spans."
+        "EMIT_INTERVAL", 0.25, _number(0.01, 60), "Seconds between two rounds of the thread that makes spans."
     )
     trace_every: int = _var(
         "TRACE_EVERY",

@@ -25,6 +25,8 @@ SITE: Final = str(Path(__file__).with_name("site"))
 _QUEUE_SIZE: Final = "32768"
 _SPAN_INTERVAL: Final = "500"
 """Milliseconds between two batches of spans: a process that is killed loses no more than about a second."""
+_SPAN_INTERVAL_OF_FILES: Final = "250"
+"""A file costs nothing per batch, and fewer spans that wait are fewer objects for Python's garbage collector."""
 _METRIC_INTERVAL: Final = "5000"
 
 
@@ -78,6 +80,8 @@ def child_environment(
         "OTEL_BSP_SCHEDULE_DELAY": _SPAN_INTERVAL,
         "OTEL_EXPERIMENTAL_RESOURCE_DETECTORS": "otel,otel_netmon",
     }
+    if exporters.variables["OTEL_TRACES_EXPORTER"] == FILE_EXPORTER:
+        defaults["OTEL_BSP_SCHEDULE_DELAY"] = _SPAN_INTERVAL_OF_FILES
     if exporters.variables["OTEL_METRICS_EXPORTER"] == FILE_EXPORTER:
         defaults["OTEL_METRIC_EXPORT_INTERVAL"] = _METRIC_INTERVAL
     resource = environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(",")

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from otel_netmon import peers, runtime, semconv
 from otel_netmon.collectives import identity, readings
-from otel_netmon.collectives.attributes import event_attributes, pair_attributes, sums_attributes
+from otel_netmon.collectives.attributes import pair_attributes, sums_attributes
 from otel_netmon.collectives.cadence import Cadence
+from otel_netmon.collectives.finished_spans import Place
 from otel_netmon.collectives.periods import Calendar, Period, Sums, of_step
 from otel_netmon.collectives.rank import RankIdentity, rank_attributes
 from otel_netmon.collectives.sink import MOST_SERIES, MetricSink, Series
@@ -222,16 +223,9 @@ class Emitter:
             if of_group.is_root:
                 parent_id, span_id = None, of_group.root_id
         series = self._series_of(event.group, event.operation, event.on_host)
-        self._spans.emit(
-            series.operation,
-            trace_id=trace_id,
-            parent_id=parent_id,
-            span_id=span_id,
-            start=event.start + self._epoch,
-            end=(time.monotonic_ns() if event.end is None else event.end) + self._epoch,
-            attributes=event_attributes(event, series),
-            error=event.error is not None,
-        )
+        start = event.start + self._epoch
+        end = (time.monotonic_ns() if event.end is None else event.end) + self._epoch
+        self._spans.emit_event(event, series, Place(trace_id, parent_id, span_id, start, end))
 
     def _emit_step(self, run_id: str, step: Step) -> None:
         period = of_step(step.index, step.key)

@@ -110,6 +110,9 @@ class Jobs:
         with self._lock:
             job = self.look()
             world = None if job is None or job.world is None else job.world()
+            if process_group is None:  # it is gone: its calls were found later
+                group.job = job
+                return
             if job is not None and world is not None and _is_of(process_group, world):
                 if group.size == job.rank.world_size:
                     group.begun = job.begun

@@ -12,7 +12,7 @@ from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
 
 from otel_netmon import forks, peers, semconv, threads
-from otel_netmon.collective_window import CollectiveSample, window
+from otel_netmon.collective_window import SeriesKey, window
 from otel_netmon.collectives.bandwidth import bus_factor
 from otel_netmon.collectives.bulk import BulkHistogram
 from otel_netmon.collectives.rank import RankIdentity, rank_attributes
@@ -37,7 +37,7 @@ class Series:
         self.operation = operation.name
         self.backend = serving_backend(group, on_host)
         self.factor = bus_factor(operation.formula, group.size) if operation.formula else None
-        self.key = (self.operation, self.backend, group.name)
+        self.key = SeriesKey(self.operation, self.backend, group.name)
         self.metric = {
             semconv.COLLECTIVE_NAME: self.operation,
             semconv.BACKEND: self.backend,
@@ -163,7 +163,6 @@ class MetricSink:
         """Feed finished events to the histograms, the counter and the window; and what the ring overwrote."""
         tally = Tally()
         series_of: dict[tuple[Group, Operation, bool], Series] = {}
-        samples = []
         for event, series in events:
             if event.end is None:
                 continue
@@ -171,18 +170,8 @@ class MetricSink:
             series_of[event.group, event.operation, event.on_host] = series
             duration = event.duration
             if event.error is None and duration is not None:
-                samples.append(
-                    CollectiveSample(
-                        event.end / 1e9,
-                        series.operation,
-                        series.backend,
-                        event.group.name,
-                        event.size,
-                        duration / 1e9,
-                        series.factor if event.is_even else None,
-                    )
-                )
-        window.extend(samples)
+                factor = series.factor if event.is_even else None
+                window.add(series.key, event.end / 1e9, event.size, duration / 1e9, factor)
         for key, amounts in tally.take().items():
             self._feed(series_of[key.group, key.operation, key.on_host], key, amounts)
         self._see(series.key for series in series_of.values())

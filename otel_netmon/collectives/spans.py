@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -18,8 +18,13 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from otel_netmon import semconv
-from otel_netmon.collectives.finished_spans import FinishedSpans
+from otel_netmon.collectives.attributes import event_attributes
+from otel_netmon.collectives.finished_spans import FinishedSpans, Place
 from otel_netmon.version import __version__
+
+if TYPE_CHECKING:
+    from otel_netmon.collectives.event import CollectiveEvent
+    from otel_netmon.collectives.sink import Series
 
 _SAMPLED: Final = trace.TraceFlags(trace.TraceFlags.SAMPLED)
 _EMPTY: Final = Context()
@@ -81,6 +86,23 @@ class SpanMaker:
             return True
         return bool(sampler.should_sample(_EMPTY, trace_id, name).decision.is_sampled())
 
+    def emit_event(self, event: CollectiveEvent, series: Series, place: Place) -> None:
+        """Make the span of a collective."""
+        if self._fast is not None and self._fast.fit():
+            self._fast.emit(event, series, place)
+            return
+        trace_id, parent_id, span_id, start, end = place
+        self.emit(
+            series.operation,
+            trace_id=trace_id,
+            parent_id=parent_id,
+            span_id=span_id,
+            start=start,
+            end=end,
+            attributes=event_attributes(event, series),
+            error=event.error is not None,
+        )
+
     def emit(
         self,
         name: str,
@@ -99,9 +121,6 @@ class SpanMaker:
 
         ``events``: time and attributes of each reading of the connections to a peer.
         """
-        if self._fast is not None and not links and not events and self._fast.fit():
-            self._fast.emit(name, trace_id, parent_id, span_id, start, end, attributes, error)
-            return
         self._ids.trace_id = trace_id
         self._ids.span_id = span_id
         span = self._tracer.start_span(

@@ -11,7 +11,7 @@ from typing import ClassVar
 from opentelemetry.metrics import Observation
 
 from otel_netmon import collective_window, semconv
-from otel_netmon.collective_window import CollectiveSample, CollectiveWindow
+from otel_netmon.collective_window import CollectiveWindow, Column, SeriesKey
 from otel_netmon.monitors import sweep
 from otel_netmon.monitors.base import HISTORY, Monitor, Series
 from otel_netmon.monitors.values import CollectiveStats, DistributedMetrics, NetworkMetrics, SweepPoint
@@ -55,8 +55,8 @@ class DistributedNetworkMonitor(Monitor):
         )
         self._allreduce_times: deque[float] = deque(maxlen=HISTORY)
         self._history: deque[NetworkMetrics] = deque(maxlen=PERFORMANCE_HISTORY)
-        self._counted: frozenset[int] = frozenset()
-        self._counted_samples: tuple[CollectiveSample, ...] = ()
+        self._seen = 0
+        """Which of the window's collectives were counted; see ``CollectiveWindow.read``."""
         self._latest: DistributedMetrics | None = None
 
     @property
@@ -104,32 +104,27 @@ class DistributedNetworkMonitor(Monitor):
         reason: str | None = None,
     ) -> DistributedMetrics:
         with self._lock:  # the window is memory, not I/O; inside, so that no collective is counted twice
-            samples = self._window.snapshot()
-            self._count_allreduces(samples)
+            found, self._seen = self._window.read(self._seen)
+            if self._sweep is None:
+                self._allreduce_times.extend(
+                    t for key, c in found.items() if key.name == "all_reduce" for t in c.fresh
+                )
         own = self._sweep.group_name if self._sweep is not None else None
-        samples = tuple(s for s in samples if s.group != own or own is None)
-        if not samples and not points and reason is None:
+        found = {key: column for key, column in found.items() if key.group != own or own is None}
+        if not found and not points and reason is None:
             reason = f"no collective completed in the last {self._window.seconds:g} s"
-        groups: dict[tuple[str, str, str], list[CollectiveSample]] = {}
-        for s in samples:
-            groups.setdefault((s.name, s.backend, s.group), []).append(s)
+        overall = Column()
+        for column in found.values():
+            overall.extend(column)
         return DistributedMetrics(
             window=self._window.seconds,
-            overall=_stats((None, None, None), samples) if samples else None,
-            collectives=tuple(_stats(key, members) for key, members in sorted(groups.items())),
+            overall=_stats((None, None, None), overall) if found else None,
+            collectives=tuple(_stats(key, column) for key, column in sorted(found.items())),
             sweep=points,
             backend=backend,
             world_size=world_size,
             reason=reason,
         )
-
-    def _count_allreduces(self, samples: tuple[CollectiveSample, ...]) -> None:
-        if self._sweep is None:
-            fresh = (s.duration for s in samples if s.name == "all_reduce" and id(s) not in self._counted)
-            self._allreduce_times.extend(fresh)
-            # by identity, because equal collectives happen; the tuple keeps the identities from being reused
-            self._counted = frozenset(map(id, samples))
-            self._counted_samples = samples
 
     def _record(self, metrics: DistributedMetrics) -> NetworkMetrics:
         result = NetworkMetrics(time=time.time(), distributed=metrics)
@@ -166,25 +161,22 @@ class DistributedNetworkMonitor(Monitor):
             self._sweep.after_fork_in_child()
 
 
-def _stats(
-    key: tuple[str, str, str] | tuple[None, None, None], samples: Sequence[CollectiveSample]
-) -> CollectiveStats:
-    durations = sorted(s.duration for s in samples)
+def _stats(key: SeriesKey | tuple[None, None, None], column: Column) -> CollectiveStats:
+    durations = sorted(column.durations)
     busy = sum(durations)
-    size = sum(s.size for s in samples)
-    moved = [(s.size * s.bus_factor, s.duration) for s in samples if s.bus_factor is not None]
-    moving = sum(duration for _, duration in moved)
+    size = sum(column.sizes)
+    moving = sum(column.scaled_durations)
     name, backend, group = key
     return CollectiveStats(
         name=name,
         backend=backend,
         group=group,
-        count=len(samples),
+        count=len(durations),
         bytes=size,
         duration_p50=_percentile(durations, 0.5),
         duration_p99=_percentile(durations, 0.99),
         algbw=size / busy if busy > 0 else None,
-        busbw=sum(scaled for scaled, _ in moved) / moving if moving > 0 else None,
+        busbw=sum(column.scaled) / moving if moving > 0 else None,
     )
 
 

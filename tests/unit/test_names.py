@@ -179,7 +179,7 @@ def unknown_words(text: str) -> Iterator[str]:
             is_known = any(f".{tail}." in one for one in names()) if star else tail in tails()
             if not (is_known or re.search(rf"def {re.escape(tail)}\b", code()) or name == ".venv"):
                 yield span
-        elif re.fullmatch(r"[\w./-]+\.(py|md|yaml)|[\w/-]+/", name):
+        elif re.fullmatch(r"[\w./-]+\.(py|md|yaml|toml)|[\w/-]+/", name):
             if not any(ROOT.glob(f"**/{name}")):
                 yield span
         elif BORROWED.fullmatch(name):

@@ -11,7 +11,14 @@ from opentelemetry.sdk.trace import SpanLimits, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from otel_netmon import semconv
+from otel_netmon.collectives.event import CollectiveEvent
+from otel_netmon.collectives.finished_spans import Place
+from otel_netmon.collectives.groups import Group
+from otel_netmon.collectives.rank import RankIdentity
+from otel_netmon.collectives.sink import Series
 from otel_netmon.collectives.spans import SpanMaker
+from tests.unit.collectives.test_emit import ALL_REDUCE, FLOAT32
 
 
 class Own(SpanProcessor):
@@ -27,18 +34,12 @@ class Own(SpanProcessor):
 
 def emit(maker: SpanMaker, count: int) -> None:
     assert maker.ready()
+    group = Group("0", 4, 0, "gloo")
+    series = Series(group, ALL_REDUCE, True, RankIdentity(0, 0, 4))
     for i in range(count):
-        attributes = {"n": i, "text": "x" * 20, "rate": 1.5, "yes": True}
-        maker.emit(
-            "all_reduce",
-            trace_id=5,
-            parent_id=6,
-            span_id=7,
-            start=10 + i,
-            end=20 + i,
-            attributes=attributes,
-            error=i > 1,
-        )
+        event = CollectiveEvent(ALL_REDUCE, group, 10 + i, 0, 4000, FLOAT32, i, False, True, True, "sum")
+        event.end, event.error = 20 + i, "RuntimeError" if i > 1 else None
+        maker.emit_event(event, series, Place(5, 6, 7, event.start, event.end))
 
 
 def exported(provider: TracerProvider, count: int = 3) -> list[dict[str, Any]]:
@@ -47,7 +48,7 @@ def exported(provider: TracerProvider, count: int = 3) -> list[dict[str, Any]]:
     emit(SpanMaker(provider), count)
     spans = [json.loads(span.to_json()) for span in exporter.get_finished_spans()]
     for i, span in enumerate(spans):
-        assert span["attributes"].pop("n") == i
+        assert span["attributes"].pop(semconv.COLLECTIVE_SEQUENCE) == i
         assert (span.pop("start_time"), span.pop("end_time")) != (None, None)
     return spans
 
@@ -57,6 +58,9 @@ def test_they_are_alike() -> None:
     first, second, failed = maker_made  # the first was made by the SDK itself
     assert second == first
     assert failed.pop("status") == {"status_code": "ERROR"}
+    assert failed["attributes"].pop("error.type") == "RuntimeError"
+    for name in (semconv.COLLECTIVE_ALGBW, semconv.COLLECTIVE_BUSBW):
+        assert first["attributes"].pop(name) > 0 and name not in failed["attributes"]
     assert first.pop("status") == {"status_code": "UNSET"}
     assert failed == first
     assert first["parent_id"] == "0x0000000000000006"
@@ -102,7 +106,9 @@ def test_a_processor_that_is_added_later_is_respected() -> None:
 @pytest.mark.parametrize("limits", [SpanLimits(max_span_attributes=2), SpanLimits(max_span_attribute_length=5)])
 def test_limits_are_kept(limits: SpanLimits) -> None:
     spans = exported(TracerProvider(span_limits=limits), 3) if limits.max_span_attribute_length else []
-    assert all(span["attributes"]["text"] == "x" * 5 for span in spans)
+    assert all(
+        len(value) <= 5 for span in spans for value in span["attributes"].values() if isinstance(value, str)
+    )
     provider = TracerProvider(span_limits=limits)
     exporter = InMemorySpanExporter()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
