@@ -59,7 +59,7 @@ def span_text(span: ReadableSpan) -> str | None:
     pairs = []
     for key, value in (attributes or {}).items():
         text = _value(value)
-        if text is None:
+        if text is None or not key:
             return None
         pairs.append(f'{{"key":{_key(key)},"value":{text}}}')
     flags = _REMOTE if parent is not None and parent.is_remote else _LOCAL
@@ -76,7 +76,7 @@ def span_text(span: ReadableSpan) -> str | None:
 
 def _value(value: Any) -> str | None:
     kind = type(value)
-    if kind is str:
+    if kind is str and value:
         return f'{{"stringValue":{_text(value)}}}'
     if kind is bool:
         return '{"boolValue":true}' if value else '{"boolValue":false}'
