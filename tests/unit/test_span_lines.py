@@ -23,7 +23,10 @@ RESOURCE = Resource({"service.name": "träin", "process.pid": 7})
 SCOPE = InstrumentationScope("scope", "1", "https://example.org/schema")
 IDS = st.integers(1, 2**64 - 1)
 VALUES = st.one_of(
-    st.text(), st.booleans(), st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False, allow_infinity=False)
+    st.text(min_size=1),
+    st.booleans(),
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(allow_nan=False, allow_infinity=False),
 )
 
 
@@ -47,7 +50,7 @@ def span(
 
 
 @given(
-    attributes=st.dictionaries(st.text(), VALUES, max_size=5),
+    attributes=st.dictionaries(st.text(min_size=1), VALUES, max_size=5),
     name=st.text(min_size=1),
     ids=st.tuples(st.integers(1, 2**128 - 1), IDS, st.none() | IDS),
     remote=st.booleans(),
@@ -69,6 +72,9 @@ def test_they_are_what_the_official_encoder_makes(
         span({"a": math.nan}),
         span({"a": math.inf}),
         span({"a": (1, 2)}),
+        span({"a": ""}),
+        span({"": "a"}),
+        span({}, name=""),
         span({}, events=[Event("e", {"a": 1}, 3)]),
         span({}, links=[trace.Link(trace.SpanContext(1, 2, True))]),
         span({}, kind=trace.SpanKind.CLIENT),

@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, Sampler, TraceIdRatioBased
 
-from otel_netmon import semconv
+from otel_netmon import peers, semconv
 from otel_netmon.collectives import identity
 from otel_netmon.collectives.bandwidth import bus_factor
 from otel_netmon.collectives.emit import Emitter
@@ -26,7 +26,9 @@ from otel_netmon.collectives.rank import RankIdentity
 from otel_netmon.collectives.readings import Readings
 from otel_netmon.collectives.sink import MetricSink
 from otel_netmon.collectives.spans import SpanMaker
+from otel_netmon.collectives.stalls import Stalls
 from otel_netmon.collectives.steps import SETUP, Step, StepMarks
+from otel_netmon.peers import PairReading
 
 RUN = "a run"
 ALL_REDUCE = OPERATIONS["allreduce_"]
@@ -493,3 +495,83 @@ def test_what_finishes_while_the_engine_ends_is_not_lost(monkeypatch: pytest.Mon
     (span,) = [s for s in rank.exported.get_finished_spans() if s.name == "all_reduce"]
     assert span.attributes is not None
     assert semconv.COLLECTIVE_STATE not in span.attributes
+
+
+def pair_reading(at: int) -> PairReading:
+    numbers: list[Any] = [0] * 14
+    return PairReading(at, 1.0, 1, "h", 1, *numbers)
+
+
+def test_readings_of_peers_that_no_span_shows_are_counted() -> None:
+    readings = peers.readings
+    readings.until(1 << 62)
+    before = readings.dropped
+    rank = Rank(trace_every=2)
+    steps = [Step(n, last_tick=n + 1, start=n * 10**10, end=(n + 1) * 10**10) for n in range(4)]
+    readings.extend([pair_reading(n * 10**10 + 5) for n in range(4)])
+    spans = rank.play(
+        *steps, events=[rank.event(tick=n, start=n * 10**10 + 1, end=n * 10**10 + 2) for n in range(4)]
+    )
+    shown = sum(len(span.events) for span in spans)
+    assert (shown, readings.dropped - before) == (2, 2)
+    readings.extend([pair_reading(n) for n in range(peers.MAX_READINGS + 3)])
+    assert readings.dropped - before == 5
+    (point,) = rank.points(semconv.PEER_READINGS_DROPPED.name)
+    assert point.value == readings.dropped
+    readings.until(1 << 62)
+
+
+class Torn:
+    """A tensor that can be asked nothing."""
+
+    @property
+    def layout(self) -> Any:
+        raise RuntimeError("no layout")
+
+
+def test_a_failure_of_ours_shifts_no_numbers() -> None:
+    """Numbers tie the ranks together: one that is not drawn here would shift all that follow against the others."""
+    pytest.importorskip("torch", reason="the recorder needs torch: pip install torch")
+    from otel_netmon.collectives.record import Recorder
+    from otel_netmon.collectives.steps import StepTracker
+    from otel_netmon.collectives.waits import Waits
+
+    rank = Rank()
+    recorder = Recorder(rank.ring, StepTracker(), Waits(), on_first=lambda _: None)
+    for tensors in ([], [Torn()], []):
+        number = rank.group.next_sequence()
+        recorder.begin(ALL_REDUCE, rank.group, None, tensors, None, number)
+    assert [event.sequence for event in rank.ring.in_flight()] == [1, 3]
+    assert recorder.errors == 1
+
+
+def test_a_foreign_groups_collectives_are_a_trace_each_and_its_first_rank_is_the_root() -> None:
+    spans = []
+    run_id = RunId("job", 30, foreign=True)
+    store = Store()
+    run_id.agree_through(lambda: store, is_first=True)
+    for number in (0, 2):
+        rank = Rank(number)
+        rank.group.run_id = run_id
+        spans += rank.play(STEP, events=[rank.event()])
+    first, other = (span for span in spans if span.name == "all_reduce")
+    assert context(first).trace_id == context(other).trace_id == identity.trace_id(run_id.value or "", "0 7")
+    assert first.parent is None
+    assert other.parent is not None and other.parent.span_id == context(first).span_id
+    assert (run_id.value or "").startswith("job+")
+
+
+def test_hangs_are_told_at_most_some_at_once_and_never_silenced(caplog: pytest.LogCaptureFixture) -> None:
+    rank = Rank()
+    stalls = Stalls(1.0)
+    now = time.monotonic_ns()
+    hanging = [rank.event(start=now - 2_000_000_000, end=None) for _ in range(1000)]
+    for event in hanging[:10]:
+        event.is_unseen = True  # nobody waits, so nobody hangs
+    told = []
+    for _ in range(70):
+        before = len(caplog.records)
+        stalls.look(hanging, lambda _: (1, 2), {})
+        told.append(len(caplog.records) - before)
+    assert max(told) <= 16 and sum(told) == 990
+    assert not any(event.span_id for event in hanging[:10])

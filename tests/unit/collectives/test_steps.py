@@ -152,3 +152,72 @@ def test_how_long_nothing_was_marked() -> None:
     assert program.tracker.unmarked() > 0
     program.play("A")
     assert program.tracker.unmarked() == 0
+
+
+class Counted(Program):
+    """With collectives of all ranks: each event is one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = 0
+        self.tracker = StepTracker(clock=lambda: next(self.time), begun=lambda: self.begun)
+
+    def play(self, moves: str) -> Program:
+        for move in moves.replace(" ", ""):
+            if move.islower():
+                self.begun += 1
+            super().play(move)
+        return self
+
+    def keys(self) -> list[str]:
+        return [step.key for step in self.tracker.take().closed if step.index != SETUP]
+
+
+def test_steps_are_named_by_what_all_ranks_began_before() -> None:
+    even, skipping = Counted(), Counted()
+    even.play("ab A cd A ef A gh A")
+    skipping.play("ab A cd   ef A gh A")  # one update less
+    assert even.keys() == ["0.0", "2.0", "4.0", "6.0"]
+    assert skipping.keys() == ["0.0", "2.0", "6.0"]
+    assert even.tracker.take().open_key == skipping.tracker.take().open_key == "8.0"
+
+
+def test_steps_without_collectives_are_told_apart_by_their_count() -> None:
+    program = Counted()
+    program.play("a A A A b A")
+    assert program.keys() == ["0.0", "1.0", "1.1", "1.2"]
+
+
+def test_an_optimizer_of_one_ranks_own_shifts_nothing_for_long() -> None:
+    one, other = Counted(), Counted()
+    one.play("a A b A B c A d A e A")
+    other.play("a A b A c A d A e A")
+    assert one.keys()[-2:] == other.keys()[-2:]
+
+
+def test_another_job_ends_what_is_open_and_counts_anew() -> None:
+    program = Counted()
+    program.tracker.joined(again=False)
+    program.play("+ ab A cd A e")
+    program.begun = 0
+    program.tracker.joined(again=True)
+    program.play("f A g A")
+    marks = program.tracker.take()
+    assert [(step.index, step.complete) for step in marks.closed] == [
+        *((SETUP, True), (0, True), (1, True), (2, False), (3, True), (4, True)),
+    ]
+    assert [step.key for step in marks.closed[4:]] == ["0.0", "1.0"]
+    ticks = [marks.closed[3].last_tick, program.ticks["f"]]
+    assert program.ticks["e"] < ticks[0] <= ticks[1]  # what came before is not of the new job
+
+
+def test_before_any_construction_it_is_setup_whatever_comes() -> None:
+    program = Program()
+    program.tracker.from_the_start = True
+    program.play("a")
+    assert program.tracker.take().setup_until > program.ticks["a"]
+    program.play("+ b")
+    until = program.tracker.take().setup_until
+    assert program.ticks["a"] < until <= program.ticks["b"]
+    late = Program().play("a")  # we came later, perhaps after an optimizer
+    assert late.tracker.take().setup_until == 0
