@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from otel_netmon import semconv
+from otel_netmon.analysis.apart import StepNumbers
 from otel_netmon.analysis.counted import Amount, Counted, Key, Totals
 from otel_netmon.analysis.coverage import Coverage
 from otel_netmon.analysis.nics import NicTotals
@@ -61,6 +62,7 @@ class Collector:
         self._step_of: dict[int, int] = {}
         self._times: dict[str, dict[tuple[int, int], float]] = defaultdict(dict)
         self._tallies: dict[Key, _Tally] = defaultdict(_Tally)
+        self._numbers = StepNumbers()
         self._matcher = Matcher()
         self._nics = NicTotals()
         self._counted = Counted()
@@ -98,6 +100,8 @@ class Collector:
         self._coverage.period(span, trace, rank)
         if step is not None and span.attributes.get(semconv.STEP_INCOMPLETE) is not True:
             of = 0 if span.name == semconv.SPAN_TRAIN_STEP or rank is None else rank
+            if span.name == semconv.SPAN_RANK_STEP and rank is not None:
+                self._numbers.add(trace, rank, step)
             self._times[span.name][trace, of] = (span.end - span.start) / 1e9
 
     def _collective(self, span: Span, trace: int, rank: int | None, operation: str) -> None:
@@ -155,6 +159,7 @@ class Collector:
             world_size=max(self._world_size or 0, self._counted.world_size or 0) or None,
             runs=tuple(sorted(self._runs)),
             steps=self._steps(),
+            apart=self._numbers.apart(),
             operations=self._operations(collectives),
             waiting=self._matcher.measure(self._step_of, step_time) if self._tallies else None,
             nics=self._nics.totals(),

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from otel_netmon.analysis.apart import Apart
     from otel_netmon.analysis.nics import Nic
     from otel_netmon.analysis.waiting import Waiting
 
@@ -80,6 +81,8 @@ class Summary:
     world_size: int | None
     runs: tuple[str, ...]
     steps: Steps | None
+    apart: Apart | None
+    """Ranks that count their steps differently at the end."""
     operations: tuple[Operation, ...]
     waiting: Waiting | None
     nics: tuple[Nic, ...]

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from otel_netmon.analysis.apart import Apart
 from otel_netmon.analysis.results import Losses, Operation, Steps, Summary
 from otel_netmon.analysis.waiting import MIN_MATCHED, MIN_SHARE_OF_STEP, Verdict, Waiting
 
@@ -32,6 +33,7 @@ def blocks(summary: Summary) -> list[Block]:
     facts = (
         ("ranks", _ranks(summary)),
         ("steps", _steps(summary.steps)),
+        *((("steps differ", _apart(summary.apart)),) if summary.apart else ()),
         *((("sampled", _sampled(summary)),) if summary.losses.sampled_out else ()),
         ("dropped", _losses(summary.losses)),
         ("unreadable", _unreadable(summary.losses)),
@@ -94,6 +96,14 @@ def _steps(steps: Steps | None) -> str:
             " not sampled, or are lost (only metrics of steps could tell)"
         )
     return f"{steps.count}, {times}"
+
+
+def _apart(apart: Apart) -> str:
+    steps = "one step" if apart.steps == 1 else f"{apart.steps} steps"
+    return (
+        f"ranks {apart.behind} and {apart.ahead} are {steps} apart from step {apart.since} on: one did a step, or"
+        " skipped one, that the other did not; their collectives are matched all the same"
+    )
 
 
 def _sampled(summary: Summary) -> str:

@@ -530,7 +530,7 @@ class Torn:
 
 
 def test_a_failure_of_ours_shifts_no_numbers() -> None:
-    """Numbers tie the ranks together: one that is not drawn here would shift all that follow against the others."""
+    """Numbers tie the ranks together: one that is not drawn here would shift all that follow on this rank."""
     pytest.importorskip("torch", reason="the recorder needs torch: pip install torch")
     from otel_netmon.collectives.record import Recorder
     from otel_netmon.collectives.steps import StepTracker
