@@ -133,9 +133,10 @@ class Background:
             self._wake.set()
             time.sleep(0.01)
 
-    def export(self) -> None:
-        """Have the providers export what they hold, where they can be asked to."""
-        for provider in self._providers()[:2]:
+    def export(self, providers: tuple[Any, ...] | None = None) -> None:
+        """Have the providers (default: those of spans and of metrics) export what they hold, where they can be
+        asked to."""
+        for provider in self._providers()[:2] if providers is None else providers:
             flush = getattr(provider, "force_flush", None)
             if flush is not None:
                 flush(int(_FLUSH_WAIT * 1000))
@@ -180,7 +181,7 @@ class Background:
         self._mark(self._steps.take(), self._steps.unmarked())
         in_flight = self._ring.in_flight()
         ticks = [event.tick for event in in_flight]
-        self._drain()
+        ended = self._drain()
         lowest = min([*ticks, *self._device_times.ticks()], default=None)
         for job, emitter in list(self._emitters.items()):
             run_id = job.resolve()
@@ -189,10 +190,16 @@ class Background:
             emitter.emit_periods(run_id, lowest)
         self._count_errors()
         if self._last is not None and self._last.rank.rank is None:
-            now = time.monotonic()
-            if now - self._exported > _EXPORT_EVERY:
-                self._exported = now
-                self.export()
+            self._export_at_once(ended)
+
+    def _export_at_once(self, ended: int) -> None:
+        """In a process that may be killed without a word: spans as they end, metrics every few seconds."""
+        now = time.monotonic()
+        if now - self._exported > _EXPORT_EVERY:
+            self._exported = now
+            self.export()
+        elif ended:
+            self.export(self._providers()[:1])
 
     def _begin(self, job: Job) -> None:
         """Another job: what is open of the one before is said, and who this process is now."""
@@ -251,13 +258,16 @@ class Background:
         for job, emitter in list(self._emitters.items()):
             emitter.emit(job.resolve())
 
-    def _drain(self) -> None:
+    def _drain(self) -> int:
+        """Take what ended out of the ring; how many that were."""
+        count = 0
         while True:
             events = self._ring.drain(_BATCH)
+            count += len(events)
             self._take(self._device_times.pass_through(events))
             self._emit()
             if len(events) < _BATCH:
-                return
+                return count
             time.sleep(_PAUSE)
 
     def _conclude(self, job: Job) -> None:

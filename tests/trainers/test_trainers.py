@@ -30,6 +30,8 @@ TRAINERS = {
     "lightning_ddp": ("lightning", (sys.executable,)),
     "ray_train": ("ray", (sys.executable,)),
 }
+RLHF = {"ray_rlhf": ("ray", (sys.executable,))}
+"""Trainers and rollout workers: the latter have no default group, no rank and no step."""
 
 
 def train(program: str, folder: Path, *before: str) -> subprocess.CompletedProcess[str]:
@@ -38,7 +40,7 @@ def train(program: str, folder: Path, *before: str) -> subprocess.CompletedProce
     unwanted = ("OTEL_", "RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_", "TORCH")
     environ = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
     environ |= {"PATH": f"{BIN}:{environ['PATH']}", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    _, launcher = TRAINERS[program]
+    _, launcher = (TRAINERS | RLHF)[program]
     return subprocess.run(
         [*before, *launcher, str(PROGRAMS / f"{program}.py"), str(work)],
         cwd=folder,
@@ -101,3 +103,42 @@ def test_a_real_trainer(program: str, tmp_path: Path) -> None:
         assert per_rank[1 - rank, name] == count
     assert not any(semconv.ERROR_TYPE in span["attributes"] for span in collectives)
     assert not any(semconv.COLLECTIVE_STATE in span["attributes"] for span in collectives)
+
+
+def test_rollout_workers_without_a_default_group_lose_nothing(tmp_path: Path) -> None:
+    """Two trainers and two rollout actors, five rounds of four broadcasts, and at the end all are killed."""
+    if importlib.util.find_spec("ray") is None:
+        pytest.skip("needs ray: make test-trainers")
+    plain = train("ray_rlhf", tmp_path)
+    assert plain.returncode == 0, plain.stderr[-3000:]
+    ours = train("ray_rlhf", tmp_path, str(BIN / "otel-netmon"), "run", "--output", str(tmp_path / "out"), "--")
+    assert ours.returncode == 0, ours.stderr[-3000:]
+    assert losses(ours) == losses(plain)
+    members: dict[int, dict[int, dict[str, Any]]] = defaultdict(dict)
+    for span in spans_in(tmp_path / "out"):
+        about = span["attributes"]
+        if about.get(semconv.GROUP_NAME) == "weights":
+            members[about[semconv.COLLECTIVE_SEQUENCE]][about[semconv.GROUP_RANK]] = span
+    assert sorted(members) == list(range(1, 21))
+    for of in members.values():
+        assert set(of) == {0, 1, 2}
+        assert len({span["traceId"] for span in of.values()}) == 1
+        root = of[0]["spanId"]
+        assert [of[0].get("parentSpanId", ""), of[1]["parentSpanId"], of[2]["parentSpanId"]] == ["", root, root]
+        assert of[0]["attributes"][semconv.RANK] == 0
+        assert semconv.RANK not in of[1]["attributes"] and semconv.RANK not in of[2]["attributes"]
+    measured = [counts for file in (tmp_path / "out").glob("metrics-*.jsonl") if (counts := broadcasts_in(file))]
+    assert sorted(measured) == [20, 20, 20]
+
+
+def broadcasts_in(file: Path) -> int:
+    """How many collectives of the group of weights the last metrics of a process counted."""
+    found = 0
+    for line in file.read_text().splitlines():
+        for resource in json.loads(line)["resourceMetrics"]:
+            for metric in (one for scope in resource["scopeMetrics"] for one in scope["metrics"]):
+                if metric["name"] == semconv.COLLECTIVE_DURATION_METRIC.name:
+                    points = metric["histogram"]["dataPoints"]
+                    of = [one for one in points if attributes(one).get(semconv.GROUP_NAME) == "weights"]
+                    found = max(found, sum(int(one["count"]) for one in of))
+    return found

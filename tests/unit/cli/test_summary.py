@@ -44,6 +44,7 @@ def test_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
             **dict.fromkeys(("count", "traced", "numbered"), "int"),
             **{"span": "str", "median": "float", "p99": "float"},
         },
+        "apart": "NoneType",
         "operations": [
             {
                 **dict.fromkeys(("operation", "group", "backend"), "str"),
