@@ -85,17 +85,13 @@ def forked(
     nursery = _nursery()
     assert nursery.stdin is not None and nursery.stdout is not None
     output = folder / "output.txt"
-    job = {
-        "command": [str(PROGRAMS / program), str(folder), *arguments],
-        "ranks": ranks,
-        "environ": _environment(environ),
-        "output": str(output),
-    }
+    command = [str(PROGRAMS / program), str(folder), *arguments]
+    job = {"command": command, "ranks": ranks, "environ": _environment(environ), "output": str(output)}
     try:
         nursery.stdin.write(json.dumps(job) + "\n")
         nursery.stdin.flush()
         if not select.select([nursery.stdout], [], [], timeout)[0]:
-            raise subprocess.TimeoutExpired(job["command"], timeout, output.read_text())
+            raise subprocess.TimeoutExpired(command, timeout, output.read_text())
         code = int(nursery.stdout.readline())
     except BaseException:
         _nursery.cache_clear()

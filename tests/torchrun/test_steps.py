@@ -76,9 +76,7 @@ def nanoseconds(text: str) -> float:
 
 
 def test_without_steps_the_traces_are_windows_of_the_clock(tmp_path: Path) -> None:
-    run = forked(
-        "loops.py", tmp_path, "no_optimizer", OTEL_NETMON_WINDOW="0.1", OTEL_NETMON_EMIT_INTERVAL="0.05"
-    )
+    run = forked("loops.py", tmp_path, "no_optimizer", OTEL_NETMON_WINDOW="0.1", OTEL_NETMON_EMIT_INTERVAL="0.05")
     assert run.code == 0, run.output
     for rank, report in enumerate(run.ranks):
         seen = where(report)
