@@ -45,7 +45,7 @@ def launch(job: dict[str, Any]) -> None:
     """Run the job's ranks and exit; in each rank, return when its program is through."""
     os.setsid()
     for source, flags, targets in ((os.devnull, os.O_RDONLY, (0,)), (job["output"], os.O_WRONLY, (1, 2))):
-        opened = os.open(source, flags | os.O_CREAT | os.O_APPEND)
+        opened = os.open(source, flags | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
         for target in targets:
             os.dup2(opened, target)
         os.close(opened)

@@ -74,6 +74,9 @@ def test_the_demo_is_seen_whole_and_is_not_changed(tmp_path: Path) -> None:
     (tmp_path / "plain").mkdir()
     run = tmp_path / "run"
     plain = forked("demo_and_truth.py", tmp_path / "plain", *DEMO, ranks=RANKS)
+    if "terminate called without an active exception" in plain.output:
+        # torch's own, now and then, when its threads end late on a busy machine
+        plain = forked("demo_and_truth.py", tmp_path / "plain", *DEMO, ranks=RANKS)
     ours = train(tmp_path, run)
     assert plain.code == 0, plain.output
     assert ours.returncode == 0, ours.stderr
