@@ -25,7 +25,9 @@ demo: $(VENV)/.installed-demo
 
 # Much of it waits for servers, timers and other processes. A file's tests stay together, for they share what is
 # slow to start; and in the order of the folders, which has the long files first.
+# Compiled first, because where PYTHONDONTWRITEBYTECODE is set each of some hundred processes would do that anew.
 test: $(VENV)/.installed-dev
+	$(BIN)/python -m compileall -q otel_netmon
 	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_FLAGS)
 
 test-trainers: .venv-trainers/.installed
