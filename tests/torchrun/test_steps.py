@@ -16,8 +16,10 @@ from tests.torchrun.test_all_reduce import all_reduces, attribute
 def test_two_optimizers_are_one_step_and_marks_overrule_them(tmp_path: Path, optimize: bool) -> None:
     if optimize:
         # All of torch is compiled for it, once: what the launcher compiles, the ranks find.
-        once = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(tmp_path / "compiled")}
-        run = torchrun("steps.py", tmp_path, PYTHONOPTIMIZE="2", **once)
+        compiled = str(tmp_path / "compiled")
+        run = torchrun(
+            "steps.py", tmp_path, PYTHONOPTIMIZE="2", PYTHONPYCACHEPREFIX=compiled, PYTHONDONTWRITEBYTECODE=""
+        )
     else:
         run = forked("steps.py", tmp_path)
     assert run.code == 0, run.output
