@@ -9,6 +9,7 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 PIP_FLAGS ?=
 PYTEST_FLAGS ?=
+TEST_JOBS ?= 2
 FUZZ_SECONDS ?= 600
 DEMO ?= examples/train_digits.py
 
@@ -22,8 +23,12 @@ CODE := otel_netmon tests benchmarks examples docs dashboards
 demo: $(VENV)/.installed-demo
 	PATH="$(BIN):$$PATH" OMP_NUM_THREADS=1 otel-netmon run -- torchrun --standalone --nproc-per-node 4 $(DEMO)
 
+# Much of it waits for servers, timers and other processes. A file's tests stay together, for they share what is
+# slow to start; and in the order of the folders, which has the long files first.
+# Compiled first, because where PYTHONDONTWRITEBYTECODE is set each of some hundred processes would do that anew.
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+	$(BIN)/python -m compileall -q otel_netmon
+	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_FLAGS)
 
 test-trainers: .venv-trainers/.installed
 	$(abspath .venv-trainers)/bin/python -m pytest tests/trainers $(PYTEST_FLAGS)

@@ -18,6 +18,8 @@ _folder = os.environ.get(BINARIES)
 
 def pytest_configure(config: pytest.Config) -> None:
     """What the developer has set for OpenTelemetry must not decide a test, nor reach the programs under test."""
+    if config.getoption("dist", "no") != "no":
+        return  # its workers run the tests, and read the name of the folder first
     for name in [name for name in os.environ if name.startswith("OTEL_")]:
         del os.environ[name]
 
@@ -46,14 +48,16 @@ def ledger(request: pytest.FixtureRequest) -> Callable[..., None]:
     return note
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
-    report: pytest.TestReport = yield
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """What a report takes along, also from the process of another worker."""
+    item.user_properties += [("row", mark.args[0]) for mark in item.iter_markers("row")]
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if report.when == "call" or report.outcome != "passed":
-        found: list[Any] = [value for name, value in item.user_properties if name == "ledger"] or [{}]
-        for mark in item.iter_markers("row"):
-            ROWS.setdefault(mark.args[0], []).extend({**one, "outcome": report.outcome} for one in found)
-    return report
+        found: list[Any] = [value for name, value in report.user_properties if name == "ledger"] or [{}]
+        for row in (value for name, value in report.user_properties if name == "row"):
+            ROWS.setdefault(str(row), []).extend({**one, "outcome": report.outcome} for one in found)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -124,6 +124,10 @@ def collector_overlay(folder: Path) -> dict[str, Any]:
     }
 
 
+QUIET = {"OTEL_TRACES_SAMPLER": "always_off"}
+"""For Jaeger's environment: it traces itself, and at its end tries for 10 s to send that to nobody."""
+
+
 def jaeger_config(otlp: int, http: int, grpc: int) -> dict[str, Any]:
     """Jaeger with its store in memory, on these ports."""
     return {

@@ -22,6 +22,7 @@ import pytest
 
 from otel_netmon import semconv
 from tests.e2e.servers import (
+    QUIET,
     attributes,
     collector_overlay,
     free_ports,
@@ -85,7 +86,7 @@ def finished(binary: Callable[[str], str], tmp_path_factory: pytest.TempPathFact
         else:
             (folder / "jaeger.yaml").write_text(json.dumps(jaeger_config(jaeger_otlp, jaeger_http, jaeger_grpc)))
             store = (program, "--config", str(folder / "jaeger.yaml"))
-            stack.enter_context(server(store, (jaeger_otlp, jaeger_http), folder / "jaeger.log", {}))
+            stack.enter_context(server(store, (jaeger_otlp, jaeger_http), folder / "jaeger.log", QUIET))
 
             def fetch(trace_id: str) -> Json:
                 found: Json = get_json(f"http://127.0.0.1:{jaeger_http}/api/v3/traces/{trace_id}")

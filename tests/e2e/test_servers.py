@@ -1,4 +1,4 @@
-"""Jobs of four ranks to real servers: by each protocol, compressed, with TLS and a token; Jaeger, Prometheus.
+"""Jobs to real servers: by each protocol, compressed, with TLS and a token; Jaeger, Prometheus.
 
 What arrives is held against the local files of the same run.
 """
@@ -24,10 +24,21 @@ import pytest
 from dashboards.make_dashboards import ALL, render
 from dashboards.model import Dashboard
 from otel_netmon import semconv
-from tests.e2e.servers import attributes, free_ports, get_json, jaeger_config, run, server, spans_in, wait_for
+from tests.e2e.servers import (
+    QUIET,
+    attributes,
+    free_ports,
+    get_json,
+    jaeger_config,
+    run,
+    server,
+    spans_in,
+    wait_for,
+)
 from tests.installed import ROOT, python_path
 
 RANKS, STEPS = 4, 4
+"""Of the job in plain gRPC; what the other ways change is between a rank and the servers, and two show that."""
 PROGRAM = Path(__file__).parent / "programs" / "train.py"
 TOKEN = "Bearer 7dd1f8c1"
 CONFIGS = ROOT / "collector-config"
@@ -43,6 +54,7 @@ class Way:
     compression: str
     tls: bool
     through: str = "otelcol"
+    ranks: int = 2
 
     @property
     def name(self) -> str:
@@ -52,7 +64,7 @@ class Way:
 
 WAYS = (
     Way("grpc", "gzip", tls=True),
-    Way("grpc", "none", tls=False),
+    Way("grpc", "none", tls=False, ranks=RANKS),
     Way("http/protobuf", "gzip", tls=True),
     Way("http/protobuf", "none", tls=False),
     Way("grpc", "gzip", tls=False, through="rotel"),
@@ -128,7 +140,7 @@ def servers(binary: Callable[[str], str], tmp_path_factory: pytest.TempPathFacto
     configs = (f"--config={CONFIGS / 'local.yaml'}", f"--config={folder / 'overlay.yaml'}")
     with ExitStack() as stack:
         for command, listens, environ in (
-            ((binary("jaeger"), "--config", str(folder / "jaeger.yaml")), ("jaeger_otlp", "jaeger_http"), {}),
+            ((binary("jaeger"), "--config", str(folder / "jaeger.yaml")), ("jaeger_otlp", "jaeger_http"), QUIET),
             ((binary("otelcol"), *configs), ("grpc", "http", "tls_grpc", "tls_http", "exposed"), variables),
             (prometheus, ("prometheus",), {}),
         ):
@@ -195,7 +207,11 @@ def overlay(folder: Path, ports: dict[str, int]) -> Json:
 
 
 def train(
-    servers: Servers, name: str, settings: dict[str, str], script: tuple[str, ...] = (str(PROGRAM), str(STEPS))
+    servers: Servers,
+    name: str,
+    settings: dict[str, str],
+    ranks: int,
+    script: tuple[str, ...] = (str(PROGRAM), str(STEPS)),
 ) -> Path:
     """Run the job; the folder of its local files."""
     output = servers.folder / f"run-{name}"
@@ -215,7 +231,7 @@ def train(
     }
     command = (
         *(str(scripts / "otel-netmon"), "run", "--output", str(output), "--"),
-        *("torchrun", "--standalone", f"--nproc-per-node={RANKS}", *script),
+        *("torchrun", "--standalone", f"--nproc-per-node={ranks}", *script),
     )
     code, said = run(command, environ)
     assert code == 0, said
@@ -243,7 +259,7 @@ def travelled(request: pytest.FixtureRequest, servers: Servers) -> tuple[Way, li
     if way.tls:
         settings["OTEL_EXPORTER_OTLP_CERTIFICATE"] = str(servers.folder / "tls.crt")
         settings["OTEL_EXPORTER_OTLP_HEADERS"] = f"authorization={urllib.parse.quote(TOKEN)}"
-    output = train(servers, way.name, settings)
+    output = train(servers, way.name, settings, way.ranks)
     spool = servers.folder / f"spool-{way.name}"
     assert not list(spool.glob("*.spool")) if spool.exists() else True, "not all was taken"
     return way, local_spans(output)
@@ -270,7 +286,7 @@ def test_each_step_is_one_trace_in_jaeger(
         assert roots in (["train_step"], ["setup"])
         assert all(span["parentSpanId"] in ids for span in found if span.get("parentSpanId"))
         ranks = Counter(attributes(span)[semconv.RANK] for span in found if span["name"].startswith("rank_"))
-        assert ranks == dict.fromkeys(range(RANKS), 1)
+        assert ranks == dict.fromkeys(range(way.ranks), 1)
         arrived += len(ids)
     ledger(sent=len(local), lost=len(local) - arrived)
 
@@ -293,7 +309,7 @@ def test_the_token_travels_encrypted_with_each_request(
 def test_prometheus_counts_what_the_spans_count(travelled: tuple[Way, list[Json]], servers: Servers) -> None:
     """Through the collector's endpoint, scraped: each rank a series, by host and rank, its buckets in seconds."""
     way, local = travelled
-    check_series(servers, way.name, local)
+    check_series(servers, way.name, local, way.ranks)
 
 
 def test_without_a_collector_straight_to_prometheus(servers: Servers) -> None:
@@ -305,8 +321,8 @@ def test_without_a_collector_straight_to_prometheus(servers: Servers) -> None:
         "OTEL_TRACES_EXPORTER": "otel_netmon_file",
         "OTEL_METRICS_EXPORTER": "otel_netmon_otlp",
     }
-    local = local_spans(train(servers, DIRECT, settings))
-    check_series(servers, DIRECT, local)
+    local = local_spans(train(servers, DIRECT, settings, 2))
+    check_series(servers, DIRECT, local, 2)
     assert servers.ask(f'torch_distributed_step_duration_seconds_count{{job="{DIRECT}"}}')
 
 
@@ -314,7 +330,7 @@ def test_the_searches_of_the_guide(servers: Servers) -> None:
     """docs/jaeger.md: what it says to type, against the run that it was written from."""
     name, late, slow = "searches", 2, 22
     settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{servers.ports['grpc']}"}
-    train(servers, name, settings, (str(ROOT / "examples" / "slow_rank.py"), str(late), "0.2"))
+    train(servers, name, settings, RANKS, (str(ROOT / "examples" / "slow_rank.py"), str(late), "0.2"))
 
     def search(**about: Any) -> list[Json]:
         if "tags" in about:
@@ -342,9 +358,9 @@ def test_the_searches_of_the_guide(servers: Servers) -> None:
     assert min(lengths, key=lengths.__getitem__) == late and len(lengths) == RANKS  # the short bar
 
 
-def check_series(servers: Servers, job: str, local: list[Json]) -> None:
+def check_series(servers: Servers, job: str, local: list[Json], ranks: int) -> None:
     counted = Counter(str(span["attributes"][semconv.RANK]) for span in local if span["name"] == "all_reduce")
-    assert set(counted) == {str(rank) for rank in range(RANKS)}
+    assert set(counted) == {str(rank) for rank in range(ranks)}
     name = semconv.COLLECTIVE_DURATION_METRIC.prometheus_name
     where = f'{{job="{job}",torch_distributed_collective_name="all_reduce"'
     series = wait_for(

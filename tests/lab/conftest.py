@@ -8,7 +8,7 @@ import pytest
 
 from . import net
 
-_ROWS = pytest.StashKey[list[tuple[str, str, str, str, str]]]()
+ROWS: list[tuple[str, str, str, str, str]] = []
 
 Agree = Callable[..., None]
 
@@ -27,7 +27,6 @@ def agree(request: pytest.FixtureRequest) -> Agree:
 
     ``agree(what, ours, against, theirs, within)``: the share by which they may differ, 0 for exactly.
     """
-    rows = request.config.stash.setdefault(_ROWS, [])
 
     def check(what: str, ours: float, against: str, theirs: float, within: float, *, slack: float = 0.0) -> None:
         off = abs(ours - theirs)
@@ -39,18 +38,23 @@ def agree(request: pytest.FixtureRequest) -> Agree:
                 part for part in (f"{slack:g}" if slack else "", f"{within:.0%}" if within else "") if part
             )
         )
-        rows.append((what, f"{ours:.6g}", f"{against}: {theirs:.6g}", f"{share:.2%} off", needed))
+        row = (what, f"{ours:.6g}", f"{against}: {theirs:.6g}", f"{share:.2%} off", needed)
+        request.node.user_properties.append(("agreement", row))
         assert off <= max(slack, within * abs(theirs)), f"{what}: ours {ours}, {against} {theirs}"
 
     return check
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    rows = config.stash.get(_ROWS, [])
-    if not rows:
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.when == "call":
+        ROWS.extend(value for name, value in report.user_properties if name == "agreement")  # type: ignore[misc]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if not ROWS:
         return
     terminalreporter.section("the lab: our numbers against others'")
-    table = [("our number", "ours", "held against", "difference", "allowed"), *rows]
+    table = [("our number", "ours", "held against", "difference", "allowed"), *ROWS]
     widths = [max(len(row[column]) for row in table) for column in range(5)]
     for row in table:
         terminalreporter.write_line("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)))

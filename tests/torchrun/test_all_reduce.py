@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from otel_netmon import semconv
-from tests.torchrun.harness import SEAMS, Run, torchrun
+from tests.torchrun.harness import SEAMS, Run, forked
 
 TD = "torch.distributed."
 RANKS = 3
@@ -17,7 +17,7 @@ RANKS = 3
 @pytest.fixture(scope="module", params=SEAMS)
 def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("all_reduce")
-    finished = torchrun("all_reduce.py", folder, ranks=RANKS, OTEL_NETMON_CAPTURE=request.param)
+    finished = forked("all_reduce.py", folder, ranks=RANKS, OTEL_NETMON_CAPTURE=request.param)
     assert finished.code == 0, finished.output
     return finished
 

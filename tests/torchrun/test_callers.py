@@ -10,7 +10,7 @@ import pytest
 
 from otel_netmon import semconv
 from tests.torchrun import truth
-from tests.torchrun.harness import SEAMS, Run, torchrun
+from tests.torchrun.harness import SEAMS, Run, forked
 
 RANKS = 4
 TD = "torch.distributed."
@@ -18,7 +18,7 @@ TD = "torch.distributed."
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    finished = torchrun("callers.py", tmp_path_factory.mktemp("plain"), "plain", ranks=RANKS, timeout=240)
+    finished = forked("callers.py", tmp_path_factory.mktemp("plain"), "plain", ranks=RANKS, timeout=240)
     assert finished.code == 0, finished.output
     return finished
 
@@ -26,7 +26,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.fixture(scope="module", params=SEAMS)
 def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("callers")
-    finished = torchrun(
+    finished = forked(
         "callers.py", folder, "instrumented", ranks=RANKS, timeout=240, OTEL_NETMON_CAPTURE=request.param
     )
     assert finished.code == 0, finished.output

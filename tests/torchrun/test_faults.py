@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.torchrun.harness import SEAMS, torchrun
+from tests.torchrun.harness import SEAMS, forked
 
 TD = "torch.distributed."
 
@@ -15,8 +15,8 @@ TD = "torch.distributed."
 def test_failures_pass_unchanged_and_are_said(tmp_path: Path, seam: str) -> None:
     (tmp_path / "plain").mkdir()
     (tmp_path / "ours").mkdir()
-    plain = torchrun("faults.py", tmp_path / "plain", "plain")
-    ours = torchrun("faults.py", tmp_path / "ours", "instrumented", OTEL_NETMON_CAPTURE=seam)
+    plain = forked("faults.py", tmp_path / "plain", "plain")
+    ours = forked("faults.py", tmp_path / "ours", "instrumented", OTEL_NETMON_CAPTURE=seam)
     assert (plain.code, ours.code) == (0, 0), ours.output
     assert [r["raised"] for r in ours.ranks] == [r["raised"] for r in plain.ranks]
     assert len(ours.ranks[0]["raised"]) == 5

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-PROGRAM = Path(__file__).parent / "programs" / "own_provider.py"
+from tests.torchrun.harness import forked
+
 STEPS, CALLS = 6, 12
 ALL = {"all_reduce": CALLS, "rank_step": STEPS, "train_step": STEPS}
 NONE = {"rank_step": STEPS, "train_step": STEPS}
 
 
-def play(mode: str) -> tuple[Any, str]:
-    done = subprocess.run([sys.executable, str(PROGRAM), mode], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout), done.stderr
+def play(mode: str, folder: Path) -> tuple[Any, str]:
+    run = forked("own_provider.py", folder, mode, ranks=1)
+    assert run.code == 0, run.output
+    (found,) = run.ranks
+    return found, run.output
 
 
 @pytest.fixture(scope="module")
-def whole() -> Any:
-    found, said = play("sound")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    found, said = play("sound", tmp_path_factory.mktemp("sound"))
     assert found["spans"] == ALL and found["measured"] == CALLS
     assert "otel-netmon" not in said
     return found
@@ -44,8 +43,10 @@ def whole() -> Any:
 )
 @pytest.mark.row("a user's own exporter, processor or sampler raises")
 @pytest.mark.row("the `TracerProvider` comes late, twice or never")
-def test_training_goes_on_and_the_rest_arrives(mode: str, spans: dict[str, int], whole: Any) -> None:
-    found, said = play(mode)
+def test_training_goes_on_and_the_rest_arrives(
+    mode: str, spans: dict[str, int], whole: Any, tmp_path: Path
+) -> None:
+    found, said = play(mode, tmp_path)
     assert found["losses"] == whole["losses"]
     assert found["measured"] == CALLS
     assert found["spans"] == spans
@@ -55,8 +56,8 @@ def test_training_goes_on_and_the_rest_arrives(mode: str, spans: dict[str, int],
 
 
 @pytest.mark.row("a user's own exporter, processor or sampler raises")
-def test_a_sampler_that_raises_costs_the_traces_that_it_raised_for(whole: Any) -> None:
-    found, said = play("sampler")
+def test_a_sampler_that_raises_costs_the_traces_that_it_raised_for(whole: Any, tmp_path: Path) -> None:
+    found, said = play("sampler", tmp_path)
     assert found["losses"] == whole["losses"] and found["measured"] == CALLS
     steps = found["spans"].get("rank_step", 0)
     assert 0 <= steps <= STEPS and found["spans"].get("all_reduce", 0) == 2 * steps

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.torchrun.harness import torchrun
+from tests.torchrun.harness import forked
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="TCP_INFO is Linux'")
 
@@ -15,7 +15,7 @@ ELEMENTS = 500 * 500 + 500
 
 
 def test_both_ends_agree_and_steps_show_the_pair(tmp_path: Path) -> None:
-    run = torchrun("peers.py", tmp_path, OTEL_NETMON_INTERVAL="0.2", OTEL_NETMON_EMIT_INTERVAL="0.1")
+    run = forked("peers.py", tmp_path, OTEL_NETMON_INTERVAL="0.2", OTEL_NETMON_EMIT_INTERVAL="0.1")
     assert run.code == 0, run.output
     for attempt in range(2):  # the second default group's connections are found as well
         ends = [report["seen"][attempt] for report in run.ranks]

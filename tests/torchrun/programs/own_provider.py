@@ -1,8 +1,7 @@
-"""A rank alone, whose providers are the user's own: a mode says what is wrong with them. Prints what came out."""
+"""A rank alone, whose providers are the user's own: a mode says what is wrong with them. Writes what came out."""
 
 from __future__ import annotations
 
-import json
 import sys
 import warnings
 from typing import Any
@@ -18,6 +17,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler, SamplingResult
 
 from otel_netmon import TorchDistributedInstrumentor
+from tests.torchrun.programs.captured import write
 
 STEPS = 6
 
@@ -58,7 +58,7 @@ class RaisingSampler(Sampler):
         return "raises"
 
 
-mode = sys.argv[1]
+folder, mode = sys.argv[1:]
 exported = InMemorySpanExporter()
 provider = TracerProvider(sampler=RaisingSampler() if mode == "sampler" else None)
 if mode == "exporter":
@@ -75,7 +75,7 @@ if mode not in ("late", "never"):
     trace.set_tracer_provider(provider)
 TorchDistributedInstrumentor().instrument()
 torch.manual_seed(0)
-dist.init_process_group("gloo", init_method="tcp://127.0.0.1:0", rank=0, world_size=1)
+dist.init_process_group("gloo")
 model = torch.nn.Linear(4, 1)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 losses = []
@@ -94,11 +94,12 @@ TorchDistributedInstrumentor().uninstrument()
 data: Any = reader.get_metrics_data()
 found = {m.name: m.data.data_points for r in data.resource_metrics for s in r.scope_metrics for m in s.metrics}
 names = [span.name for span in exported.get_finished_spans()]
-json.dump(
+write(
+    folder,
+    0,
     {
         "losses": losses,
         "spans": {name: names.count(name) for name in sorted(set(names))},
         "measured": sum(p.count for p in found["torch.distributed.collective.duration"]),
     },
-    sys.stdout,
 )
