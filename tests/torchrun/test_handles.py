@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.torchrun.harness import SEAMS, torchrun
+from tests.torchrun.harness import SEAMS, forked
 
 TD = "torch.distributed."
 
 
 @pytest.mark.parametrize("capture", SEAMS)
 def test_handles_live_as_long_as_their_users_want(capture: str, tmp_path: Path) -> None:
-    run = torchrun(
+    run = forked(
         "handles.py",
         tmp_path,
         OTEL_NETMON_CAPTURE=capture,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.torchrun.harness import SEAMS, Run, torchrun
+from tests.torchrun.harness import SEAMS, Run, forked
 
 TD = "torch.distributed."
 EVEN = 24
@@ -28,7 +28,7 @@ def traces_of(run: Run) -> list[set[str]]:
 @pytest.mark.parametrize("what", ["join", "skip", "own"])
 @pytest.mark.parametrize("capture", SEAMS)
 def test_the_even_steps_are_one_trace_each(capture: str, what: str, tmp_path: Path) -> None:
-    run = torchrun("uneven.py", tmp_path, what, OTEL_NETMON_CAPTURE=capture)
+    run = forked("uneven.py", tmp_path, what, OTEL_NETMON_CAPTURE=capture)
     assert run.code == 0, run.output
     assert all(len(traces) == 1 for traces in traces_of(run)[-(EVEN - 2) :])  # one all_reduce per step, at least
     steps = [{s["context"]["trace_id"] for s in rank["spans"] if s["name"] == "rank_step"} for rank in run.ranks]
@@ -39,7 +39,7 @@ def test_the_even_steps_are_one_trace_each(capture: str, what: str, tmp_path: Pa
 
 
 def test_every_nth_step_is_the_same_one_on_all_ranks(tmp_path: Path) -> None:
-    run = torchrun("uneven.py", tmp_path, "join", OTEL_NETMON_TRACE_EVERY="4", OTEL_NETMON_EMIT_INTERVAL="0.01")
+    run = forked("uneven.py", tmp_path, "join", OTEL_NETMON_TRACE_EVERY="4", OTEL_NETMON_EMIT_INTERVAL="0.01")
     assert run.code == 0, run.output
     steps = [{s["context"]["trace_id"] for s in rank["spans"] if s["name"] == "rank_step"} for rank in run.ranks]
     assert len(steps[0] & steps[1]) >= 3
