@@ -72,6 +72,8 @@ class Background:
         self._groups = groups
         self._jobs = jobs
         self._joined = joined
+        self._spans = SpanMaker(self._tracer_provider)
+        """One for all jobs: the SDK's tracer is one as well, and takes its ids from one generator."""
         self.seam: Seam | None = None
         self.sink: MetricSink | None = None
         """Of the provider that was there when the thread started."""
@@ -87,6 +89,9 @@ class Background:
         self._stopping = False
         self._flush: threads.Event | None = None
         self._emitters: dict[Job, Emitter] = {}
+        self._ids: dict[Job, str | None] = {}
+        """The jobs' run ids in this round: one that comes between a step's collectives and the step would have the
+        step emitted without them."""
         self._last: Job | None = None
         self._device_times = DeviceTimes()
         self._exported = 0.0
@@ -167,6 +172,7 @@ class Background:
 
     def _round(self) -> None:
         """Drain the ring, in batches that leave the span processor time to export."""
+        self._ids.clear()
         job = self._jobs.look()
         if job is not None and job is not self._last:
             self._begin(job)
@@ -184,7 +190,7 @@ class Background:
         ended = self._drain()
         lowest = min([*ticks, *self._device_times.ticks()], default=None)
         for job, emitter in list(self._emitters.items()):
-            run_id = job.resolve()
+            run_id = self._id(job)
             hanging = [event for event in in_flight if event.group.job in (job, None)]
             runtime.guarded(emitter.stalled, run_id, hanging)
             emitter.emit_periods(run_id, lowest)
@@ -210,6 +216,7 @@ class Background:
         known = None if rank.rank is None else runtime.RankInfo(rank.rank, rank.local_rank, rank.world_size)
         runtime.joined(known)
         runtime.guarded(resource.refresh, *self._providers())
+        self._spans.look_again()
         if self.seam is not None and needs_no_first_event(self.seam):
             self._steps.begin()
         runtime.guarded(self._joined)
@@ -230,7 +237,7 @@ class Background:
             settings = self._settings
             emitter = self._emitters[job] = Emitter(
                 self._the_sink(),
-                SpanMaker(self._tracer_provider),
+                self._spans,
                 hold=settings.ring_size,
                 trace_every=settings.trace_every,
                 cadence=Cadence(settings.trace_every, is_first=job.rank.rank == 0, store=job.store),
@@ -256,7 +263,12 @@ class Background:
 
     def _emit(self) -> None:
         for job, emitter in list(self._emitters.items()):
-            emitter.emit(job.resolve())
+            emitter.emit(self._id(job))
+
+    def _id(self, job: Job) -> str | None:
+        if job not in self._ids:
+            self._ids[job] = job.resolve()
+        return self._ids[job]
 
     def _drain(self) -> int:
         """Take what ended out of the ring; how many that were."""
@@ -275,7 +287,7 @@ class Background:
         emitter = self._emitters.get(job)
         if emitter is None:
             return
-        run_id = job.resolve(last_call=True)
+        run_id = self._ids[job] = job.resolve(last_call=True)
         assert run_id is not None
         emitter.marks(self._steps.take())
         self._drain()
@@ -293,7 +305,7 @@ class Background:
         jobs = [job for job in (self._jobs.current, *self._emitters) if job is not None]
         while any(job.resolve() is None for job in jobs) and time.monotonic() < deadline:
             time.sleep(0.02)
-        ids = {job: job.resolve(last_call=True) for job in jobs}
+        self._ids = {job: job.resolve(last_call=True) for job in jobs}
         self._await_callbacks()
         last = self._steps.finish()
         marks = self._steps.take()._replace(open_step=last.index, open_key=last.key, settled=last.last_tick)
@@ -303,7 +315,7 @@ class Background:
         self._take(self._device_times.pass_through(self._ring.drain(), last=True))  # and what finished since
         self._take(self.abandoned)
         for job, emitter in list(self._emitters.items()):
-            run_id = ids.get(job) or job.resolve(last_call=True)
+            run_id = self._ids.get(job) or job.resolve(last_call=True)
             assert run_id is not None
             emitter.emit(run_id, last_call=True)
             emitter.emit_periods(run_id, None)

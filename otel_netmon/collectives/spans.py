@@ -64,6 +64,10 @@ class SpanMaker:
         self._tried_fast = False
         self.links = launcher_links()
 
+    def look_again(self) -> None:
+        """The provider's resource is another: what was made from it is made anew."""
+        self._made_from = None
+
     def ready(self) -> bool:
         """Whether there is a provider that can make spans; looked up afresh, since it may be set late."""
         provider = self._given or trace.get_tracer_provider()

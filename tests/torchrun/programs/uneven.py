@@ -2,6 +2,7 @@
 rank's own."""
 
 import sys
+import time
 
 import torch
 import torch.distributed as dist
@@ -25,7 +26,7 @@ def step(*, skip: bool = False) -> None:
     optimizer.zero_grad()
 
 
-even = 24
+even, pause = (int(sys.argv[3]), 0.02) if sys.argv[3:] else (24, 0.0)
 if sys.argv[2] == "join":
     with Join([model]):
         for _ in range(3 + 2 * rank):
@@ -40,5 +41,6 @@ else:  # an optimizer that one rank alone has
             own.step()
 for _ in range(even):
     step()
+    time.sleep(pause)
 write(sys.argv[1], rank, captured.report())
 dist.destroy_process_group()

@@ -575,3 +575,31 @@ def test_hangs_are_told_at_most_some_at_once_and_never_silenced(caplog: pytest.L
         told.append(len(caplog.records) - before)
     assert max(told) <= 16 and sum(told) == 990
     assert not any(event.span_id for event in hanging[:10])
+
+
+def test_a_run_id_that_comes_within_a_round_splits_no_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch", reason="the recorder needs torch: pip install torch")
+    from otel_netmon.collectives.dispatcher import DispatcherSeam
+    from otel_netmon.collectives.engine import Engine
+
+    engine, rank = Engine(), Rank()
+    background = engine._background
+    job = rank.group.job = background._last = background._jobs.unknown()
+    background.seam = DispatcherSeam(engine._recorder, engine._groups, {})
+    background._emitters[job] = rank.emitter
+    monkeypatch.setattr(background, "_ring", rank.ring)
+    monkeypatch.setattr(background._jobs, "look", lambda: None)
+    told = [StepMarks([STEP], 1, 1), StepMarks([], 1, 1)]
+    monkeypatch.setattr(engine.steps, "take", lambda: told.pop(0))
+    event = rank.event(end=None)
+    rank.ring.begin(event)
+    rank.ring.finish(event, 2000)
+    ids = iter([None, RUN, RUN])
+    monkeypatch.setattr(job, "resolve", lambda: next(ids))
+    background._round()
+    assert rank.exported.get_finished_spans() == ()
+    background._round()
+    spans = by_name(list(rank.exported.get_finished_spans()))
+    attributes = spans["rank_step"].attributes
+    assert attributes is not None and attributes[semconv.STEP_COLLECTIVE_COUNT] == 1
+    assert context(spans["all_reduce"]).trace_id == context(spans["rank_step"]).trace_id
