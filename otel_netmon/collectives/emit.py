@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from otel_netmon import peers, runtime, semconv
 from otel_netmon.collectives import identity, readings
@@ -22,6 +22,7 @@ from otel_netmon.collectives.sink import MOST_SERIES, MetricSink, Series
 from otel_netmon.collectives.spans import link_to
 from otel_netmon.collectives.stalls import Stalls
 from otel_netmon.collectives.steps import SETUP, Step, StepMarks
+from otel_netmon.collectives.ties import tied_by_group
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -167,7 +168,7 @@ class Emitter:
 
     def _ids(self, run_id: str, event: CollectiveEvent) -> tuple[int, int]:
         """Of the span that it will have; its step is the one that is open, as long as it is not known."""
-        of_group = _tied_by_group(event)
+        of_group = tied_by_group(event)
         if of_group is not None and of_group.is_root:
             return of_group.trace_id, of_group.root_id
         span_id = identity.collective_id(run_id, self._member, event.group.name, event.sequence)
@@ -209,7 +210,7 @@ class Emitter:
             if len(self._sums) > _REMEMBERED:  # of steps that were emitted before their last collective
                 del self._sums[next(iter(self._sums))]
         sums.add(event)
-        of_group = _tied_by_group(event)
+        of_group = tied_by_group(event)
         if of_group is None:
             if not self._sampled(run_id, period):
                 return
@@ -288,24 +289,3 @@ class Emitter:
                     links=links,
                     events=pairs if parent_id is not None else (),
                 )
-
-
-class _Tie(NamedTuple):
-    """How the collectives of a foreign group are tied together: each is a trace of its own, of which the span of
-    the group's first rank is the root."""
-
-    trace_id: int
-    root_id: int
-    is_root: bool
-    number: int
-    """From 0."""
-
-
-def _tied_by_group(event: CollectiveEvent) -> _Tie | None:
-    """Of an event of a foreign group; ``None`` where the step ties it to those of the other ranks."""
-    group, number = event.group, event.sequence
-    run_id = None if group.run_id is None else group.run_id.value
-    if run_id is None or number is None:
-        return None
-    key = f"{group.name} {number}"
-    return _Tie(identity.trace_id(run_id, key), identity.root_id(run_id, key), group.rank == 0, number - 1)

@@ -38,6 +38,7 @@ from otel_netmon.collectives.marks import Happenings, Marks
 from otel_netmon.collectives.polling import needs_no_first_event
 from otel_netmon.collectives.readings import Meter
 from otel_netmon.collectives.record import Recorder
+from otel_netmon.collectives.rounds import Rounds
 from otel_netmon.collectives.seams import choose
 from otel_netmon.collectives.steps import StepTracker
 from otel_netmon.collectives.waits import Waits
@@ -85,7 +86,7 @@ class Engine:
         self._ring = EventRing(self._settings.ring_size)
         self._recorder = Recorder(self._ring, self.steps, self._waits, on_first=self._first_event)
         self._groups = Groups(self._jobs)
-        self._background = Background(
+        self._rounds = Rounds(
             settings=self._settings,
             providers=(tracer_provider, meter_provider),
             ring=self._ring,
@@ -96,6 +97,7 @@ class Engine:
             jobs=self._jobs,
             joined=joined,
         )
+        self._background = Background(self._rounds, self._settings.emit_interval)
         self._seam: Seam | None = None
         self._optimizer_hook: Any = None
         self._installed = False
@@ -117,7 +119,7 @@ class Engine:
             if self._installed or self._settings.capture == "off" or not torch.distributed.is_available():
                 return
             runtime.guarded(keep_out_of, *_ON_THE_TRAINING_THREAD)
-            self._seam = self._background.seam = self._put_seam()
+            self._seam = self._rounds.seam = self._put_seam()
             if self._seam is None:
                 return
             self._installed = True
@@ -165,8 +167,8 @@ class Engine:
         self._finish()
         if peers.directory is self._directory:
             peers.directory = None
-        if self._background.sink is not None:
-            self._background.sink.detach()
+        if self._rounds.sink is not None:
+            self._rounds.sink.detach()
 
     def _finish(self) -> None:
         """Take the seam out, emit what is left and stop the thread; at most ``exit_timeout`` seconds.
@@ -192,7 +194,7 @@ class Engine:
                 "otel-netmon: still emitting after OTEL_NETMON_EXIT_TIMEOUT=%g s; leaving the rest",
                 self._settings.exit_timeout,
             )
-        runtime.guarded(self._recorder.let_go, self._background.abandoned or self._ring.abandon())
+        runtime.guarded(self._recorder.let_go, self._rounds.abandoned or self._ring.abandon())
         runtime.guarded(self._meter.remove)
 
     def after_fork_in_child(self) -> None:
@@ -200,6 +202,7 @@ class Engine:
         self._lock = threads.RLock()
         self._groups.after_fork_in_child()
         self._jobs.after_fork_in_child()
+        self._rounds.after_fork_in_child()
         self._background.after_fork_in_child()
         self._recorder.rearm(self._first_event)
 
@@ -236,7 +239,7 @@ class Engine:
             self._background.flush(min(_FLUSH_WAIT, self._settings.exit_timeout))
             return
         self._background.stop(_LAST_WAIT)
-        self._background.export()
+        self._rounds.export()
 
     def _optimizer_stepped(self, optimizer: object, _args: object, _kwargs: object) -> None:
         runtime.guarded(self.steps.optimizer_stepped, optimizer)

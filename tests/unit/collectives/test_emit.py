@@ -487,11 +487,11 @@ def test_what_finishes_while_the_engine_ends_is_not_lost(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(rank.ring, "abandon", finish_first)
     pytest.importorskip("torch", reason="the recorder needs torch: pip install torch")
-    background = Engine()._background
-    monkeypatch.setattr(background, "_ring", rank.ring)
-    job = rank.group.job = background._jobs.unknown()
-    background._emitters[job] = rank.emitter
-    background._last_round()
+    rounds = Engine()._rounds
+    monkeypatch.setattr(rounds, "_ring", rank.ring)
+    job = rank.group.job = rounds._jobs.unknown()
+    rounds._emitters[job] = rank.emitter
+    rounds.last()
     (span,) = [s for s in rank.exported.get_finished_spans() if s.name == "all_reduce"]
     assert span.attributes is not None
     assert semconv.COLLECTIVE_STATE not in span.attributes
@@ -583,12 +583,12 @@ def test_a_run_id_that_comes_within_a_round_splits_no_step(monkeypatch: pytest.M
     from otel_netmon.collectives.engine import Engine
 
     engine, rank = Engine(), Rank()
-    background = engine._background
-    job = rank.group.job = background._last = background._jobs.unknown()
-    background.seam = DispatcherSeam(engine._recorder, engine._groups, {})
-    background._emitters[job] = rank.emitter
-    monkeypatch.setattr(background, "_ring", rank.ring)
-    monkeypatch.setattr(background._jobs, "look", lambda: None)
+    rounds = engine._rounds
+    job = rank.group.job = rounds._last = rounds._jobs.unknown()
+    rounds.seam = DispatcherSeam(engine._recorder, engine._groups, {})
+    rounds._emitters[job] = rank.emitter
+    monkeypatch.setattr(rounds, "_ring", rank.ring)
+    monkeypatch.setattr(rounds._jobs, "look", lambda: None)
     told = [StepMarks([STEP], 1, 1), StepMarks([], 1, 1)]
     monkeypatch.setattr(engine.steps, "take", lambda: told.pop(0))
     event = rank.event(end=None)
@@ -596,9 +596,9 @@ def test_a_run_id_that_comes_within_a_round_splits_no_step(monkeypatch: pytest.M
     rank.ring.finish(event, 2000)
     ids = iter([None, RUN, RUN])
     monkeypatch.setattr(job, "resolve", lambda: next(ids))
-    background._round()
+    rounds.next()
     assert rank.exported.get_finished_spans() == ()
-    background._round()
+    rounds.next()
     spans = by_name(list(rank.exported.get_finished_spans()))
     attributes = spans["rank_step"].attributes
     assert attributes is not None and attributes[semconv.STEP_COLLECTIVE_COUNT] == 1
