@@ -1,4 +1,4 @@
-"""How the collectives of foreign groups are tied together over their members: by the group's own name and numbers."""
+"""How the collectives of foreign groups are tied together over their members: by the group's name and numbers."""
 
 from __future__ import annotations
 
