@@ -74,7 +74,7 @@ class Group:
         if self._place is not None:
             self.placed()
         if self.begun is not None:
-            self.begun.add()
+            self.begun.value = next(self.begun.count)
         return next(self._counter)
 
 

@@ -31,12 +31,9 @@ class SharedCount:
     between the same two collectives, whatever else a rank does."""
 
     def __init__(self) -> None:
-        self._count = itertools.count(1)
+        self.count = itertools.count(1)
+        """Drawn from when one more begins, without a lock; what was drawn is the ``value``."""
         self.value = 0
-
-    def add(self) -> None:
-        """One more begins now."""
-        self.value = next(self._count)
 
 
 class Job:
