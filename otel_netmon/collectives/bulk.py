@@ -23,7 +23,7 @@ class BulkHistogram:
     """The histogram that ``metric`` describes. Used by one thread at a time."""
 
     def __init__(self, meter: Meter, metric: semconv.Metric) -> None:
-        self._instrument: Any = semconv.create(meter, metric)
+        self.instrument: Any = semconv.create(meter, metric)
 
     def record(self, distribution: Distribution, attributes: Mapping[str, str]) -> None:
         """Record all values of ``distribution``: the points come out as if each had been recorded."""
@@ -35,7 +35,7 @@ class BulkHistogram:
             aggregations = None
         if aggregations is None:
             for value in distribution.values():
-                self._instrument.record(value, attributes)
+                self.instrument.record(value, attributes)
             return
         for aggregation in aggregations:
             _merge(distribution, aggregation)
@@ -44,7 +44,7 @@ class BulkHistogram:
         """Where each reader keeps this series; ``None`` when one has none yet, or keeps it in another form."""
         from opentelemetry.sdk.metrics._internal.aggregation import _ExplicitBucketHistogramAggregation
 
-        instrument = getattr(self._instrument, "_real_instrument", None) or self._instrument
+        instrument = getattr(self.instrument, "_real_instrument", None) or self.instrument
         if hasattr(instrument, "_is_enabled") and not instrument._is_enabled():
             return None
         found = []

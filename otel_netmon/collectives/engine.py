@@ -205,6 +205,7 @@ class Engine:
         self._rounds.after_fork_in_child()
         self._background.after_fork_in_child()
         self._recorder.rearm(self._first_event)
+        self._recorder.errors = 0
 
     # --- what happens -------------------------------------------------------------------------------------
 

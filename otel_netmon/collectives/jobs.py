@@ -77,6 +77,8 @@ class Jobs:
         """A child is in no job until it has a group of its own."""
         self._lock = threads.RLock()
         self.current = self._unknown = None
+        self._number = self._generation = 0
+        self._used.clear()
 
     def begun(self) -> int:
         """``SharedCount`` of the job of now."""

@@ -17,6 +17,7 @@ from otel_netmon.collectives.bandwidth import bus_factor
 from otel_netmon.collectives.bulk import BulkHistogram
 from otel_netmon.collectives.rank import RankIdentity, rank_attributes
 from otel_netmon.collectives.tally import Tally
+from otel_netmon.sdk.instruments import forget
 from otel_netmon.version import __version__
 
 if TYPE_CHECKING:
@@ -116,6 +117,15 @@ class MetricSink:
         self._lock = threads.RLock()
         self._seen.clear()
         self._ring = None
+        self.errors = 0
+        for one in (
+            self._duration.instrument,
+            self._size.instrument,
+            self._io,
+            self._step,
+            self._step_collectives,
+        ):
+            forget(one)
 
     def detach(self) -> None:
         """Report nothing more."""

@@ -17,6 +17,7 @@ from opentelemetry.metrics import Histogram, Observation
 
 from otel_netmon import forks, semconv, threads
 from otel_netmon.monitors import observers
+from otel_netmon.sdk.instruments import forget
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import Meter
@@ -185,4 +186,6 @@ class ProbingMonitor(Monitor):
 
     def after_fork_in_child(self) -> None:
         super().after_fork_in_child()
+        if self._histogram is not None:
+            forget(self._histogram)
         self._histogram = None

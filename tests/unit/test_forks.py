@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -70,3 +71,45 @@ def test_there_is_one_place_that_hears_of_forks() -> None:
     package = Path(forks.__file__).parent
     users = {path.name for path in package.rglob("*.py") if "register_at_fork" in path.read_text()}
     assert users == {"forks.py"}
+
+
+def test_a_child_does_not_report_what_its_parent_measured(tmp_path: Path) -> None:
+    """The SDK keeps sums in a forked child, and would report them once more in its name."""
+    pytest.importorskip("torch", reason="pip install torch")
+    code = """
+        import json, os, sys, torch, torch.distributed as dist
+        from opentelemetry.sdk.metrics import MeterProvider
+        from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+        from otel_netmon import TorchDistributedInstrumentor
+        reader = InMemoryMetricReader()
+        TorchDistributedInstrumentor().instrument(meter_provider=MeterProvider([reader]))
+
+        def train(steps):
+            dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+            for _ in range(steps):
+                dist.all_reduce(torch.ones(4))
+            dist.destroy_process_group()
+
+        def told():
+            data = reader.get_metrics_data()
+            metrics = json.loads(data.to_json())["resource_metrics"] if data else []
+            found = {m["name"]: m["data"]["data_points"] for r in metrics for s in r["scope_metrics"] for m in s["metrics"]}
+            counts = found.get("torch.distributed.collective.duration", [])
+            io = found.get("torch.distributed.collective.io", [])
+            return [sum(p["count"] for p in counts), sum(p["value"] for p in io)]
+
+        train(5)
+        parent = told()
+        reading, writing = os.pipe()
+        if os.fork() == 0:
+            before = told()
+            train(2)
+            os.write(writing, json.dumps([parent, before, told()]).encode())
+            os._exit(0)
+        os.wait()
+        sys.stdout.write(os.read(reading, 1000).decode())
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=60
+    )
+    assert json.loads(done.stdout or "null") == [[5, 80], [0, 0], [2, 32]], done.stderr
