@@ -93,7 +93,8 @@ def test_a_child_does_not_report_what_its_parent_measured(tmp_path: Path) -> Non
         def told():
             data = reader.get_metrics_data()
             metrics = json.loads(data.to_json())["resource_metrics"] if data else []
-            found = {m["name"]: m["data"]["data_points"] for r in metrics for s in r["scope_metrics"] for m in s["metrics"]}
+            all_of = [m for r in metrics for s in r["scope_metrics"] for m in s["metrics"]]
+            found = {m["name"]: m["data"]["data_points"] for m in all_of}
             counts = found.get("torch.distributed.collective.duration", [])
             io = found.get("torch.distributed.collective.io", [])
             return [sum(p["count"] for p in counts), sum(p["value"] for p in io)]
