@@ -141,7 +141,8 @@ class TorchDistributedInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # t
     def _prepare(self, tracer_provider: TracerProvider | None, meter_provider: MeterProvider | None) -> None:
         if config.current().capture == "off" or runtime.sdk_is_disabled():
             return
-        if runtime.role() in (runtime.Role.LAUNCHER, runtime.Role.HELPER):
+        role = runtime.role()
+        if role is runtime.Role.LAUNCHER or (role is runtime.Role.HELPER and not runtime.is_fork_server()):
             return
         if isinstance(tracer_provider, NoOpTracerProvider) and isinstance(meter_provider, NoOpMeterProvider):
             return  # nobody would get anything

@@ -33,10 +33,11 @@ _LAUNCHER_MODULES: Final = (
     "deepspeed.launcher.",
 )
 _LAUNCHER_FILES: Final = ("torch/distributed/run.py", "torch/distributed/launch.py")
+_FORK_SERVER: Final = "from multiprocessing.forkserver import"
 _HELPER_CODE: Final = (
     "from multiprocessing.resource_tracker import",
     "from multiprocessing.semaphore_tracker import",
-    "from multiprocessing.forkserver import",
+    _FORK_SERVER,
 )
 _SPAWN_CODE: Final = "from multiprocessing.spawn import"
 _HELPER_FILES: Final = ("torch/_inductor/compile_worker/__main__.py",)
@@ -140,6 +141,12 @@ def role(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
     ):
         return Role.LAUNCHER
     return Role.RANK if environment_rank(environ) else Role.PLAIN
+
+
+def is_fork_server(argv: Sequence[str] | None = None) -> bool:
+    """Whether this is multiprocessing's fork server, or what it forked: a helper whose children may be ranks."""
+    _, code, _ = _what_runs(sys.orig_argv if argv is None else argv)
+    return code.startswith(_FORK_SERVER)
 
 
 def _what_runs(argv: Sequence[str]) -> tuple[str, str, str]:

@@ -213,9 +213,14 @@ class Engine:
         self.steps.constructed()
 
     def _registered(self, process_group: Any) -> None:
-        """torch has a new group. What belongs to a rank starts here, whoever made the process."""
+        """torch has a new group. What belongs to a rank starts here, whoever made the process.
+
+        That a signal is flushed first too: a forked child had the default, until it is a rank.
+        """
         if self._seam is not None:
             runtime.guarded(self._seam.made, process_group)
+        if self._installed:
+            runtime.guarded(self._termination.install)
         self._begin()
 
     def _going(self) -> None:

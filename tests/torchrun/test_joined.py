@@ -53,7 +53,7 @@ def records(folder: Path, signal: str) -> Iterator[tuple[str, dict[str, Any], di
                         yield path.name, about, one
 
 
-@pytest.mark.parametrize("method", ["spawn", "fork"])
+@pytest.mark.parametrize("method", ["spawn", "fork", "forkserver"])
 def test_a_group_that_is_made_again_is_another_job(method: str, tmp_path: Path) -> None:
     run(tmp_path, "again", method)
     members: dict[tuple[str, int], list[tuple[str, str]]] = defaultdict(list)
@@ -98,10 +98,9 @@ def test_processes_without_a_default_group_have_no_rank_and_lose_nothing(tmp_pat
         root = members["0"]["spanId"]
         assert not members["0"].get("parentSpanId")
         assert {members[rank]["parentSpanId"] for rank in "12"} == {root}
-    counted = sum(
-        int(point["count"])
-        for _, about, metric in records(tmp_path, "metrics")
-        if metric["name"] == TD + "collective.duration" and TD + "rank" not in about
-        for point in metric["histogram"]["dataPoints"][:1]
-    )
-    assert counted >= 20, "the metrics of the two that were killed"
+    most: dict[str, int] = defaultdict(int)
+    for file, about, metric in records(tmp_path, "metrics"):
+        if metric["name"] == TD + "collective.duration" and TD + "rank" not in about:
+            count = sum(int(point["count"]) for point in metric["histogram"]["dataPoints"])
+            most[file] = max(most[file], count)
+    assert sorted(most.values()) == [20, 20], "the metrics of the two that were killed"

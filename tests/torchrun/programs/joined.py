@@ -54,7 +54,7 @@ def rollout(index: int, folder: str) -> None:
                 work = group.broadcast([torch.ones(8)], dist.BroadcastOptions())  # type: ignore[attr-defined]
                 work.wait()
     if index >= 2:
-        time.sleep(2.5)
+        time.sleep(7)  # what a killed process recorded in its last seconds is lost
         import os
         import signal
 
