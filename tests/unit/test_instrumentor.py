@@ -241,3 +241,31 @@ def test_where_nobody_would_get_anything_nothing_is_put_in(off: str) -> None:
     """
     environ = {"OTEL_SDK_DISABLED": "true"} if off == "environment" else {}
     assert python(code, **environ) == "ok"
+
+
+def test_an_engine_may_be_started_and_stopped_any_number_of_times() -> None:
+    code = """
+        import os, threading, time, torch, torch.distributed as dist
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+        from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+        from otel_netmon.collectives.engine import Engine
+        kept, provider = InMemorySpanExporter(), TracerProvider()
+        provider.add_span_processor(SimpleSpanProcessor(kept))
+        dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+        engine, took = Engine(provider), []
+        for number in range(5):
+            engine.start()
+            for _ in range(3):
+                dist.all_reduce(torch.ones(2))
+            since = time.monotonic()
+            engine.stop()
+            took.append(time.monotonic() - since)
+            if number == 0:
+                before = len(os.listdir("/proc/self/fd")), threading.active_count()
+        dist.all_reduce(torch.ones(2))
+        assert (len(os.listdir("/proc/self/fd")), threading.active_count()) == before
+        print(sum(span.name == "all_reduce" for span in kept.get_finished_spans()))
+        dist.destroy_process_group()
+    """
+    assert python(code) == "15"

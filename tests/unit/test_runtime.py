@@ -183,3 +183,42 @@ def test_the_sdk_is_set_up_only_where_asked_and_nobody_did(
         [sys.executable, "-c", code], env={**clean, **environ}, capture_output=True, text=True, timeout=60
     )
     assert output.stdout.strip() == expected, output.stderr
+
+
+def test_a_launcher_has_no_rank_whatever_its_variables_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`RANK` of a pod, SLURM_PROCID of `srun torchrun`: they number nodes."""
+    from otel_netmon import local_files
+    from otel_netmon.resource import RankResourceDetector
+    from otel_netmon.runtime import own_rank
+
+    for name in (*TORCHRUN, "SLURM_STEP_ID", "SLURM_PROCID"):
+        monkeypatch.delenv(name, raising=False)
+    for variables in ({"RANK": "1", "WORLD_SIZE": "2"}, {"SLURM_STEP_ID": "0", "SLURM_PROCID": "1"}):
+        with monkeypatch.context() as patch:
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            for argv, rank in (
+                (["python", "/bin/torchrun", "train.py"], None),
+                (["python", "-m", "torch.distributed.run", "train.py"], None),
+                (["python", "-c", "from multiprocessing.spawn import spawn_main; spawn_main()"], None),
+                (["python", "train.py"], 1),
+            ):
+                patch.setattr(sys, "orig_argv", argv)
+                found = own_rank()
+                assert (None if found is None else found.rank) == rank
+                attributes = RankResourceDetector().detect().attributes
+                assert attributes.get("torch.distributed.rank") == rank
+                is_launcher = "spawn" not in argv[-1]
+                assert local_files._label() == ("rank1" if rank else "launcher" if is_launcher else "proc")
+
+
+def test_the_groups_word_goes_before_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:
+    from otel_netmon import runtime
+
+    monkeypatch.setattr(sys, "orig_argv", ["python", "train.py"])
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr(runtime, "_joined", [])
+    runtime.joined(RankInfo(5, None, 8))
+    assert runtime.own_rank() == RankInfo(5, None, 8)
+    runtime.joined(None)  # in a group, and of no rank
+    assert runtime.own_rank() is None
