@@ -64,6 +64,9 @@ class DispatcherSeam:
         """See to a group that is written in Python: its calls do not pass the dispatcher."""
         self._python_groups.watch(process_group, self._groups.of(process_group))
 
+    def going(self) -> None:
+        """Nothing: what was called was seen."""
+
     def settle(self, this_thread: int) -> None:
         """Nothing: a kernel sees its call raise."""
 

@@ -227,7 +227,7 @@ class Engine:
         """The default group is about to go: what has to be asked of it, or of its store, is asked now."""
         job, foreign = self._jobs.look(), self._groups.place_all()
         if self._seam is not None:
-            runtime.guarded(self._seam.look)
+            runtime.guarded(self._seam.going)
         ids = [one for one in foreign if one.is_first] + ([] if job is None else [job.run_id])
         self._background.await_ids(ids, min(_LAST_WAIT, self._settings.exit_timeout))
 

@@ -131,6 +131,9 @@ class HooksSeam:
         """Hook a new group."""
         self._hook(process_group)
 
+    def going(self) -> None:
+        """Nothing: what was called was seen."""
+
     def after_fork_in_child(self) -> None:
         """No call of the parent's is under way here."""
         self._lock = threads.RLock()

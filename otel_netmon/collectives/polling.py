@@ -40,6 +40,9 @@ _REMEMBERED: Final = 4096
 _LAST_LOOKS: Final = 5
 _BETWEEN: Final = 0.01
 _SAME_NAME: Final = 15
+_PAUSES: Final = 9
+"""How many times as long as a look took there is none, where it took longer than ``_CHEAP`` seconds."""
+_CHEAP: Final = 0.025
 _WRAPPER: Final = "coalesced"
 """Ends the name of an entry that stands for several others, each of which has one of its own."""
 _BYTES: Final = {
@@ -68,6 +71,7 @@ class FlightRecorderSeam:
         self._named: dict[str, list[tuple[int, Group]]] = {}
         """By name, the groups that had it, and since when, in nanoseconds since the epoch."""
         self._installed = False
+        self._not_before = 0.0
 
     def install(self) -> None:
         """What the recorder held before is not ours."""
@@ -87,12 +91,12 @@ class FlightRecorderSeam:
         """A last look, and some more for what a backend's thread is about to call done."""
         if not self._installed:
             return
-        self.look()
+        self._look()
         for _ in range(_LAST_LOOKS):
             if not self._pending:
                 break
             time.sleep(_BETWEEN)
-            self.look()
+            self._look()
         self._installed = False
 
     def made(self, process_group: Any) -> None:
@@ -103,7 +107,21 @@ class FlightRecorderSeam:
         """Nothing: a call that raised is not in the recorder."""
 
     def look(self) -> None:
-        """Take in what the recorder has got since the last look."""
+        """Take in what the recorder has got since the last look, unless that was just now.
+
+        A look reads all that the recorder holds, under the interpreter's lock: a tenth of the time at most.
+        """
+        if time.monotonic() >= self._not_before:
+            self.going()
+
+    def going(self) -> None:
+        """A look in any case: what was recorded may be asked for no more."""
+        since = time.monotonic()
+        self._look()
+        now = time.monotonic()
+        self._not_before = now + _PAUSES * (now - since) if now - since > _CHEAP else 0.0
+
+    def _look(self) -> None:
         guarded(self._note_all)
         for backend in _BACKENDS:
             dump = guarded(own_dump, backend)

@@ -33,6 +33,9 @@ class Seam(Protocol):
     def made(self, process_group: Any) -> None:
         """See to a new group."""
 
+    def going(self) -> None:
+        """The groups are about to go: see to what was not seen yet."""
+
     def settle(self, this_thread: int) -> None:
         """Say which calls raised, of those that ``this_thread`` made: it is not inside any of them now."""
 

@@ -57,7 +57,7 @@ class Recorded:
         del self.entries[: -self.size]
 
     def look(self) -> list[CollectiveEvent]:
-        self.seam.look()
+        self.seam.going()
         return self.ring.drain()
 
     def lost(self) -> tuple[int, int]:
@@ -154,3 +154,23 @@ def test_a_recorder_that_is_off_is_said(monkeypatch: pytest.MonkeyPatch, caplog:
     recorded.seam.install()
     recorded.seam.remove()
     assert "the recorder is off" in caplog.text
+
+
+def test_a_look_that_takes_long_is_followed_by_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A big recorder takes long to read, under the interpreter's lock."""
+    recorded = Recorded(monkeypatch)
+    now, looks = [100.0], []
+
+    def look() -> None:
+        looks.append(now[0])
+        now[0] += 0.5
+
+    monkeypatch.setattr(polling.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(recorded.seam, "_look", look)
+    recorded.seam.install()
+    for _ in range(100):
+        recorded.seam.look()
+        now[0] += 0.1
+    assert 2 <= len(looks) <= 4
+    recorded.seam.going()  # in any case
+    assert looks[-1] == pytest.approx(now[0] - 0.5)
