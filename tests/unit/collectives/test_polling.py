@@ -165,7 +165,7 @@ def test_a_look_that_takes_long_is_followed_by_a_pause(monkeypatch: pytest.Monke
         looks.append(now[0])
         now[0] += 0.5
 
-    monkeypatch.setattr(polling.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     monkeypatch.setattr(recorded.seam, "_look", look)
     recorded.seam.install()
     for _ in range(100):
