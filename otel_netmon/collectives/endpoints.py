@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from otel_netmon import config
+from otel_netmon.collectives.identity import base_store
 from otel_netmon.peers import Connection, Host, Peer
 from otel_netmon.text import bounded
 
@@ -224,8 +225,7 @@ def _name(one: Connection) -> str:
 
 
 def _tcp_endpoint(store: Any) -> tuple[str, int] | None:
-    while hasattr(store, "underlying_store"):
-        store = store.underlying_store
+    store = base_store(store)
     host, port = getattr(store, "host", None), getattr(store, "port", None)
     return (host, port) if isinstance(host, str) and isinstance(port, int) and 0 < port < 65536 else None
 
