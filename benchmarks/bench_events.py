@@ -29,13 +29,14 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
 from otel_netmon import TorchDistributedInstrumentor, config
-from otel_netmon.collectives.emit import Emitter
-from otel_netmon.collectives.event import CollectiveEvent, EventRing
-from otel_netmon.collectives.groups import Group
-from otel_netmon.collectives.operations import OPERATIONS
-from otel_netmon.collectives.sink import MetricSink
-from otel_netmon.collectives.spans import SpanMaker
-from otel_netmon.collectives.steps import StepMarks
+from otel_netmon.capture.event import CollectiveEvent
+from otel_netmon.capture.operations import OPERATIONS
+from otel_netmon.capture.ring import EventRing
+from otel_netmon.emit.emitter import Emitter
+from otel_netmon.emit.metrics import CollectiveMetrics
+from otel_netmon.emit.spans import SpanWriter
+from otel_netmon.job.groups import Group
+from otel_netmon.job.steps import StepMarks
 
 ROUNDS, CALLS = 30, 200
 ALL_REDUCE = OPERATIONS["allreduce_"]
@@ -69,7 +70,7 @@ def naive(tracer_provider: TracerProvider, meter_provider: MeterProvider) -> Cal
     return all_reduce
 
 
-def seams() -> tuple[str, ...]:
+def backends() -> tuple[str, ...]:
     """Those that this torch has."""
     return ("hooks", "dispatcher") if hasattr(dist.ProcessGroup, "register_pre_hook") else ("dispatcher",)
 
@@ -111,11 +112,11 @@ def calls(asynchronous: bool) -> dict[str, list[float]]:
     wrapper, logger = naive(*providers()), comms_logger()
     for _ in range(ROUNDS):
         measure("plain", plain)
-        for seam in seams():
-            os.environ["OTEL_NETMON_CAPTURE"] = seam
+        for backend in backends():
+            os.environ["OTEL_NETMON_CAPTURE"] = backend
             config.current.cache_clear()
             instrumentor.instrument(tracer_provider=tracer_provider, meter_provider=meter_provider)
-            measure(seam, plain)
+            measure(backend, plain)
             instrumentor.uninstrument()
         measure("naive wrapper", wrapper)
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]):
@@ -129,7 +130,7 @@ def emitting(count: int = 20_000) -> float:
     """CPU microseconds of the background per event: metrics recorded, span made and queued for export."""
     tracer_provider, meter_provider = providers()
     ring = EventRing(count)
-    emitter = Emitter(MetricSink.of(meter_provider, ring), SpanMaker(tracer_provider), hold=count)
+    emitter = Emitter(CollectiveMetrics.of(meter_provider, ring), SpanWriter(tracer_provider), hold=count)
     group = Group("0", 8, 0, "gloo")
     fill(ring, group, count)
     emitter.marks(StepMarks([], 0, 0))
@@ -150,7 +151,7 @@ def encoding(count: int = 2000) -> float:
     tracer_provider = TracerProvider(shutdown_on_exit=False)
     tracer_provider.add_span_processor(SimpleSpanProcessor(memory))
     ring = EventRing(count)
-    emitter = Emitter(MetricSink.of(providers()[1], ring), SpanMaker(tracer_provider), hold=count)
+    emitter = Emitter(CollectiveMetrics.of(providers()[1], ring), SpanWriter(tracer_provider), hold=count)
     fill(ring, Group("0", 8, 0, "gloo"), count)
     emitter.marks(StepMarks([], 0, 0))
     emitter.take(ring.drain())
@@ -182,7 +183,7 @@ def memory(count: int = 1_000_000) -> tuple[float, int]:
 
 
 def added(result: dict[str, float], label: str, times: dict[str, list[float]]) -> None:
-    """What each variant adds to the plain call, and how much cheaper the seams are than the others."""
+    """What each variant adds to the plain call, and how much cheaper the backends are than the others."""
     cuts = {variant: statistics.quantiles(each, n=100) for variant, each in times.items()}
     plain = cuts["plain"]
     result[f"{label}: plain call p50 (us)"] = plain[49]
@@ -190,11 +191,11 @@ def added(result: dict[str, float], label: str, times: dict[str, list[float]]) -
         if variant != "plain":
             result[f"{label}: {variant} adds p50 (us)"] = each[49] - plain[49]
             result[f"{label}: {variant} adds p99 (us)"] = each[98] - plain[98]
-    for seam in seams():
+    for backend in backends():
         for other in ("naive wrapper", "torch.profiler", "comms_logger"):
             if other in cuts:
-                ours = max(cuts[seam][49] - plain[49], 0.01)
-                result[f"{label}: {other} / {seam}, added p50"] = (cuts[other][49] - plain[49]) / ours
+                ours = max(cuts[backend][49] - plain[49], 0.01)
+                result[f"{label}: {other} / {backend}, added p50"] = (cuts[other][49] - plain[49]) / ours
 
 
 def without_a_network(result: dict[str, float]) -> None:

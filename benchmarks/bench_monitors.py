@@ -18,10 +18,10 @@ from collections.abc import Callable, Collection
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
-from otel_netmon import peers
+from otel_netmon.job import peers
+from otel_netmon.job.peers import Connection, Host, Peer
 from otel_netmon.monitors import Monitor, NetworkLatencyMonitor, Scheduler, choose_interfaces
 from otel_netmon.monitors.registry import monitors_for
-from otel_netmon.peers import Connection, Host, Peer
 
 GOAL_MS = 10.0
 CONNECTIONS = 20
@@ -85,7 +85,7 @@ def main() -> None:
         scheduler = Scheduler(monitors, 3600)
 
         def run() -> None:
-            # as a tick of the scheduler does it, each in its thread, and waited for
+            # as a boundary of the scheduler does it, each in its thread, and waited for
             for one in monitors:
                 scheduler._launch(one)
             for worker in scheduler._workers.values():

@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from otel_netmon.guard import guarded
 from otel_netmon.sdk import at_import  # noqa: F401  # before OpenTelemetry, which it spares bad values
 
 # isort: split
@@ -22,19 +23,21 @@ from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.trace import NoOpTracerProvider
 from wrapt import register_post_import_hook
 
-from otel_netmon import config, forks, runtime, semconv
+from otel_netmon import config, forks, semconv
+from otel_netmon.job import roles
+from otel_netmon.sdk.setup import sdk_is_disabled
 from otel_netmon.version import __version__
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
-    from otel_netmon.collectives.engine import Engine
+    from otel_netmon.engine import Engine
     from otel_netmon.monitors import Monitor, Scheduler
 
 
 class NetmonInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # the base is untyped
-    """The monitors: those of the host in the one process that owns it (``runtime.claim_host``), and in every rank
+    """The monitors: those of the host in the one process that owns it (``roles.claim_host``), and in every rank
     the one that sums up its own collectives.
 
     ``instrument()`` starts one scheduler thread where there is something to watch, and nothing elsewhere;
@@ -56,13 +59,13 @@ class NetmonInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # the base is
         self._meter_provider = kwargs.get("meter_provider")
         self._wanted = True
         forks.register(self)
-        runtime.guarded(self._start)
+        guarded(self._start)
 
     def _uninstrument(self, **_: Any) -> None:
         self._wanted = False
-        runtime.guarded(self._stop)
+        guarded(self._stop)
         for monitor in self._monitors:
-            runtime.guarded(monitor.unregister)
+            guarded(monitor.unregister)
         self._monitors = ()
 
     def joined(self) -> None:
@@ -76,7 +79,7 @@ class NetmonInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # the base is
         self._schedulers, self._monitors, self._trains = (), (), False
 
     def _start(self) -> None:
-        self._run(host=runtime.claim_host(), rank=runtime.role() in (runtime.Role.RANK, runtime.Role.PLAIN))
+        self._run(host=roles.claim_host(), rank=roles.role() in (roles.Role.RANK, roles.Role.PLAIN))
 
     def _run(self, *, host: bool, rank: bool) -> None:
         if not host and not rank:
@@ -110,7 +113,7 @@ class NetmonInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # the base is
             scheduler.sample_now(min(1.0, config.current().exit_timeout))
             scheduler.stop(config.current().exit_timeout)
         if schedulers:
-            runtime.release_host(os.environ)
+            roles.release_host(os.environ)
 
 
 class TorchDistributedInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # the base is untyped
@@ -130,19 +133,19 @@ class TorchDistributedInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # t
         return ()
 
     def _instrument(self, **kwargs: Any) -> None:
-        runtime.guarded(self._prepare, kwargs.get("tracer_provider"), kwargs.get("meter_provider"))
+        guarded(self._prepare, kwargs.get("tracer_provider"), kwargs.get("meter_provider"))
 
     def _uninstrument(self, **_: Any) -> None:
         self._arguments = None
         engine, self._engine = self._engine, None
         if engine is not None:
-            runtime.guarded(engine.stop)
+            guarded(engine.stop)
 
     def _prepare(self, tracer_provider: TracerProvider | None, meter_provider: MeterProvider | None) -> None:
-        if config.current().capture == "off" or runtime.sdk_is_disabled():
+        if config.current().capture == "off" or sdk_is_disabled():
             return
-        role = runtime.role()
-        if role is runtime.Role.LAUNCHER or (role is runtime.Role.HELPER and not runtime.is_fork_server()):
+        role = roles.role()
+        if role is roles.Role.LAUNCHER or (role is roles.Role.HELPER and not roles.is_fork_server()):
             return
         if isinstance(tracer_provider, NoOpTracerProvider) and isinstance(meter_provider, NoOpMeterProvider):
             return  # nobody would get anything
@@ -153,13 +156,13 @@ class TorchDistributedInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # t
 
 def _torch_imported(_module: Any) -> None:
     """torch is there: start, if still wanted. A hook cannot be taken back from wrapt, so it may come late."""
-    runtime.guarded(_start_engine, TorchDistributedInstrumentor())
+    guarded(_start_engine, TorchDistributedInstrumentor())
 
 
 def _start_engine(instrumentor: TorchDistributedInstrumentor) -> None:
     if instrumentor._arguments is None or instrumentor._engine is not None:
         return
-    from otel_netmon.collectives.engine import Engine
+    from otel_netmon.engine import Engine
 
     engine = Engine(*instrumentor._arguments, joined=NetmonInstrumentor().joined)
     engine.start(from_the_start=not instrumentor._is_late)

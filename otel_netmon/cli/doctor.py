@@ -127,31 +127,31 @@ def _torch(environ: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding("ok", "torch", f"{found}: collectives are not captured: {config.PREFIX}CAPTURE is off")
         return
     try:
-        seam = _seam(capture)
+        backend = _backend(capture)
     except (ImportError, OSError) as error:  # OSError: a library of CUDA is missing
         yield Finding(
             "note", "torch", f"{found}: it cannot be imported: {error}", "mend the installation of torch"
         )
         return
-    yield Finding("ok", "torch", f"{found}: collectives are captured {_SEAMS.get(seam, f'by {seam}')}")
+    yield Finding("ok", "torch", f"{found}: collectives are captured {_BACKENDS.get(backend, f'by {backend}')}")
 
 
-def _seam(capture: str) -> str:
+def _backend(capture: str) -> str:
     """The class of what captures here, chosen as in a rank. Imports torch, which takes seconds."""
     import torch.distributed
 
-    from otel_netmon.collectives import seams
+    from otel_netmon.capture import backend
 
     if not torch.distributed.is_available():
         raise ImportError("it was built without torch.distributed")
-    unused: Any = None  # what a seam writes to
-    return type(seams.choose(capture, unused, unused, unused)).__name__
+    unused: Any = None  # what a backend writes to
+    return type(backend.choose(capture, unused, unused, unused)).__name__
 
 
-_SEAMS: Final = {
-    "HooksSeam": "by hooks on its process groups",
-    "DispatcherSeam": "in its dispatcher",
-    "FlightRecorderSeam": "by reading its Flight Recorder",
+_BACKENDS: Final = {
+    "HooksBackend": "by hooks on its process groups",
+    "DispatcherBackend": "in its dispatcher",
+    "FlightRecorderBackend": "by reading its Flight Recorder",
 }
 
 

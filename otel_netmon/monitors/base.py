@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
 from opentelemetry.metrics import Histogram, Observation
 
 from otel_netmon import forks, semconv, threads
+from otel_netmon.internals.otel_internals import forget
 from otel_netmon.monitors import observers
-from otel_netmon.sdk.instruments import forget
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import Meter

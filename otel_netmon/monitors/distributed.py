@@ -10,8 +10,9 @@ from typing import ClassVar
 
 from opentelemetry.metrics import Observation
 
-from otel_netmon import collective_window, semconv
-from otel_netmon.collective_window import CollectiveWindow, Column, SeriesKey
+from otel_netmon import semconv
+from otel_netmon.job import collective_window
+from otel_netmon.job.collective_window import CollectiveWindow, Column, SeriesKey
 from otel_netmon.monitors import sweep
 from otel_netmon.monitors.base import HISTORY, Monitor, Series
 from otel_netmon.monitors.values import CollectiveStats, DistributedMetrics, NetworkMetrics, SweepPoint

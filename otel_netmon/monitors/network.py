@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, ClassVar
 
-from otel_netmon.collective_window import CollectiveWindow
+from otel_netmon.job.collective_window import CollectiveWindow
 from otel_netmon.monitors.bandwidth import NetworkBandwidthMonitor
 from otel_netmon.monitors.base import HISTORY, Monitor, Series
 from otel_netmon.monitors.distributed import DistributedNetworkMonitor

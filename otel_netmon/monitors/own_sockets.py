@@ -19,9 +19,9 @@ import struct
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
+from otel_netmon.job.peers import Connection, Endpoint
 from otel_netmon.monitors import sock_diag
 from otel_netmon.monitors.sock_diag import SockDiagError, Socket
-from otel_netmon.peers import Connection, Endpoint
 
 _logger = logging.getLogger(__name__)
 

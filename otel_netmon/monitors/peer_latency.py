@@ -9,11 +9,12 @@ from typing import ClassVar, Final
 
 from opentelemetry.metrics import Observation
 
-from otel_netmon import config, peers, semconv
+from otel_netmon import config, semconv
+from otel_netmon.job import peers
+from otel_netmon.job.peers import Directory, Host
 from otel_netmon.monitors import icmp, tcp_connect
 from otel_netmon.monitors.base import ProbingMonitor, Series
 from otel_netmon.monitors.values import LatencyStats
-from otel_netmon.peers import Directory, Host
 
 _logger = logging.getLogger(__name__)
 

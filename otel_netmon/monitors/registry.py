@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterable
 from importlib.metadata import entry_points
 from typing import Any, Final, Literal, NamedTuple
 
-from otel_netmon import config, runtime
+from otel_netmon import config
+from otel_netmon.job import roles
 from otel_netmon.monitors.base import Monitor
 
 _logger = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ def _linux(_: config.Config) -> bool:
 
 def _probes_peers(settings: config.Config) -> bool:
     """Once per host is enough."""
-    rank = runtime.environment_rank()
+    rank = roles.environment_rank()
     return settings.latency_peers and (rank is None or rank.local_rank in (0, None))
 
 

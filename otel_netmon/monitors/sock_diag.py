@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from otel_netmon.peers import Connection
+from otel_netmon.job.peers import Connection
 
 _HEADER: Final = struct.Struct("=LHHLL")  # nlmsghdr: length, type, flags, sequence, port
 _REQUEST: Final = struct.Struct("=BBBBL")  # inet_diag_req_v2 before its id

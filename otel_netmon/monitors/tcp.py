@@ -9,13 +9,14 @@ from typing import ClassVar, Final
 
 from opentelemetry.metrics import Observation
 
-from otel_netmon import config, peers, semconv
+from otel_netmon import config, semconv
+from otel_netmon.job import peers
+from otel_netmon.job.peers import Connection, Directory, Peer, PeerTrafficBuffer
 from otel_netmon.monitors.base import Monitor, Series
 from otel_netmon.monitors.own_sockets import Descriptor, OwnSockets, TcpReader
 from otel_netmon.monitors.sock_diag import Socket, TcpInfo
 from otel_netmon.monitors.tcp_sums import Key, Step, Totals, pair_readings, step
 from otel_netmon.monitors.values import TcpPeerStats
-from otel_netmon.peers import Connection, Directory, Peer, Readings
 
 _RX: Final = semconv.DIRECTION_RECEIVE
 _TX: Final = semconv.DIRECTION_TRANSMIT
@@ -38,7 +39,7 @@ class TcpMonitor(Monitor):
         self,
         *,
         directory: Directory | None = None,
-        readings: Readings | None = None,
+        readings: PeerTrafficBuffer | None = None,
         sockets: OwnSockets | None = None,
         reader: TcpReader | None = None,
         clock: Callable[[], float] = time.monotonic,

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from otel_netmon.job.peers import Peer
 from otel_netmon.monitors.sock_diag import Socket, TcpInfo
 from otel_netmon.monitors.values import TcpPeerStats
-from otel_netmon.peers import PairReading, Peer
+from otel_netmon.records import PeerTraffic
 
 _MICRO: Final = 1e-6
 
@@ -151,7 +152,7 @@ def _fastest(steps: list[Step]) -> int | None:
     return max((one.info.delivery_rate for one in steps if one.sent and one.info.delivery_rate), default=None)
 
 
-def pair_readings(steps: list[tuple[Peer, Step]], interval: float) -> list[PairReading]:
+def pair_readings(steps: list[tuple[Peer, Step]], interval: float) -> list[PeerTraffic]:
     """One reading per peer rank between which and this one anything moved, or is stuck."""
     by_peer: dict[tuple[int, str | None], list[Step]] = {}
     for peer, one in steps:
@@ -159,7 +160,7 @@ def pair_readings(steps: list[tuple[Peer, Step]], interval: float) -> list[PairR
             by_peer.setdefault((peer.rank, peer.host), []).append(one)
     at = time.monotonic_ns()
     return [
-        PairReading(
+        PeerTraffic(
             at=at,
             interval=interval,
             peer=rank,

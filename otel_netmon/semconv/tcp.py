@@ -176,4 +176,4 @@ PAIR_ATTRIBUTES: Final = {
     "unacked": Attribute("otel_netmon.tcp.unacked", "int", "Bytes not acknowledged by the peer."),
     "unread": Attribute("otel_netmon.tcp.unread", "int", "Bytes arrived and not read by this process."),
 }
-"""Attributes of the event, by the field of ``peers.PairReading`` that they show."""
+"""Attributes of the event, by the field of ``peers.PeerTraffic`` that they show."""

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import atheris
 
 with atheris.instrument_imports():
-    from otel_netmon.collectives import flight_recorder
+    from otel_netmon import flight_recorder
     from otel_netmon.monitors import infiniband, procfs, protocols, sock_diag
 
 _ROOM = 1 << 22

@@ -29,7 +29,7 @@ SEAMS = (
         marks=pytest.mark.skipif(not hasattr(ProcessGroup, "register_pre_hook"), reason=_NO_HOOKS),
     ),
 )
-"""Values of ``OTEL_NETMON_CAPTURE`` to parametrize a test with: each seam that this torch may have."""
+"""Values of ``OTEL_NETMON_CAPTURE`` to parametrize a test with: each backend that this torch may have."""
 
 
 @dataclass(frozen=True)

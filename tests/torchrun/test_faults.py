@@ -11,17 +11,17 @@ from tests.torchrun.harness import SEAMS, forked
 TD = "torch.distributed."
 
 
-@pytest.mark.parametrize("seam", SEAMS)
-def test_failures_pass_unchanged_and_are_said(tmp_path: Path, seam: str) -> None:
+@pytest.mark.parametrize("backend", SEAMS)
+def test_failures_pass_unchanged_and_are_said(tmp_path: Path, backend: str) -> None:
     (tmp_path / "plain").mkdir()
     (tmp_path / "ours").mkdir()
     plain = forked("faults.py", tmp_path / "plain", "plain")
-    ours = forked("faults.py", tmp_path / "ours", "instrumented", OTEL_NETMON_CAPTURE=seam)
+    ours = forked("faults.py", tmp_path / "ours", "instrumented", OTEL_NETMON_CAPTURE=backend)
     assert (plain.code, ours.code) == (0, 0), ours.output
     assert [r["raised"] for r in ours.ranks] == [r["raised"] for r in plain.ranks]
     assert len(ours.ranks[0]["raised"]) == 5
 
-    hooks = seam == "hooks"
+    hooks = backend == "hooks"
     spans = ours.ranks[0]["spans"]
     said = [
         (span["name"], span["status"]["status_code"], span["attributes"].get("error.type"))
@@ -33,7 +33,7 @@ def test_failures_pass_unchanged_and_are_said(tmp_path: Path, seam: str) -> None
     assert sorted(said) == sorted(
         [
             ("all_reduce", "ERROR", "RuntimeError"),
-            # The dispatcher refuses this one; on the other seam it never gets to the group, nor to its hooks.
+            # The dispatcher refuses this one; on the other backend it never gets to the group, nor to its hooks.
             *([] if hooks else bad_layout),
             *([] if hooks else [("all_gather_into_tensor", "ERROR", error_of(ours.ranks[0]["raised"][3]))]),
             ("all_reduce", "ERROR", "RuntimeError"),

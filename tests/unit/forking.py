@@ -26,9 +26,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from otel_netmon import NetmonInstrumentor, TorchDistributedInstrumentor, threads
+from otel_netmon.delivery.local_files import LocalSpanExporter
 from otel_netmon.delivery.outbox import Outbox
 from otel_netmon.delivery.wire import Wire
-from otel_netmon.local_files import LocalSpanExporter
 
 LIMIT = 10.0
 kept = InMemorySpanExporter()
@@ -78,20 +78,20 @@ def locks() -> dict[str, Any]:
 
 def holding(lock: Any) -> threading.Event:
     """Have another thread take ``lock``; the event lets it go."""
-    held, let_go = threading.Event(), threading.Event()
+    held, release_futures = threading.Event(), threading.Event()
 
     def hold() -> None:
         with lock:
             held.set()
-            let_go.wait(60)
+            release_futures.wait(60)
 
     threading.Thread(target=hold, daemon=True).start()
     assert held.wait(10), "nobody gets the lock"
-    return let_go
+    return release_futures
 
 
 def child_of(lock: Any) -> int | None:
-    let_go = holding(lock)
+    release_futures = holding(lock)
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -99,7 +99,7 @@ def child_of(lock: Any) -> int | None:
             os.write(writing, str(train()).encode())
         finally:
             os._exit(0)
-    let_go.set()
+    release_futures.set()
     os.close(writing)
     ready, _, _ = select.select([reading], [], [], LIMIT)
     said = os.read(reading, 16) if ready else b""

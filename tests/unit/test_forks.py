@@ -15,11 +15,11 @@ import pytest
 from otel_netmon import forks
 
 OURS = (
-    *("collectives.steps.StepTracker", "collectives.groups.Groups", "collectives.jobs.Jobs"),
-    *("collectives.event.EventRing", "collectives.tally.Tally", "collectives.sink.MetricSink"),
-    *("collectives.engine.Engine", "collectives.background.Background", "collective_window.CollectiveWindow"),
-    *("termination.Termination", "peers.Readings", "delivery.outbox.Outbox", "delivery.spool.Spool"),
-    *("local_files._File", "monitors.scheduler.Scheduler", "monitors.interface.NetworkInterfaceMonitor"),
+    *("capture.steps.StepTracker", "job.groups.Groups", "job.jobs.Jobs", "capture.ring.EventRing"),
+    *("capture.aggregator.Aggregator", "emit.metrics.CollectiveMetrics", "engine.Engine"),
+    *("emit.background.Background", "job.collective_window.CollectiveWindow", "termination.Termination"),
+    *("job.peers.PeerTrafficBuffer", "delivery.outbox.Outbox", "delivery.spool.Spool"),
+    *("delivery.local_files._File", "monitors.scheduler.Scheduler", "monitors.interface.NetworkInterfaceMonitor"),
     *("monitors.observers",),
 )
 

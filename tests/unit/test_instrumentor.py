@@ -187,7 +187,7 @@ def test_a_failure_of_ours_does_not_reach_the_loader(
     def breaks(*_: Any) -> None:
         raise RuntimeError("broken")
 
-    monkeypatch.setattr("otel_netmon.runtime.claim_host", breaks)
+    monkeypatch.setattr("otel_netmon.job.roles.claim_host", breaks)
     monkeypatch.setattr("otel_netmon.instrumentor.register_post_import_hook", breaks)
     NetmonInstrumentor().instrument()
     TorchDistributedInstrumentor().instrument()
@@ -249,7 +249,7 @@ def test_an_engine_may_be_started_and_stopped_any_number_of_times() -> None:
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import SimpleSpanProcessor
         from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-        from otel_netmon.collectives.engine import Engine
+        from otel_netmon.engine import Engine
         kept, provider = InMemorySpanExporter(), TracerProvider()
         provider.add_span_processor(SimpleSpanProcessor(kept))
         dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)

@@ -303,7 +303,7 @@ def test_what_the_code_says_to_its_user_exists(file: Path) -> None:
         (unknown_words, "`torch.distributed.collective.state=inflight`"),
         (unknown_words, "`service.instance`"),
         (unknown_words, "`ranks_step`"),
-        (unknown_words, "`collectives/pollings.py`"),
+        (unknown_words, "`capture/pollings.py`"),
         (unknown_words, "`Recorder.was_begun`"),
         (unknown_variables, "OTEL_NETMON_TRACES_EVERY"),
         (unknown_variables, "`OTEL_NETMON_CAPTURE=recorder`"),

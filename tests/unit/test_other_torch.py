@@ -48,7 +48,7 @@ def seen(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
 
 
 def test_each_name_costs_only_what_it_gives(seen: tuple[str, dict[str, Any]]) -> None:
-    from otel_netmon.collectives import hooks
+    from otel_netmon.capture.backends import hooks
 
     capture, cases = seen
     has_hooks = capture == "auto" and hooks.are_there()

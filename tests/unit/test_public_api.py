@@ -50,30 +50,6 @@ def test_no_import_brings_torch_or_rich() -> None:
     assert output.stdout.strip() == "[]", output.stderr
 
 
-def imports_of(folder: str) -> set[str]:
-    found: set[str] = set()
-    for file in (PACKAGE / folder).rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.ImportFrom) and node.module:
-                found.update({node.module, *(f"{node.module}.{alias.name}" for alias in node.names)})
-            elif isinstance(node, ast.Import):
-                found.update(alias.name for alias in node.names)
-    return found
-
-
-def test_the_rooms_keep_apart() -> None:
-    def reaches(folder: str, other: str) -> bool:
-        return any(name == other or name.startswith(other + ".") for name in imports_of(folder))
-
-    assert not reaches("monitors", "otel_netmon.collectives")
-    assert not reaches("collectives", "otel_netmon.monitors")
-    for live in ("torch", "otel_netmon.monitors", "otel_netmon.collectives"):
-        assert not reaches("analysis", live)
-    for room in ("monitors", "collectives"):
-        for above in ("otel_netmon.instrumentor", "otel_netmon.cli", "otel_netmon.analysis"):
-            assert not reaches(room, above)
-
-
 def test_names_of_signals_stand_in_one_place() -> None:
     """No literal that looks like one of our metric or attribute names outside semconv."""
     from otel_netmon import semconv

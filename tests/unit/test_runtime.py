@@ -10,8 +10,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from otel_netmon import config, runtime
-from otel_netmon.runtime import RankInfo, Role, claim_host, environment_rank, role
+from otel_netmon import config
+from otel_netmon.guard import guarded
+from otel_netmon.job import roles
+from otel_netmon.job.roles import RankInfo, Role, claim_host, environment_rank, role
 
 TORCHRUN = {"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "8"}
 
@@ -98,7 +100,7 @@ def test_the_host_is_claimed_once_in_a_tree() -> None:
     environ: dict[str, str] = {}
     assert claim_host(environ)
     assert environ[config.HOST_OWNER] == f"{socket.gethostname()}:{os.getpid()}"
-    code = "from otel_netmon.runtime import claim_host; print(claim_host())"
+    code = "from otel_netmon.job.roles import claim_host; print(claim_host())"
     child = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, **environ},
@@ -128,7 +130,7 @@ def test_the_user_decides(monkeypatch: pytest.MonkeyPatch, choice: str, expected
 def test_release_gives_the_host_back() -> None:
     environ: dict[str, str] = {}
     claim_host(environ)
-    runtime.release_host(environ)
+    roles.release_host(environ)
     assert environ == {}
 
 
@@ -136,14 +138,14 @@ def test_guarded_logs_and_goes_on(caplog: pytest.LogCaptureFixture) -> None:
     def breaks() -> None:
         raise ValueError("broken")
 
-    assert runtime.guarded(breaks) is None
+    assert guarded(breaks) is None
     assert "breaks failed" in caplog.text
 
 
 SDK_STATE = """
 import os
 from opentelemetry import trace, metrics
-from otel_netmon.runtime import configure_sdk_if_nobody_did
+from otel_netmon.sdk.setup import configure_sdk_if_nobody_did
 {before}
 configure_sdk_if_nobody_did()
 print(type(trace.get_tracer_provider()).__module__, os.environ.get("OTEL_METRICS_EXPORTER"))
@@ -187,9 +189,9 @@ def test_the_sdk_is_set_up_only_where_asked_and_nobody_did(
 
 def test_a_launcher_has_no_rank_whatever_its_variables_number(monkeypatch: pytest.MonkeyPatch) -> None:
     """`RANK` of a pod, SLURM_PROCID of `srun torchrun`: they number nodes."""
-    from otel_netmon import local_files
-    from otel_netmon.resource import RankResourceDetector
-    from otel_netmon.runtime import own_rank
+    from otel_netmon.delivery import local_files
+    from otel_netmon.job.roles import own_rank
+    from otel_netmon.sdk.resource import RankResourceDetector
 
     for name in (*TORCHRUN, "SLURM_STEP_ID", "SLURM_PROCID"):
         monkeypatch.delenv(name, raising=False)
@@ -213,12 +215,12 @@ def test_a_launcher_has_no_rank_whatever_its_variables_number(monkeypatch: pytes
 
 
 def test_the_groups_word_goes_before_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:
-    from otel_netmon import runtime
+    from otel_netmon.job import roles
 
     monkeypatch.setattr(sys, "orig_argv", ["python", "train.py"])
     monkeypatch.setenv("RANK", "1")
-    monkeypatch.setattr(runtime, "_joined", [])
-    runtime.joined(RankInfo(5, None, 8))
-    assert runtime.own_rank() == RankInfo(5, None, 8)
-    runtime.joined(None)  # in a group, and of no rank
-    assert runtime.own_rank() is None
+    monkeypatch.setattr(roles, "_joined", [])
+    roles.joined(RankInfo(5, None, 8))
+    assert roles.own_rank() == RankInfo(5, None, 8)
+    roles.joined(None)  # in a group, and of no rank
+    assert roles.own_rank() is None

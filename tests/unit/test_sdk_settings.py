@@ -191,7 +191,7 @@ def test_why_nothing_is_recorded() -> None:
 
 PROGRAM = """
 import os
-from otel_netmon.runtime import configure_sdk_if_nobody_did
+from otel_netmon.sdk.setup import configure_sdk_if_nobody_did
 configure_sdk_if_nobody_did()
 from opentelemetry import metrics, trace
 trace.get_tracer("t").start_span("seen").end()

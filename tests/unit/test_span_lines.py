@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace.status import Status, StatusCode
 
-from otel_netmon.span_lines import SpanLines
+from otel_netmon.delivery.span_lines import SpanLines
 
 RESOURCE = Resource({"service.name": "träin", "process.pid": 7})
 SCOPE = InstrumentationScope("scope", "1", "https://example.org/schema")

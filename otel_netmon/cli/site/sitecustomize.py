@@ -37,7 +37,7 @@ def _instrument():
     if sys.version_info < (3, 10):
         return
     try:
-        from otel_netmon.runtime import instrument_this_process
+        from otel_netmon.sdk.setup import instrument_this_process
     except Exception:  # it is not installed here, or for another Python
         return
     instrument_this_process()

@@ -12,7 +12,7 @@ import time
 import torch
 import torch.distributed as dist
 
-from otel_netmon.collectives.endpoints import StoreDirectory
+from otel_netmon.job.directory import StoreDirectory
 from otel_netmon.monitors import PeerLatencyMonitor
 from otel_netmon.monitors.own_sockets import OwnSockets
 

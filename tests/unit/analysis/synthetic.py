@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from otel_netmon import config, semconv
-from otel_netmon.local_files import LocalSpanExporter
+from otel_netmon.delivery.local_files import LocalSpanExporter
 
 MS = 1_000_000
 SIZE = 4_000_000

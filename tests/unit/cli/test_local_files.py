@@ -25,8 +25,8 @@ from opentelemetry.sdk.trace.export import SpanExportResult
 from otel_netmon import config, semconv
 from otel_netmon.analysis.nics import Nic
 from otel_netmon.analysis.summary import summarise
-from otel_netmon.local_files import LocalMetricExporter, LocalSpanExporter
-from otel_netmon.resource import RankResourceDetector
+from otel_netmon.delivery.local_files import LocalMetricExporter, LocalSpanExporter
+from otel_netmon.sdk.resource import RankResourceDetector
 
 
 @pytest.fixture
@@ -143,7 +143,7 @@ FORKING = textwrap.dedent(
     from opentelemetry import trace
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-    from otel_netmon.local_files import LocalSpanExporter
+    from otel_netmon.delivery.local_files import LocalSpanExporter
 
     exporter = LocalSpanExporter()
     provider = TracerProvider()

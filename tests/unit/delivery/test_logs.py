@@ -15,7 +15,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.sdk._logs import LoggerProvider, ReadableLogRecord
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 
-from otel_netmon.local_files import LocalLogExporter
+from otel_netmon.delivery.local_files import LocalLogExporter
 from tests.unit.delivery.refusing import outbox
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from otel_netmon import semconv
+from otel_netmon.job.peers import Peer, PeerTrafficBuffer
 from otel_netmon.monitors import (
     KernelNetworkMonitor,
     PeerLatencyMonitor,
@@ -19,7 +20,6 @@ from otel_netmon.monitors import (
     icmp,
 )
 from otel_netmon.monitors.registry import BUILT_IN
-from otel_netmon.peers import Peer, Readings
 
 from .helpers import FIXTURES, unpack
 from .test_kernel import NETSTAT, SNMP, V2, write
@@ -60,7 +60,7 @@ def test_every_series(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             PressureMonitor(proc_root=proc),
             ProcessPressureMonitor(proc_root=proc, sys_root=sys_root),
             RdmaMonitor(sys_root=unpack("rdma_mlx5_roce", tmp_path).sys),
-            TcpMonitor(directory=directory, readings=Readings()),
+            TcpMonitor(directory=directory, readings=PeerTrafficBuffer()),
             PeerLatencyMonitor(directory=Peers()),
         )
         for monitor in monitors:

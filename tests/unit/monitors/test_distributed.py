@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from otel_netmon.collective_window import CollectiveSample, CollectiveWindow
+from otel_netmon.job.collective_window import CollectiveSample, CollectiveWindow
 from otel_netmon.monitors import DistributedNetworkMonitor, RealNetworkMonitor
 
 from .helpers import Clock

@@ -14,9 +14,9 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from otel_netmon import config, semconv
+from otel_netmon.job.peers import Connection, Host, Peer
 from otel_netmon.monitors import PeerLatencyMonitor, icmp
 from otel_netmon.monitors.registry import BUILT_IN, choose
-from otel_netmon.peers import Connection, Host, Peer
 
 HOSTS = [Host(f"trainer-{number}", f"127.0.0.{number}") for number in range(2, 8)]
 

@@ -15,7 +15,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from otel_netmon import semconv
-from otel_netmon.collective_window import CollectiveSample, CollectiveWindow
+from otel_netmon.job.collective_window import CollectiveSample, CollectiveWindow
 from otel_netmon.monitors import (
     DistributedNetworkMonitor,
     Monitor,

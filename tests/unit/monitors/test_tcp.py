@@ -14,11 +14,11 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from otel_netmon import config, semconv
+from otel_netmon.job.peers import Connection, Host, Peer, PeerTrafficBuffer
 from otel_netmon.monitors import TcpMonitor
 from otel_netmon.monitors.own_sockets import OwnSockets, TcpReader
 from otel_netmon.monitors.sock_diag import Socket, TcpInfo
 from otel_netmon.monitors.tcp_sums import step
-from otel_netmon.peers import Connection, Host, Peer, Readings
 
 from .helpers import Clock, together
 from .test_tcp_sockets import connection, joined
@@ -60,7 +60,12 @@ class CountingReader(TcpReader):
 
 class Bench:
     def __init__(self) -> None:
-        self.directory, self.readings, self.reader, self.clock = Known(), Readings(), CountingReader(), Clock()
+        self.directory, self.readings, self.reader, self.clock = (
+            Known(),
+            PeerTrafficBuffer(),
+            CountingReader(),
+            Clock(),
+        )
         self.monitor = TcpMonitor(
             directory=self.directory, readings=self.readings, reader=self.reader, clock=self.clock
         )
@@ -285,7 +290,7 @@ def test_readers_do_not_wait_for_a_sample_nor_see_half_of_one(bench: Bench) -> N
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_child_has_no_directory_and_no_series() -> None:
-    from otel_netmon import peers
+    from otel_netmon.job import peers
 
     peers.directory = Known()
     try:

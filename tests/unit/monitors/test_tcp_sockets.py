@@ -16,10 +16,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from otel_netmon.job.peers import Connection, Endpoint
 from otel_netmon.monitors import own_sockets, sock_diag
 from otel_netmon.monitors.own_sockets import OwnSockets, TcpReader
 from otel_netmon.monitors.sock_diag import SockDiagError, TcpInfo, parse_replies, parse_tcp_info
-from otel_netmon.peers import Connection, Endpoint
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="TCP_INFO and netlink are Linux'")
 

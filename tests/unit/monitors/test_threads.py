@@ -19,7 +19,9 @@ import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
-from otel_netmon.collective_window import CollectiveSample, CollectiveWindow
+from otel_netmon.job.collective_window import CollectiveSample, CollectiveWindow
+from otel_netmon.job.peers import Connection, Peer, PeerTrafficBuffer
+from otel_netmon.job.peers import Host as PeerHost
 from otel_netmon.monitors import (
     DistributedNetworkMonitor,
     KernelNetworkMonitor,
@@ -39,8 +41,6 @@ from otel_netmon.monitors import (
     tcp_connect,
 )
 from otel_netmon.monitors.own_sockets import OwnSockets
-from otel_netmon.peers import Connection, Peer, Readings
-from otel_netmon.peers import Host as PeerHost
 
 from .helpers import FakeSource, counters, nic, restless, together, unpack
 
@@ -82,7 +82,7 @@ class Host:
         self.latency, self.distributed = self.real.latency, self.real.distributed
         self.peers = PeerLatencyMonitor(directory=Peers())
         self.kernel, self.rdma = KernelNetworkMonitor(), RdmaMonitor(sys_root=rdma_tree())
-        self.tcp = TcpMonitor(directory=Peers(), readings=Readings())
+        self.tcp = TcpMonitor(directory=Peers(), readings=PeerTrafficBuffer())
         self.others = (self.peers, self.kernel, self.rdma, self.tcp, PressureMonitor(), ProcessPressureMonitor())
         self.monitors: tuple[Monitor, ...] = (*self.real.monitors, self.real, *self.others)
         self._reader = InMemoryMetricReader()

@@ -1,0 +1,1 @@
+"""The places where every collective passes, each a way to capture it."""

@@ -1,0 +1,133 @@
+"""Process groups that are written in Python (torchft's are): torch calls their methods past hooks and dispatcher.
+
+Each method that a class in Python defines is replaced on the object, and nowhere else, so that its calls pass
+here. One that hands on to torch's own method is left alone: hooks and dispatcher see that.
+"""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from collections.abc import Callable, Sequence
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, Final
+
+from otel_netmon.capture.operations import OPERATIONS, Operation
+from otel_netmon.guard import guarded
+
+if TYPE_CHECKING:
+    from otel_netmon.capture.event import CollectiveEvent
+    from otel_netmon.capture.recorder import Recorder
+    from otel_netmon.job.groups import Group
+
+_FIRST: Final = (
+    *("allreduce", "allreduce_coalesced", "broadcast", "reduce", "allgather", "_allgather_base"),
+    *("allgather_coalesced", "allgather_into_tensor_coalesced", "scatter", "recv"),
+)
+_SECOND: Final = (
+    *("reduce_scatter", "_reduce_scatter_base", "reduce_scatter_tensor_coalesced"),
+    *("alltoall", "alltoall_base", "gather"),
+)
+_Method = tuple[Operation, int | None]
+_METHODS: Final[dict[str, _Method]] = {
+    **{name: (OPERATIONS[f"{name}_"], 0) for name in _FIRST},
+    **{name: (OPERATIONS[f"{name}_"], 1) for name in _SECOND},
+    "recv_anysource": (OPERATIONS["recv_any_source_"], 0),
+    "send": (OPERATIONS["send"], 0),
+    "barrier": (OPERATIONS["barrier"], None),
+}
+"""By the name of a method, its operation, and which argument has the buffer."""
+
+_HANDS_ON: Final = {"super", "ProcessGroup"}
+
+
+class PythonGroups:
+    """Replaces methods of the groups that it is told of, until ``remove``. Keeps no group alive."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._replaced: list[tuple[weakref.ref[Any], str, Any]] = []
+
+    def watch(self, process_group: Any, group: Group) -> None:
+        """See what ``process_group``, which is ``group``, is asked to do, if it is written in Python."""
+        own = getattr(process_group, "__dict__", None)
+        if own is None:
+            return
+        ref = weakref.ref(process_group)
+        self._replaced = [each for each in self._replaced if each[0]() is not None]
+        for name, method in _METHODS.items():
+            function = _written_in_python(type(process_group), name)
+            if function is not None and name not in own:
+                ours = _passing(function, method, ref, group, self._recorder)
+                setattr(process_group, name, ours)
+                self._replaced.append((ref, name, ours))
+
+    def remove(self) -> None:
+        """Take all out again, but for what somebody else has replaced since."""
+        replaced, self._replaced = self._replaced, []
+        for ref, name, ours in replaced:
+            process_group = ref()
+            if process_group is not None and process_group.__dict__.get(name) is ours:
+                guarded(delattr, process_group, name)
+
+
+def _written_in_python(cls: type, name: str) -> FunctionType | None:
+    from torch.distributed import ProcessGroup
+
+    for each in cls.__mro__:
+        if each is ProcessGroup:  # torch's own, and what we put there
+            return None
+        if name in each.__dict__:
+            found = each.__dict__[name]
+            is_ours_to_see = isinstance(found, FunctionType) and not _HANDS_ON & set(found.__code__.co_names)
+            return found if is_ours_to_see else None
+    return None
+
+
+def _passing(
+    function: FunctionType, method: _Method, ref: weakref.ref[Any], group: Group, recorder: Recorder
+) -> Callable[..., Any]:
+    operation, place = method
+
+    def begin(args: Sequence[Any]) -> CollectiveEvent | None:
+        try:
+            sequence = None if operation.is_p2p else group.next_sequence()
+            tensors = () if place is None else list(_tensors(args[place]))
+            # How it waits is its own affair: what was asked for says nothing of its works.
+            return recorder.begin(operation, group, ref, tensors, None, sequence, not operation.has_splits)
+        except Exception:  # noqa: BLE001 - law 1
+            recorder.failure()
+            return None
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        event = begin((*args, *kwargs.values()))
+        try:
+            result = function(ref(), *args, **kwargs)
+        except BaseException as error:
+            if event is not None:
+                recorder.failed(event, error)
+            raise
+        if event is not None:
+            _end(recorder, event, result)
+        return result
+
+    return call
+
+
+def _end(recorder: Recorder, event: CollectiveEvent, work: Any) -> None:
+    """By the work's future; without one it was done at some time, of which the return of the call is a bound."""
+    if work is not None and event.on_host:
+        try:
+            recorder.follow(event, work)
+            return
+        except Exception:  # noqa: BLE001 - a work in Python need not have one, nor say so as torch does
+            event.is_late = True
+    recorder.finished(event)
+
+
+def _tensors(argument: Any) -> list[Any]:
+    """The tensors in an argument: one, a list, or a list of lists."""
+    if not isinstance(argument, list | tuple):
+        return [argument]
+    return [tensor for each in argument for tensor in _tensors(each)]

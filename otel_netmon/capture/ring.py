@@ -1,0 +1,110 @@
+"""The bounded ring that holds collectives until they are emitted.
+
+The training thread calls ``begin``, and it or a backend's thread calls ``finish``. Neither takes a lock unless
+the ring is full: each changes a dict or a deque by one operation that the interpreter makes atomic, with and
+without the GIL. An event belongs to whoever takes it out of those in flight.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from otel_netmon import forks, threads
+from otel_netmon.capture.aggregator import Aggregator
+
+if TYPE_CHECKING:
+    from otel_netmon.capture.event import CollectiveEvent
+    from otel_netmon.capture.operations import Operation
+    from otel_netmon.job.groups import Group
+
+_GONE: Final = object()
+
+
+class EventRing:
+    """At most ``capacity`` finished events, the oldest going first, and as many in flight.
+
+    What goes is counted, and what the metrics would have said of it is kept in ``tally``.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._lock = threads.RLock()  # reentrant: a signal handler may run on the very thread that holds it
+        self._capacity = capacity
+        self._finished: deque[CollectiveEvent] = deque()
+        self._in_flight: dict[CollectiveEvent, None] = {}
+        self._overwritten = 0
+        self.tally = Aggregator()
+        forks.register(self)
+
+    def begin(self, event: CollectiveEvent) -> bool:
+        """Hold ``event`` as in flight. False when that many already are: it is counted as lost, and not held."""
+        if len(self._in_flight) >= self._capacity:
+            with self._lock:
+                self._overwritten += 1
+            return False
+        self._in_flight[event] = None
+        return True
+
+    def finish(self, event: CollectiveEvent, end: int, error: str | None = None) -> None:
+        """Move ``event`` from in flight to finished. A second call for the same event does nothing."""
+        if self._in_flight.pop(event, _GONE) is _GONE:
+            return  # finished before, or abandoned: its span said so
+        event.end = end
+        event.error = error
+        self._finished.append(event)
+        if len(self._finished) > self._capacity:
+            self._overwrite()
+
+    def _overwrite(self) -> None:
+        with self._lock:
+            try:
+                event = self._finished.popleft()
+            except IndexError:  # drained just now
+                return
+            self._overwritten += 1
+            self.tally.add(event)
+
+    def missed(self, count: int) -> None:
+        """Count events that were overwritten before they came here."""
+        with self._lock:
+            self._overwritten += count
+
+    def drain(self, at_most: int | None = None) -> list[CollectiveEvent]:
+        """Take the finished events out, oldest first."""
+        events: list[CollectiveEvent] = []
+        left = len(self._finished) if at_most is None else at_most
+        try:
+            while left > 0:
+                events.append(self._finished.popleft())
+                left -= 1
+        except IndexError:
+            pass
+        return events
+
+    def in_flight(self) -> list[CollectiveEvent]:
+        """The events started and not yet finished, oldest first."""
+        return list(self._in_flight)
+
+    def abandon(self, which: Callable[[CollectiveEvent], bool] = lambda _: True) -> list[CollectiveEvent]:
+        """Take out events in flight: the process, or their job, ends, and they will not finish here."""
+        chosen = [event for event in list(self._in_flight) if which(event)]
+        return [event for event in chosen if self._in_flight.pop(event, _GONE) is not _GONE]
+
+    def after_fork_in_child(self) -> None:
+        """The parent's events are the parent's."""
+        self._lock = threads.RLock()
+        self._finished.clear()
+        self._in_flight.clear()
+        self._overwritten = 0
+        self.tally = Aggregator()
+
+    def active(self) -> Counter[tuple[Group, Operation, bool]]:
+        """How many are in flight, by group, operation and whether the tensors are on the host."""
+        return Counter((event.group, event.operation, event.on_host) for event in list(self._in_flight))
+
+    @property
+    def overwritten(self) -> int:
+        """Events lost because the ring was full."""
+        with self._lock:
+            return self._overwritten

@@ -1,0 +1,204 @@
+"""``Work.wait`` while we are on: when a blocking collective completed, and how long the training thread waited.
+
+A caller that asks for a blocking collective calls ``wait()`` on its work at once, in Python. The end of that
+call is the completion, exactly, for two clock readings on the thread that waits anyway. C++ callers (DDP's
+reducer) wait in C++ and are not seen here; they ask for asynchronous works, which are followed by their futures.
+gloo's sends and receives have no future: there the wait is all that tells, and one that came too late is a bound.
+
+A work that its caller lets go of is let go here too, and that is an end, though only a bound. What Python knows a
+work by lives from the backend to the caller only if somebody holds it on that way: that is done here, until the
+caller has it.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any, Final
+
+from otel_netmon import forks
+from otel_netmon.patches import Patches
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from otel_netmon.capture.event import CollectiveEvent
+    from otel_netmon.capture.recorder import Recorder
+
+_PATIENCE: Final = 1_000_000_000
+"""Nanoseconds after which a work is followed by its future, if its caller did not wait for it after all."""
+
+_AT_ONCE: Final = 1_000_000
+_BLOCKED: Final = 100_000
+"""Nanoseconds. A wait that came later than ``_AT_ONCE`` and took less than ``_BLOCKED`` found a work that was
+complete already."""
+
+_MOST_HELD: Final = 16
+"""Works on their way to their callers: one per thread that communicates."""
+
+_WITHOUT_FUTURES: Final = ("send", "recv", "recv_anysource")
+"""Methods of ``ProcessGroup`` whose works may be known by their callers' handles alone."""
+
+
+class _Handle(weakref.ref[Any]):
+    """The caller's work, not kept alive."""
+
+    __slots__ = ("key",)
+    key: int
+
+
+class WorkWaitHook:
+    """Replaces ``Work.wait`` from ``install`` to ``remove``, which puts the original back."""
+
+    def __init__(self) -> None:
+        self._expected: dict[int, CollectiveEvent] = {}
+        self._held: dict[int, Any] = {}
+        self._handles: dict[int, _Handle] = {}
+        self._usual: type | None = None
+        """torch's own class of works, as long as ours stands in it."""
+        self._recorder: Recorder | None = None
+        self._patches = Patches()
+        self._wait: Any = None
+        self._main = threading.main_thread().ident
+        self.blocked = 0
+        """Nanoseconds that the main thread spent in ``Work.wait``."""
+        forks.register(self)
+
+    def install(self, recorder: Recorder) -> None:
+        """Put ours in. torch must be imported."""
+        from torch.distributed import ProcessGroup, Work
+
+        self._recorder = recorder
+        self._main = threading.main_thread().ident
+        self._patches.put(Work, "wait", lambda original: _make_wait(original, self, recorder))
+        self._wait, self._usual = Work.__dict__["wait"], Work
+        for name in _WITHOUT_FUTURES:
+            self._patches.put(ProcessGroup, name, lambda original: _make_returning(original, self))
+
+    def remove(self) -> None:
+        """Put the originals back, unless somebody else's stand there by now: then ours only pass calls on."""
+        self._patches.remove()
+        self._recorder = self._wait = self._usual = None
+        self._forget()
+
+    def _forget(self) -> None:
+        self._expected.clear()
+        self._held.clear()
+        self._handles.clear()
+
+    def after_fork_in_child(self) -> None:
+        """The parent's works are the parent's."""
+        self._forget()
+        self._main = threading.main_thread().ident
+        self.blocked = 0
+
+    def expect(self, work: Any, event: CollectiveEvent) -> bool:
+        """Finish ``event`` when ``work.wait()`` returns. False when a wait for this work would not pass here."""
+        cls = type(work)
+        ours = cls is self._usual or (self._wait is not None and getattr(cls, "wait", None) is self._wait)
+        if ours:
+            event.is_unseen = event.is_async is not False
+            key = id(work)
+            self._held[key] = work
+            self._expected[key] = event
+            if len(self._held) > _MOST_HELD:
+                for oldest in list(self._held)[:-_MOST_HELD]:
+                    self._let_go(oldest)
+        return ours
+
+    def returned(self, work: Any) -> None:
+        """The caller has got ``work``."""
+        if id(work) in self._held:
+            self._let_go(id(work))
+
+    def _let_go(self, key: int) -> None:
+        """From now on the caller's handle alone keeps the work; where the caller was to wait at once and does not,
+        its future tells of the end."""
+        work, event = self._held.pop(key, None), self._expected.get(key)
+        if work is None or event is None:
+            return
+        if event.is_async is False:
+            self._follow(key, work)
+            return
+        handle = _Handle(work, self._dropped)
+        handle.key = key
+        self._handles[key] = handle
+
+    def _dropped(self, handle: _Handle) -> None:
+        """The caller let go of a work without waiting for it."""
+        key, recorder = handle.key, self._recorder
+        if self._handles.get(key) is not handle:
+            return
+        del self._handles[key]
+        event = self._expected.pop(key, None)
+        if event is not None and recorder is not None:
+            event.is_late = True
+            recorder.finished(event)
+
+    def follow_the_unwaited(self, recorder: Recorder) -> None:
+        """Let go of what is held; called from the background."""
+        since = recorder.clock() - _PATIENCE
+        for key in list(self._held):
+            event = self._expected.get(key)
+            if event is None or event.is_async is not False or event.start <= since:
+                self._let_go(key)
+
+    def _follow(self, key: int, work: Any) -> None:
+        """If such a work completed meanwhile, when it did is not known: its event is marked as late."""
+        event, recorder = self._expected.pop(key, None), self._recorder
+        if event is None or recorder is None:
+            return
+        try:
+            event.is_late = work.is_completed()
+            recorder.follow(event, work)
+        except Exception:  # noqa: BLE001 - law 1
+            recorder.failure()
+            event.is_late = True
+            recorder.finished(event)
+
+
+def _make_wait(original: Any, waits: WorkWaitHook, recorder: Recorder) -> Any:
+    call = getattr(original, "__func__", original)
+    finish = recorder.ring.finish
+    expected, held, handles = waits._expected, waits._held, waits._handles
+    clock, get_ident = recorder.clock, threading.get_ident
+
+    def wait(self: Any, *args: Any, **kwargs: Any) -> Any:
+        key = id(self)
+        event = expected.pop(key, None)
+        if event is not None:
+            event.is_unseen = False
+            if held.pop(key, None) is None:
+                handles.pop(key, None)
+        since = clock()
+        try:
+            result = call(self, *args, **kwargs)
+        except BaseException as error:
+            if event is not None:
+                recorder.failed(event, error)
+            raise
+        end = clock()
+        if get_ident() == waits._main:
+            waits.blocked += end - since
+        if event is not None:
+            if event.is_async is not False and since - event.start > _AT_ONCE:
+                event.is_late = end - since < _BLOCKED
+            finish(event, end)
+        return result
+
+    wait.__doc__ = call.__doc__
+    return wait
+
+
+def _make_returning(original: Any, waits: WorkWaitHook) -> Callable[..., Any]:
+    call = getattr(original, "__func__", original)
+    returned = waits.returned
+
+    def returning(self: Any, *args: Any, **kwargs: Any) -> Any:
+        work = call(self, *args, **kwargs)
+        if work is not None:
+            returned(work)
+        return work
+
+    returning.__name__, returning.__doc__ = getattr(call, "__name__", "send"), call.__doc__
+    return returning

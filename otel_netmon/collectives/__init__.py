@@ -1,1 +1,0 @@
-"""The training side: every collective recorded where it passes, and said in OpenTelemetry in the background."""

@@ -1,0 +1,1 @@
+"""Records to spans, metrics and log events, in the background."""

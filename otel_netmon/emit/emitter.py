@@ -1,0 +1,292 @@
+"""Events to spans and metrics, in the background: nothing here runs on a training thread.
+
+Metrics are fed as soon as an event is drained, whatever becomes of its span. A span waits until its step is
+known; its parents' ids are computed, so it need not wait for the step to end.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+from otel_netmon import semconv
+from otel_netmon.emit.attributes import pair_attributes, stats_attributes, usage_attributes
+from otel_netmon.emit.finished_spans import Place
+from otel_netmon.emit.hangs import HangDetector
+from otel_netmon.emit.intervals import Interval, IntervalStats, StepResolver, of_step
+from otel_netmon.emit.metrics import MOST_SERIES, AttributeSet, CollectiveMetrics
+from otel_netmon.emit.spans import link_to
+from otel_netmon.emit.ties import tied_by_group
+from otel_netmon.guard import log_once
+from otel_netmon.job import identity, peers
+from otel_netmon.job.cadence import Cadence
+from otel_netmon.job.rank import RankIdentity, rank_attributes
+from otel_netmon.job.steps import SETUP, Step, StepMarks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from otel_netmon.capture.event import CollectiveEvent
+    from otel_netmon.capture.operations import Operation
+    from otel_netmon.emit.spans import SpanWriter
+    from otel_netmon.job.groups import Group
+
+_logger = logging.getLogger(__name__)
+
+_REMEMBERED: Final = 1024
+NEVER: Final = 1 << 62
+"""As nanoseconds."""
+_PATIENCE: Final = 5_000_000_000
+"""Nanoseconds that an ended step waits for its collectives: what comes later is not in its sums."""
+
+_SLACK: Final = 500_000_000
+"""Nanoseconds by which a reading of connections may be older than the period that shows it."""
+
+_ON_RANK: Final = {
+    semconv.SPAN_TRAIN_STEP: semconv.SPAN_RANK_STEP,
+    semconv.SPAN_SETUP: semconv.SPAN_RANK_SETUP,
+    semconv.SPAN_WINDOW: semconv.SPAN_RANK_WINDOW,
+}
+
+
+class Emitter:
+    """Drained events in, spans and metrics out. Used by one thread at a time."""
+
+    def __init__(
+        self,
+        sink: CollectiveMetrics,
+        spans: SpanWriter,
+        *,
+        hold: int,
+        trace_every: int = 1,
+        cadence: Cadence | None = None,
+        window: int = 0,
+        stall_after: float = 0.0,
+        rank: RankIdentity | None = None,
+        token: str = "",
+        attempt: int = 0,
+    ) -> None:
+        self._stalls = HangDetector(stall_after)
+        self._sink = sink
+        self._spans = spans
+        self._hold = hold
+        self._trace_every = trace_every
+        self._cadence = Cadence(trace_every) if cadence is None else cadence
+        self.rank = RankIdentity() if rank is None else rank
+        self._token = token
+        self._member: int | str = token if self.rank.rank is None else self.rank.rank
+        self.attempt = attempt
+        # One anchor from the monotonic clock to the epoch: a step of the wall clock cannot make a negative
+        # duration, nor move a span out of its parent.
+        self._epoch = time.time_ns() - time.monotonic_ns()
+        self._calendar = StepResolver(self._epoch, window, token)
+        self._series: dict[tuple[Group, Operation, bool], AttributeSet] = {}
+        self._waiting: deque[CollectiveEvent] = deque()
+        self._steps: deque[Step] = deque()
+        """Ended, and not emitted yet."""
+        self._sums: dict[Interval, IntervalStats] = {}
+        self._verdicts: dict[Interval, bool] = {}
+        self.lost = 0
+        """Spans lost: no provider or run id came while more than ``hold`` waited, or the provider failed."""
+
+    def take(self, events: list[CollectiveEvent]) -> None:
+        """Feed the metrics; keep the events for their spans."""
+        series = self._series_of
+        self._sink.record([(event, series(event.group, event.operation, event.on_host)) for event in events])
+        self._sink.record_overwritten(series)
+        self._waiting.extend(events)
+        while len(self._waiting) > self._hold:
+            self._waiting.popleft()
+            self.lost += 1
+
+    def _series_of(self, group: Group, operation: Operation, on_host: bool) -> AttributeSet:
+        key = (group, operation, on_host)
+        series = self._series.get(key)
+        if series is None:
+            series = self._series[key] = AttributeSet(group, operation, on_host, self.rank)
+            if len(self._series) > MOST_SERIES:  # groups that came and went
+                del self._series[next(iter(self._series))]
+        return series
+
+    def marks(self, marks: StepMarks, unmarked: int = 0) -> None:
+        """What ``StepTracker`` said: call this before the events that it is about are taken.
+
+        ``unmarked`` is for how long, in ns, nothing has marked a step: no more steps are waited for then.
+        """
+        for step in marks.closed:
+            self._calendar.closed(step)
+            self._cadence.closed(step)
+        self._cadence.look()
+        self._steps.extend(marks.closed)
+        while len(self._steps) > self._hold:
+            self._steps.popleft()
+        crowded = len(self._waiting) > self._hold // 2
+        self._calendar.now(marks, NEVER if unmarked and crowded else unmarked)
+
+    def emit(self, run_id: str | None, *, last_call: bool = False) -> None:
+        """Make the spans of the waiting events whose slice is known. With ``last_call`` no id is waited for."""
+        if run_id is None or not self._spans.ready():
+            return
+        waiting, self._waiting = self._waiting, deque()
+        for event in waiting:
+            period = self._calendar.of(event)
+            of_group = event.group.run_id
+            if period is None or (of_group is not None and of_group.resolve(last_call=last_call) is None):
+                self._waiting.append(event)
+            else:
+                self._counted(self._emit_event, run_id, period, event)
+
+    def emit_periods(self, run_id: str | None, in_flight: int | None) -> None:
+        """Make the spans of the steps and windows that ended.
+
+        A step waits for its collectives: ``in_flight`` is the lowest boundary of those that have not ended.
+        """
+        if run_id is None or not self._spans.ready():
+            return
+        now = time.monotonic_ns()
+        while self._steps:
+            step = self._steps[0]
+            if in_flight is not None and in_flight < step.last_boundary and now - step.end < _PATIENCE:
+                break
+            self._counted(self._emit_step, run_id, self._steps.popleft())
+        for period in [period for period in self._sums if self._calendar.ended(period, now - _PATIENCE)]:
+            self._counted(self._emit_period, run_id, period, *self._calendar.bounds(period))
+
+    def _counted(self, make: Callable[..., None], *about: Any) -> None:
+        """Make spans. Samplers and processors are the user's: what they raise costs those spans, and no others."""
+        try:
+            make(*about)
+        except Exception as error:  # noqa: BLE001  # law 1, see above
+            self.lost += 1
+            log_once(_logger, error, "otel-netmon: a span is lost, its sampler or processor failed")
+
+    def stalled(self, run_id: str | None, in_flight: list[CollectiveEvent]) -> None:
+        """Tell of collectives that hang."""
+        if run_id is not None and in_flight:
+            self._stalls.look(in_flight, lambda event: self._ids(run_id, event), rank_attributes(self.rank))
+
+    def _ids(self, run_id: str, event: CollectiveEvent) -> tuple[int, int]:
+        """Of the span that it will have; its step is the one that is open, as long as it is not known."""
+        of_group = tied_by_group(event)
+        if of_group is not None and of_group.is_root:
+            return of_group.trace_id, of_group.root_id
+        span_id = identity.collective_id(run_id, self._member, event.group.name, event.sequence)
+        if of_group is not None:
+            return of_group.trace_id, span_id
+        period = self._calendar.of(event) or self._calendar.open
+        return identity.trace_id(run_id, period.key), span_id
+
+    def finish(self, run_id: str, last: Step | None = None) -> None:
+        """Make the spans of what was open when the process ended, if anything happened in it; and of windows."""
+        if not self._spans.ready():
+            return
+        now = time.monotonic_ns()
+        for period in list(self._sums):
+            if last is not None and period == of_step(last.index, last.key):
+                self._counted(self._emit_step, run_id, last)
+            elif period.kind == semconv.SPAN_WINDOW:
+                start, end = self._calendar.bounds(period)
+                self._counted(self._emit_period, run_id, period, start, min(end, now))
+            elif last is not None and period == of_step(SETUP):  # no step ever came
+                setup = Step(SETUP, last.last_boundary, last.start, now, complete=False, used=last.used)
+                self._counted(self._emit_step, run_id, setup)
+
+    def _sampled(self, run_id: str, period: Interval) -> bool:
+        verdict = self._verdicts.get(period)
+        if verdict is None:
+            verdict = (
+                period.kind != semconv.SPAN_TRAIN_STEP or self._cadence.takes(period.number, period.key)
+            ) and self._spans.is_sampled(identity.trace_id(run_id, period.key), period.kind)
+            self._verdicts[period] = verdict
+            if len(self._verdicts) > _REMEMBERED:
+                del self._verdicts[next(iter(self._verdicts))]
+        return verdict
+
+    def _emit_event(self, run_id: str, period: Interval, event: CollectiveEvent) -> None:
+        sums = self._sums.get(period)
+        if sums is None:
+            sums = self._sums[period] = IntervalStats(event.start)
+            if len(self._sums) > _REMEMBERED:  # of steps that were emitted before their last collective
+                del self._sums[next(iter(self._sums))]
+        sums.add(event)
+        of_group = tied_by_group(event)
+        if of_group is None:
+            if not self._sampled(run_id, period):
+                return
+            trace_id = identity.trace_id(run_id, period.key)
+            parent_id: int | None = identity.rank_id(run_id, period.key, self._member)
+            span_id = event.span_id
+        else:
+            trace_id, parent_id, span_id = of_group.trace_id, of_group.root_id, event.span_id
+            if of_group.number % self._trace_every or not self._spans.is_sampled(trace_id, event.operation.name):
+                return
+            if of_group.is_root:
+                parent_id, span_id = None, of_group.root_id
+        series = self._series_of(event.group, event.operation, event.on_host)
+        start = event.start + self._epoch
+        end = (time.monotonic_ns() if event.end is None else event.end) + self._epoch
+        self._spans.emit_event(event, series, Place(trace_id, parent_id, span_id, start, end))
+
+    def _emit_step(self, run_id: str, step: Step) -> None:
+        period = of_step(step.index, step.key)
+        if (step.index == SETUP or not step.complete) and period not in self._sums:
+            return  # nothing was communicated
+        self._emit_period(run_id, period, step.start, step.end, step)
+
+    def _emit_period(self, run_id: str, period: Interval, start: int, end: int, step: Step | None = None) -> None:
+        sums = self._sums.pop(period, None)
+        summed = stats_attributes(sums, start, end)
+        if step is not None and step.complete and period.kind == semconv.SPAN_TRAIN_STEP:
+            first = start if sums is None else min(sums.first, start)
+            self._sink.record_step((end - first) / 1e9, summed[semconv.STEP_COLLECTIVE_TIME])
+        sampled = self._sampled(run_id, period)
+        self._verdicts.pop(period, None)
+        read = peers.readings.until(end)
+        if not sampled:
+            peers.readings.unseen(len(read))
+            return
+        attributes: dict[str, Any] = {semconv.RUN_ID: run_id, **rank_attributes(self.rank)}
+        if period.kind == semconv.SPAN_TRAIN_STEP:
+            attributes[semconv.STEP] = period.number
+        if self.attempt:
+            attributes[semconv.ATTEMPT] = self.attempt
+        if step is not None and not step.complete:
+            attributes[semconv.STEP_INCOMPLETE] = True
+        on_rank = {**attributes, **summed}
+        if step is not None:
+            on_rank |= usage_attributes(step.used)
+        if sums is not None:
+            start = min(sums.first, start)
+        trace_id, root = identity.trace_id(run_id, period.key), identity.root_id(run_id, period.key)
+        pairs = [
+            (reading.at + self._epoch, pair_attributes(reading))
+            for reading in read
+            if reading.at >= start - _SLACK
+        ]
+        peers.readings.unseen(len(read) - len(pairs))
+        links = list(self._spans.links)
+        if self.attempt and (period.kind == semconv.SPAN_SETUP or (step is not None and step.index == 0)):
+            before, key = identity.previous(run_id, self.attempt), of_step(SETUP).key
+            links.append(link_to(identity.trace_id(before, key), identity.root_id(before, key)))
+        for name, span_id, parent_id, each in (
+            (_ON_RANK[period.kind], identity.rank_id(run_id, period.key, self._member), root, on_rank),
+            (period.kind, root, None, attributes),
+        ):
+            if (
+                parent_id is not None
+                or self.rank.rank == 0
+                or (period.kind == semconv.SPAN_WINDOW and self._token)
+            ):
+                self._spans.emit(
+                    name,
+                    trace_id=trace_id,
+                    span_id=span_id,
+                    parent_id=parent_id,
+                    start=start + self._epoch,
+                    end=end + self._epoch,
+                    attributes=each,
+                    links=links,
+                    events=pairs if parent_id is not None else (),
+                )

@@ -1,0 +1,202 @@
+"""Events to metrics, and what is the same for all events of one operation on one group."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+from weakref import WeakKeyDictionary
+
+from opentelemetry import metrics
+from opentelemetry.metrics import CallbackOptions, Observation
+
+from otel_netmon import forks, semconv, threads
+from otel_netmon.bandwidth import bus_factor
+from otel_netmon.capture.aggregator import Aggregator
+from otel_netmon.emit.bulk import BulkHistogram
+from otel_netmon.internals.otel_internals import forget
+from otel_netmon.job import peers
+from otel_netmon.job.collective_window import SeriesKey, window
+from otel_netmon.job.rank import RankIdentity, rank_attributes
+from otel_netmon.version import __version__
+
+if TYPE_CHECKING:
+    from otel_netmon.capture.aggregator import Histograms, Key
+    from otel_netmon.capture.event import CollectiveEvent
+    from otel_netmon.capture.operations import Operation
+    from otel_netmon.capture.ring import EventRing
+    from otel_netmon.job.groups import Group
+
+
+MOST_SERIES: Final = 2000
+"""Of an instrument: the SDK's own limit, beyond which it sums up in a series ``otel.metric.overflow``."""
+
+
+class AttributeSet:
+    """What is the same for every event of one operation on one group: attribute dicts are built once."""
+
+    def __init__(self, group: Group, operation: Operation, on_host: bool, rank: RankIdentity) -> None:
+        self.operation = operation.name
+        self.backend = group.serving_backend(on_host)
+        self.factor = bus_factor(operation.formula, group.size) if operation.formula else None
+        self.key = SeriesKey(self.operation, self.backend, group.name)
+        self.metric = {
+            semconv.COLLECTIVE_NAME: self.operation,
+            semconv.BACKEND: self.backend,
+            semconv.GROUP_NAME: group.name,
+        }
+        self._failed: dict[str, dict[str, str]] = {}
+        self.span: dict[str, Any] = {
+            **self.metric,
+            semconv.COLLECTIVE_CLOCK: semconv.CLOCK_HOST,
+            **rank_attributes(rank),
+        }
+        if group.size > 0:  # a group need not say
+            self.span[semconv.GROUP_SIZE] = group.size
+        if group.rank >= 0:
+            self.span[semconv.GROUP_RANK] = group.rank
+
+    def metric_attributes(self, error: str | None) -> dict[str, str]:
+        if error is None:
+            return self.metric
+        if error not in self._failed:
+            self._failed[error] = {**self.metric, semconv.ERROR_TYPE: error}
+        return self._failed[error]
+
+
+class CollectiveMetrics:
+    """The collective metrics. Histograms and the counter are synchronous, the rest are read on collection."""
+
+    _made: ClassVar[WeakKeyDictionary[metrics.MeterProvider, CollectiveMetrics]] = WeakKeyDictionary()
+
+    @classmethod
+    def of(cls, provider: metrics.MeterProvider | None, ring: EventRing) -> CollectiveMetrics:
+        """The sink of ``provider`` (default: the global one), reporting ``ring`` from now on.
+
+        One per provider: an instrument cannot be taken back from its meter, so it is used again.
+        """
+        provider = provider or metrics.get_meter_provider()
+        sink = cls._made.get(provider)
+        if sink is None:
+            sink = cls._made[provider] = cls(
+                provider.get_meter(semconv.SCOPE_COLLECTIVES, __version__, semconv.SCHEMA_URL)
+            )
+        sink._ring = ring
+        sink.errors = 0
+        return sink
+
+    def __init__(self, meter: metrics.Meter) -> None:
+        self._ring: EventRing | None = None
+        self.errors = 0
+        self._duration = BulkHistogram(meter, semconv.COLLECTIVE_DURATION_METRIC)
+        self._size = BulkHistogram(meter, semconv.COLLECTIVE_SIZE_METRIC)
+        self._io: Any = semconv.create(meter, semconv.COLLECTIVE_IO_METRIC)
+        self._step: Any = semconv.create(meter, semconv.STEP_DURATION_METRIC)
+        self._step_collectives: Any = semconv.create(meter, semconv.STEP_COLLECTIVE_TIME_METRIC)
+        semconv.create(meter, semconv.COLLECTIVE_ACTIVE_METRIC, [self._active])
+        semconv.create(meter, semconv.COLLECTIVE_AGE_METRIC, [self._age])
+        semconv.create(meter, semconv.EVENTS_DROPPED, [self._dropped])
+        semconv.create(meter, semconv.PEER_READINGS_DROPPED, [self._unseen])
+        self._lock = threads.RLock()
+        forks.register(self)
+        self._seen: set[tuple[str, str, str]] = set()
+
+    def _see(self, keys: Iterable[tuple[str, str, str]]) -> None:
+        """A series that was seen goes back to 0 instead of vanishing; beyond the bound it vanishes."""
+        with self._lock:
+            self._seen.update(
+                itertools.islice((key for key in keys if key not in self._seen), MOST_SERIES - len(self._seen))
+            )
+
+    def after_fork_in_child(self) -> None:
+        """The parent's series are the parent's."""
+        self._lock = threads.RLock()
+        self._seen.clear()
+        self._ring = None
+        self.errors = 0
+        for one in (
+            self._duration.instrument,
+            self._size.instrument,
+            self._io,
+            self._step,
+            self._step_collectives,
+        ):
+            forget(one)
+
+    def detach(self) -> None:
+        """Report nothing more."""
+        self._ring = None
+
+    def _active(self, _: CallbackOptions) -> Iterable[Observation]:
+        ring = self._ring
+        if ring is None:
+            return []
+        with self._lock:
+            counts = dict.fromkeys(self._seen, 0)
+        for (group, operation, on_host), count in ring.active().items():
+            key = (operation.name, group.serving_backend(on_host), group.name)
+            counts[key] = counts.get(key, 0) + count
+        self._see(counts)
+        names = (semconv.COLLECTIVE_NAME, semconv.BACKEND, semconv.GROUP_NAME)
+        return [Observation(count, dict(zip(names, key, strict=True))) for key, count in counts.items()]
+
+    def _age(self, _: CallbackOptions) -> Iterable[Observation]:
+        ring = self._ring
+        oldest: dict[tuple[str, str], int] = {}
+        for event in ring.in_flight() if ring is not None else ():
+            if event.is_unseen:
+                continue
+            oldest.setdefault((event.group.name, event.group.serving_backend(event.on_host)), event.start)
+        now = time.monotonic_ns()
+        names = (semconv.GROUP_NAME, semconv.BACKEND)
+        return [
+            Observation((now - start) / 1e9, dict(zip(names, key, strict=True))) for key, start in oldest.items()
+        ]
+
+    def _dropped(self, _: CallbackOptions) -> Iterable[Observation]:
+        ring = self._ring
+        if ring is None:
+            return []
+        return [
+            Observation(ring.overwritten, {semconv.DROP_REASON: semconv.DROP_RING_FULL}),
+            Observation(self.errors, {semconv.DROP_REASON: semconv.DROP_ERROR}),
+        ]
+
+    def _unseen(self, _: CallbackOptions) -> Iterable[Observation]:
+        return [] if self._ring is None else [Observation(peers.readings.dropped)]
+
+    def record(self, events: list[tuple[CollectiveEvent, AttributeSet]]) -> None:
+        """Feed finished events to the histograms, the counter and the window; and what the ring overwrote."""
+        tally = Aggregator()
+        series_of: dict[tuple[Group, Operation, bool], AttributeSet] = {}
+        for event, series in events:
+            if event.end is None:
+                continue
+            tally.add(event)
+            series_of[event.group, event.operation, event.on_host] = series
+            duration = event.duration
+            if event.error is None and duration is not None:
+                factor = series.factor if event.is_even else None
+                window.add(series.key, event.end / 1e9, event.size, duration / 1e9, factor)
+        for key, amounts in tally.take().items():
+            self._feed(series_of[key.group, key.operation, key.on_host], key, amounts)
+        self._see(series.key for series in series_of.values())
+
+    def record_step(self, seconds: float, in_collectives: float) -> None:
+        """Feed a training step: how long it took on this rank, and how much of that had collectives in flight."""
+        self._step.record(seconds)
+        self._step_collectives.add(in_collectives)
+
+    def record_overwritten(self, series_of: Callable[[Group, Operation, bool], AttributeSet]) -> None:
+        """Feed the metrics with the events that the ring overwrote since the last call."""
+        if self._ring is not None:
+            for key, amounts in self._ring.tally.take().items():
+                self._feed(series_of(key.group, key.operation, key.on_host), key, amounts)
+
+    def _feed(self, series: AttributeSet, key: Key, amounts: Histograms) -> None:
+        attributes = series.metric_attributes(key.error)
+        self._duration.record(amounts.seconds, attributes)
+        self._size.record(amounts.sizes, attributes)
+        if any(amounts.sizes.counts):
+            self._io.add(int(sum(amounts.sizes.sums)), attributes)

@@ -1,0 +1,278 @@
+"""What became of the collectives is said in rounds: captured events to spans and metrics, job by job."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from opentelemetry import _logs, metrics, trace
+
+from otel_netmon.capture.backends.flight_recorder import needs_no_first_event
+from otel_netmon.capture.device_times import DeviceTimes
+from otel_netmon.emit.emitter import NEVER, Emitter
+from otel_netmon.emit.metrics import CollectiveMetrics
+from otel_netmon.emit.spans import SpanWriter
+from otel_netmon.guard import guarded
+from otel_netmon.job import roles
+from otel_netmon.job.cadence import Cadence
+from otel_netmon.sdk import resource
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import TracerProvider
+
+    from otel_netmon.capture.backend import CaptureBackend
+    from otel_netmon.capture.event import CollectiveEvent
+    from otel_netmon.capture.recorder import Recorder
+    from otel_netmon.capture.ring import EventRing
+    from otel_netmon.capture.steps import StepTracker
+    from otel_netmon.capture.work_waits import WorkWaitHook
+    from otel_netmon.config import Config
+    from otel_netmon.job.groups import Groups
+    from otel_netmon.job.jobs import Job, Jobs
+    from otel_netmon.job.steps import StepMarks
+
+_BATCH: Final = 512
+"""Events per round: the SDK's queue holds 2,048 spans by default and drops the oldest when it is full."""
+_PAUSE: Final = 0.02
+_LAST_WAIT: Final = 2.0
+_FLUSH_WAIT: Final = 2.0
+_CALLBACK_WAIT: Final = 1.0
+_COMPLETION_WAIT: Final = 0.05
+_EXPORT_EVERY: Final = 5.0
+"""Seconds, in a process that has no rank and may be killed without a word, as Ray's actors are."""
+
+
+class Rounds:
+    """Made by one thread at a time, the background's; ``export`` and what is public may be used by any."""
+
+    def __init__(
+        self,
+        *,
+        settings: Config,
+        providers: tuple[TracerProvider | None, MeterProvider | None],
+        ring: EventRing,
+        recorder: Recorder,
+        waits: WorkWaitHook,
+        steps: StepTracker,
+        groups: Groups,
+        jobs: Jobs,
+        joined: Callable[[], None],
+    ) -> None:
+        self._settings = settings
+        self._tracer_provider, self._meter_provider = providers
+        self._ring = ring
+        self._recorder = recorder
+        self._waits = waits
+        self._steps = steps
+        self._groups = groups
+        self._jobs = jobs
+        self._joined = joined
+        self._spans = SpanWriter(self._tracer_provider)
+        """One for all jobs: the SDK's tracer is one as well, and takes its ids from one generator."""
+        self.backend: CaptureBackend | None = None
+        self.sink: CollectiveMetrics | None = None
+        """Of the provider that was there when the thread started."""
+        self.abandoned: list[CollectiveEvent] = []
+        """In flight when the last round was made."""
+        self.after_fork_in_child()
+
+    def after_fork_in_child(self) -> None:
+        """What was in hand is the parent's."""
+        self._emitters: dict[Job, Emitter] = {}
+        self._ids: dict[Job, str | None] = {}
+        """The jobs' run ids in this round: one that comes between a step's collectives and the step would have the
+        step emitted without them."""
+        self._last: Job | None = None
+        self._device_times = DeviceTimes()
+        self._exported = 0.0
+        self._lost = 0
+        """Spans lost by emitters of jobs that are over."""
+
+    def start_over(self) -> None:
+        """The thread begins: the metrics are those of the provider that is there now."""
+        self.sink = None
+        self._the_sink()
+
+    def export(self, providers: tuple[Any, ...] | None = None) -> None:
+        """Have the providers (default: those of spans and of metrics) export what they hold, where they can be
+        asked to."""
+        for provider in self._providers()[:2] if providers is None else providers:
+            flush = getattr(provider, "force_flush", None)
+            if flush is not None:
+                flush(int(_FLUSH_WAIT * 1000))
+
+    def _providers(self) -> tuple[Any, ...]:
+        return (
+            self._tracer_provider or trace.get_tracer_provider(),
+            self._meter_provider or metrics.get_meter_provider(),
+            _logs.get_logger_provider(),
+        )
+
+    def next(self) -> None:
+        """Drain the ring, in batches that leave the span processor time to export."""
+        self._ids.clear()
+        job = self._jobs.look()
+        if job is not None and job is not self._last:
+            self._begin(job)
+        if job is not None and job.world is not None:
+            for one in self._groups.place_all():
+                if one.is_first:  # the others wait for its word
+                    one.resolve()
+        assert self.backend is not None
+        guarded(self.backend.poll)
+        self._waits.follow_the_unwaited(self._recorder)
+        # In this order: what ended before the marks is in the ring, and what had not is seen in flight.
+        self._mark(self._steps.take(), self._steps.unmarked())
+        in_flight = self._ring.in_flight()
+        boundaries = [event.boundary for event in in_flight]
+        ended = self._drain()
+        lowest = min([*boundaries, *self._device_times.boundaries()], default=None)
+        for job, emitter in list(self._emitters.items()):
+            run_id = self._id(job)
+            hanging = [event for event in in_flight if event.group.job in (job, None)]
+            guarded(emitter.stalled, run_id, hanging)
+            emitter.emit_periods(run_id, lowest)
+        self._count_errors()
+        if self._last is not None and self._last.rank.rank is None:
+            self._export_at_once(ended)
+
+    def _export_at_once(self, ended: int) -> None:
+        """In a process that may be killed without a word: spans as they end, metrics every few seconds."""
+        now = time.monotonic()
+        if now - self._exported > _EXPORT_EVERY:
+            self._exported = now
+            self.export()
+        elif ended:
+            self.export(self._providers()[:1])
+
+    def _begin(self, job: Job) -> None:
+        """Another job: what is open of the one before is said, and who this process is now."""
+        before, self._last = self._last, job
+        if before is not None and before.ended:
+            guarded(self._conclude, before)
+        rank = job.rank
+        known = None if rank.rank is None else roles.RankInfo(rank.rank, rank.local_rank, rank.world_size)
+        roles.joined(known)
+        guarded(resource.refresh, *self._providers())
+        self._spans.look_again()
+        if self.backend is not None and needs_no_first_event(self.backend):
+            self._steps.begin()
+        guarded(self._joined)
+
+    def _mark(self, marks: StepMarks, unmarked: int) -> None:
+        """Steps belong to the job that was there when they ended."""
+        emitter = self._emitter(self._last) if self._last is not None or marks.closed else None
+        if self._last is not None and self._last.world is None and self._steps.never_constructed:
+            unmarked = NEVER
+        for one in self._emitters.values():
+            one.marks(marks if one is emitter else marks._replace(closed=[]), unmarked)
+
+    def _emitter(self, job: Job | None) -> Emitter:
+        """The one of a job; of a group whose job could not be told, that of the present one."""
+        job = job or self._last or self._jobs.unknown()
+        emitter = self._emitters.get(job)
+        if emitter is None:
+            settings = self._settings
+            emitter = self._emitters[job] = Emitter(
+                self._the_sink(),
+                self._spans,
+                hold=settings.ring_size,
+                trace_every=settings.trace_every,
+                cadence=Cadence(settings.trace_every, is_first=job.rank.rank == 0, store=job.store),
+                window=int(settings.window * 1e9),
+                stall_after=settings.stall_after,
+                rank=job.rank,
+                token=job.token,
+                attempt=job.run_id.attempt,
+            )
+        return emitter
+
+    def _the_sink(self) -> CollectiveMetrics:
+        if self.sink is None:
+            self.sink = CollectiveMetrics.of(self._meter_provider, self._ring)
+        return self.sink
+
+    def _take(self, events: list[CollectiveEvent]) -> None:
+        by_job: dict[Job | None, list[CollectiveEvent]] = {}
+        for event in events:
+            by_job.setdefault(event.group.job, []).append(event)
+        for job, those in by_job.items():
+            self._emitter(job).take(those)
+
+    def _emit(self) -> None:
+        for job, emitter in list(self._emitters.items()):
+            emitter.emit(self._id(job))
+
+    def _id(self, job: Job) -> str | None:
+        if job not in self._ids:
+            self._ids[job] = job.resolve()
+        return self._ids[job]
+
+    def _drain(self) -> int:
+        """Take what ended out of the ring; how many that were."""
+        count = 0
+        while True:
+            events = self._ring.drain(_BATCH)
+            count += len(events)
+            self._take(self._device_times.pass_through(events))
+            self._emit()
+            if len(events) < _BATCH:
+                return count
+            time.sleep(_PAUSE)
+
+    def _conclude(self, job: Job) -> None:
+        """A job is over, and the process goes on."""
+        emitter = self._emitters.get(job)
+        if emitter is None:
+            return
+        run_id = self._ids[job] = job.resolve(last_call=True)
+        assert run_id is not None
+        emitter.marks(self._steps.take())
+        self._drain()
+        self._take(self._ring.abandon(lambda event: event.group.job is job))
+        emitter.emit(run_id, last_call=True)
+        emitter.emit_periods(run_id, None)
+        emitter.finish(run_id)
+        self._lost += emitter.lost
+        del self._emitters[job]
+        self._count_errors()
+
+    def last(self) -> None:
+        deadline = time.monotonic() + min(_LAST_WAIT, self._settings.exit_timeout / 2)
+        self._jobs.look()
+        jobs = [job for job in (self._jobs.current, *self._emitters) if job is not None]
+        while any(job.resolve() is None for job in jobs) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        self._ids = {job: job.resolve(last_call=True) for job in jobs}
+        self._await_callbacks()
+        last = self._steps.finish()
+        marks = self._steps.take()._replace(open_step=last.index, open_key=last.key, settled=last.last_boundary)
+        self._mark(marks, 0)
+        self._drain()
+        self.abandoned = self._ring.abandon()
+        self._take(self._device_times.pass_through(self._ring.drain(), last=True))  # and what finished since
+        self._take(self.abandoned)
+        for job, emitter in list(self._emitters.items()):
+            run_id = self._ids.get(job) or job.resolve(last_call=True)
+            assert run_id is not None
+            emitter.emit(run_id, last_call=True)
+            emitter.emit_periods(run_id, None)
+            emitter.finish(run_id, last)
+        self._count_errors()
+
+    def _await_callbacks(self) -> None:
+        """Let those in flight that did complete say so: C++ callers go on before a future's callbacks ran."""
+        since = time.monotonic()
+        while in_flight := self._ring.in_flight():
+            completed = any(event.future is not None and event.future.done() for event in in_flight)
+            if time.monotonic() - since > (_CALLBACK_WAIT if completed else _COMPLETION_WAIT):
+                break
+            time.sleep(0.001)
+
+    def _count_errors(self) -> None:
+        if self.sink is not None:
+            lost = self._lost + sum(one.lost for one in self._emitters.values())
+            self.sink.errors = self._recorder.errors + lost

@@ -1,0 +1,162 @@
+"""Spans with the ids that all ranks share, made from finished events through any TracerProvider.
+
+The id generator of *our own* tracer is replaced, because the API has no way to start a span with a given id. On a
+tracer that has none (another SDK) spans keep their shared trace id and get random span ids. Where the processors
+allow it, spans are made finished (``finished_spans``); the first of a provider goes the SDK's own way.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace.id_generator import IdGenerator
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from otel_netmon import semconv
+from otel_netmon.emit.attributes import event_attributes
+from otel_netmon.emit.finished_spans import FastSpanWriter, Place
+from otel_netmon.version import __version__
+
+if TYPE_CHECKING:
+    from otel_netmon.capture.event import CollectiveEvent
+    from otel_netmon.emit.metrics import AttributeSet
+
+_SAMPLED: Final = trace.TraceFlags(trace.TraceFlags.SAMPLED)
+_EMPTY: Final = Context()
+
+
+class _GivenIds(IdGenerator):
+    """Hands out the ids it was told, and random span ids otherwise. Used by one thread.
+
+    The SDK's generator draws from the ``random`` module. Training scripts seed that alike on every rank, which
+    would give all ranks the same span ids, and each draw of ours would change the user's own sequence.
+    """
+
+    def __init__(self) -> None:
+        self.trace_id = 0
+        self.span_id = 0
+
+    def generate_span_id(self) -> int:
+        given, self.span_id = self.span_id, 0
+        return given or secrets.randbits(64) or 1
+
+    def generate_trace_id(self) -> int:
+        return self.trace_id or secrets.randbits(128) or 1
+
+    def is_trace_id_random(self) -> bool:
+        return True  # a hash: its bits are uniform, as the flag promises
+
+
+class SpanWriter:
+    """Makes spans through ``provider``, or through whichever provider is global when the first is made."""
+
+    def __init__(self, provider: trace.TracerProvider | None = None) -> None:
+        self._given = provider
+        self._made_from: object = None
+        self._tracer: Any = None
+        self._ids = _GivenIds()
+        self._fast: FastSpanWriter | None = None
+        self._tried_fast = False
+        self.links = launcher_links()
+
+    def look_again(self) -> None:
+        """The provider's resource is another: what was made from it is made anew."""
+        self._made_from = None
+
+    def ready(self) -> bool:
+        """Whether there is a provider that can make spans; looked up afresh, since it may be set late."""
+        provider = self._given or trace.get_tracer_provider()
+        if provider is not self._made_from:
+            self._made_from = provider
+            self._tracer = self._fast = None
+            self._tried_fast = False
+            if not isinstance(provider, trace.ProxyTracerProvider | trace.NoOpTracerProvider):
+                tracer = provider.get_tracer(semconv.SCOPE_COLLECTIVES, __version__, schema_url=semconv.SCHEMA_URL)
+                if not isinstance(tracer, trace.NoOpTracer):
+                    self._tracer = tracer
+                    if hasattr(tracer, "id_generator"):
+                        tracer.id_generator = self._ids
+        return self._tracer is not None
+
+    def is_sampled(self, trace_id: int, name: str) -> bool:
+        """The sampler's verdict on a root span ``name`` of this trace: the same on all ranks."""
+        sampler = getattr(self._tracer, "sampler", None)
+        if sampler is None:
+            return True
+        return bool(sampler.should_sample(_EMPTY, trace_id, name).decision.is_sampled())
+
+    def emit_event(self, event: CollectiveEvent, series: AttributeSet, place: Place) -> None:
+        """Make the span of a collective."""
+        if self._fast is not None and self._fast.fit():
+            self._fast.emit(event, series, place)
+            return
+        trace_id, parent_id, span_id, start, end = place
+        self.emit(
+            series.operation,
+            trace_id=trace_id,
+            parent_id=parent_id,
+            span_id=span_id,
+            start=start,
+            end=end,
+            attributes=event_attributes(event, series),
+            error=event.error is not None,
+        )
+
+    def emit(
+        self,
+        name: str,
+        *,
+        trace_id: int,
+        parent_id: int | None,
+        span_id: int = 0,
+        start: int,
+        end: int,
+        attributes: dict[str, Any],
+        error: bool = False,
+        links: list[trace.Link] | None = None,
+        events: Sequence[tuple[int, dict[str, Any]]] = (),
+    ) -> None:
+        """Start and end a span. Times are nanoseconds since the epoch; ``span_id`` 0 is a random one.
+
+        ``events``: time and attributes of each reading of the connections to a peer.
+        """
+        self._ids.trace_id = trace_id
+        self._ids.span_id = span_id
+        span = self._tracer.start_span(
+            name,
+            context=_EMPTY if parent_id is None else parent_context(trace_id, parent_id),
+            attributes=attributes,
+            start_time=start,
+            links=links,
+        )
+        if error:
+            span.set_status(trace.StatusCode.ERROR)
+        for time, about in events:
+            span.add_event(semconv.EVENT_TCP_PEER, about, time)
+        span.end(end)
+        if not self._tried_fast:
+            self._tried_fast = True
+            self._fast = FastSpanWriter.of(self._made_from, span)
+
+
+def parent_context(trace_id: int, span_id: int) -> Context:
+    """A context whose current span is the sampled, remote span with these ids."""
+    context = trace.SpanContext(trace_id, span_id, is_remote=True, trace_flags=_SAMPLED)
+    return trace.set_span_in_context(trace.NonRecordingSpan(context), _EMPTY)
+
+
+def link_to(trace_id: int, span_id: int) -> trace.Link:
+    """A link to the span with these ids."""
+    return trace.Link(trace.SpanContext(trace_id, span_id, is_remote=True, trace_flags=_SAMPLED))
+
+
+def launcher_links() -> list[trace.Link]:
+    """A link to the trace that the launcher was started in (``TRACEPARENT``), if there is one."""
+    carrier = {name.lower(): os.environ[name] for name in ("TRACEPARENT", "TRACESTATE") if name in os.environ}
+    context = trace.get_current_span(TraceContextTextMapPropagator().extract(carrier, _EMPTY)).get_span_context()
+    return [trace.Link(context)] if context.is_valid else []

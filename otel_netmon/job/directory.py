@@ -1,0 +1,270 @@
+"""Which rank is at the other end of a connection: what the ranks tell one another through the group's store.
+
+Each rank writes one small key per connection of its own, named by both ends, once. Its peer looks for the key that
+names the same two ends the other way round. So an address says nothing by itself, several ranks may share a host,
+and a connection that neither end published is nobody's. Everything here runs in the background thread of the
+monitor that asks; the store is never waited for: a key is read only after ``check`` said that it is there.
+"""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import json
+import logging
+import random
+import socket
+import sys
+import weakref
+from collections import Counter
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from otel_netmon import config
+from otel_netmon.job.peers import Connection, Host, Peer
+from otel_netmon.job.store import base_store
+from otel_netmon.text import bounded
+
+_logger = logging.getLogger(__name__)
+
+_KEY: Final = "otel_netmon/tcp/"
+_HOST_KEY: Final = "otel_netmon/host/"
+MAX_CONNECTIONS: Final = 1024
+"""Connections that a rank publishes and asks for; a rank of an all-to-all among more ranks has more."""
+_MAX_VALUE: Final = 1024
+_PATIENCE: Final = 9
+"""How often a peer that has not published is asked for: after 1, 2, 4, … rounds."""
+
+
+class StoreDirectory:
+    """The directory of one process, through the store of whatever default process group stands at the moment.
+
+    Its methods may be called by different threads, each method by one at a time. ``exchange`` costs one write to
+    the store per new connection, and one or two reads per connection whose peer is not known yet, nothing when
+    there is neither; ``some_hosts`` at most four reads per host that it gives.
+    """
+
+    def __init__(self) -> None:
+        self._connections = _Connections()
+        self._hosts = _Hosts()
+
+    def exchange(self, own: Collection[Connection]) -> dict[Connection, Peer]:
+        """See ``Directory``. A store that does not answer costs what is new, not what is known."""
+        return self._connections.exchange(own)
+
+    def some_hosts(self, most: int) -> list[Host]:
+        """See ``Directory``."""
+        return self._hosts.some(most)
+
+    def store_endpoint(self) -> tuple[str, int] | None:
+        """See ``Directory``."""
+        found = _store()
+        return None if found is None else _tcp_endpoint(found.store)
+
+
+class _Connections:
+    def __init__(self) -> None:
+        self._host = bounded(socket.gethostname())
+        self._group: weakref.ref[Any] | None = None
+        self._forget()
+
+    def _forget(self) -> None:
+        self._published: set[Connection] = set()
+        self._peers: dict[Connection, Peer] = {}
+        self._asked: dict[Connection, tuple[int, int]] = {}
+        self._round = 0
+        self._address: str | None = None
+        self._crowded = False
+        self._store_addresses: frozenset[str] | None = None
+
+    def exchange(self, own: Collection[Connection]) -> dict[Connection, Peer]:
+        found = _store()
+        if found is None:
+            return {}
+        if self._group is None or self._group() is not found.group:
+            self._group = weakref.ref(found.group)
+            self._forget()
+        store = found.store
+        now = set(own)
+        self._published &= now
+        self._peers = {one: peer for one, peer in self._peers.items() if one in now}
+        self._asked = {one: asked for one, asked in self._asked.items() if one in now}
+        try:
+            self._publish(store, found.rank, [one for one in own if one not in self._published])
+            self._round += 1
+            for one in own:
+                if one in self._published and one not in self._peers and self._is_due(one):
+                    peer = self._ask(store, one)
+                    if peer is not None:
+                        self._peers[one] = peer
+                        self._asked.pop(one, None)
+        except RuntimeError as error:  # the store is gone, as at the end of a job: what is known stays known
+            _logger.debug("otel-netmon: the store did not answer: %r", error)
+        return dict(self._peers)
+
+    def _publish(self, store: Any, rank: int, new: list[Connection]) -> None:
+        room = MAX_CONNECTIONS - len(self._published)
+        if len(new) > room and not self._crowded:
+            self._crowded = True
+            _logger.warning("TCP: this rank has over %d connections; the rest is not watched", MAX_CONNECTIONS)
+        value = json.dumps({"rank": rank, "host": self._host})
+        for one in new[:room]:
+            store.set(_KEY + _name(one), value)
+            self._published.add(one)
+        if new:
+            self._publish_address(store, rank)
+
+    def _publish_address(self, store: Any, rank: int) -> None:
+        """The address that most connections start from, for those who want to reach this host."""
+        starts = Counter(one.local.address for one in self._published if not _is_loopback(one.local.address))
+        address = starts.most_common(1)[0][0] if starts else None
+        if address is not None and address != self._address:
+            store.set(f"{_HOST_KEY}{rank}", json.dumps({"host": self._host, "address": address}))
+            self._address = address
+
+    def _is_due(self, one: Connection) -> bool:
+        tries, when = self._asked.get(one, (0, 0))
+        if tries >= _PATIENCE or self._round < when:
+            return False
+        self._asked[one] = (tries + 1, self._round + (1 << tries))
+        return True
+
+    def _ask(self, store: Any, one: Connection) -> Peer | None:
+        key = _KEY + _name(Connection(one.remote, one.local))
+        is_store = self._is_store(store, one)
+        if not store.check([key]):
+            return Peer(None, None, True) if is_store else None
+        said = _read(store, key)
+        rank, host = said.get("rank"), said.get("host")
+        if not isinstance(rank, int) or not isinstance(host, str):
+            return None
+        return Peer(rank, bounded(host), is_store)
+
+    def _is_store(self, store: Any, one: Connection) -> bool:
+        endpoint = _tcp_endpoint(store)
+        if endpoint is None:
+            return False
+        host, port = endpoint
+        return any(end.port == port and end.address in self._addresses_of(host) for end in one)
+
+    def _addresses_of(self, host: str) -> frozenset[str]:
+        if self._store_addresses is None:
+            try:
+                found = {str(info[4][0]) for info in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
+            except OSError:
+                found = {host}
+            mapped = (ipaddress.ip_address(one.partition("%")[0]) for one in found if _is_address(one))
+            self._store_addresses = frozenset(str(getattr(one, "ipv4_mapped", None) or one) for one in mapped)
+        return self._store_addresses
+
+
+class _Hosts:
+    def __init__(self) -> None:
+        self._group: weakref.ref[Any] | None = None
+        self._known: dict[int, Host] = {}
+        self._next: int | None = None
+
+    def some(self, most: int) -> list[Host]:
+        found = _store()
+        if found is None:
+            return []
+        if self._group is None or self._group() is not found.group:
+            self._group = weakref.ref(found.group)
+            self._known, self._next = {}, None
+        if self._next is None or self._next >= found.size:
+            # so that not all hosts begin with the same one
+            self._next = random.SystemRandom().randrange(found.size)
+        own = self._host_of(found.store, found.rank)
+        hosts: dict[str, Host] = {}
+        for _ in range(min(2 * most, found.size)):
+            asked, self._next = self._next, (self._next + 1) % found.size
+            host = None if asked == found.rank else self._host_of(found.store, asked)
+            if host is not None and (own is None or host.address != own.address):
+                hosts[host.address] = host
+            if len(hosts) >= most:
+                break
+        return list(hosts.values())
+
+    def _host_of(self, store: Any, rank: int) -> Host | None:
+        known = self._known.get(rank)
+        key = f"{_HOST_KEY}{rank}"
+        if known is None and store.check([key]):
+            said = _read(store, key)
+            name, address = said.get("host"), said.get("address")
+            if isinstance(name, str) and isinstance(address, str) and _is_address(address):
+                known = Host(bounded(name), address)
+                if len(self._known) < MAX_CONNECTIONS:
+                    self._known[rank] = known
+        return known
+
+
+class _Found(NamedTuple):
+    group: Any
+    store: Any
+    rank: int
+    size: int
+
+
+def _store() -> _Found | None:
+    """What there is now. Not kept: a destroyed group's store must be free to go."""
+    c10d: Any = sys.modules.get("torch.distributed.distributed_c10d")
+    if c10d is None or not hasattr(c10d, "is_initialized") or not c10d.is_initialized():
+        return None
+    world = c10d.GroupMember.WORLD
+    store = c10d._get_default_store()
+    if world is None or store is None:
+        return None
+    return _Found(world, store, int(c10d.get_rank()), int(c10d.get_world_size()))
+
+
+def _name(one: Connection) -> str:
+    """The key of a connection. Loopback addresses mean another host elsewhere, so it names that as well."""
+    name = f"{one.local.address}|{one.local.port}|{one.remote.address}|{one.remote.port}"
+    return f"{name}|{_this_host()}" if _is_loopback(one.local.address) else name
+
+
+def _tcp_endpoint(store: Any) -> tuple[str, int] | None:
+    store = base_store(store)
+    host, port = getattr(store, "host", None), getattr(store, "port", None)
+    return (host, port) if isinstance(host, str) and isinstance(port, int) and 0 < port < 65536 else None
+
+
+def _read(store: Any, key: str) -> dict[str, Any]:
+    raw: bytes = store.get(key)
+    try:
+        said = json.loads(raw[:_MAX_VALUE].decode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_loopback(address: str) -> bool:
+    return ipaddress.ip_address(address).is_loopback
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+@functools.cache
+def _this_host() -> str:
+    """What tells this network namespace from any other: the boot, and the namespace's number."""
+    boot = config.current().proc_root / "sys" / "kernel" / "random" / "boot_id"
+    try:
+        namespace = str(Path("/proc/self/ns/net").readlink())
+    except OSError:
+        namespace = ""
+    return bounded(_first_line(boot) + namespace)
+
+
+def _first_line(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii", errors="replace").strip()[:64]
+    except OSError:
+        return socket.gethostname()

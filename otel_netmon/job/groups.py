@@ -1,0 +1,177 @@
+"""What we know of each process group, worked out once per group rather than once per call."""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from otel_netmon import threads
+from otel_netmon.guard import guarded
+from otel_netmon.text import bounded
+
+if TYPE_CHECKING:
+    from otel_netmon.job.identity import RunId
+    from otel_netmon.job.jobs import Job, Jobs, SharedCount
+
+
+class Group:
+    """A process group: ``name`` as torch has it (``0`` is the default group), ``size`` and this ``rank`` in it.
+
+    A size of 0 and a rank of -1 are those of a group that does not say. Compared by identity: after a
+    re-initialisation the same name is another group.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_counter",
+        "_place",
+        "backend",
+        "begun",
+        "device_backend",
+        "job",
+        "name",
+        "p2p_has_futures",
+        "rank",
+        "run_id",
+        "size",
+    )
+
+    def __init__(
+        self, name: str, size: int, rank: int, backend: str, place: Callable[[Group], None] | None = None
+    ) -> None:
+        self.name = name
+        self.size = size
+        self.rank = rank
+        self.backend = backend
+        """The backend that serves tensors in host memory."""
+        self.device_backend: str | None = None
+        """The backend that serves tensors on a device, once there was one."""
+        self.p2p_has_futures = True
+        """Whether the works of sends and receives have futures; gloo's have none, as the first one tells."""
+        self.job: Job | None = None
+        """The job that it is in, from its first collective on."""
+        self.run_id: RunId | None = None
+        """Of a foreign group: what its members' traces are made of."""
+        self.begun: SharedCount | None = None
+        """Where its collectives are counted, if all ranks of the job take part in them."""
+        self._place = place
+        self._counter = itertools.count(1)
+
+    def serving_backend(self, on_host: bool) -> str:
+        """Name of the backend that serves tensors on the host, or on a device."""
+        return self.backend if on_host else self.device_backend or self.backend
+
+    def placed(self) -> None:
+        """See to it that ``job`` is known. At the first call of the group: the default group is set by then."""
+        place, self._place = self._place, None
+        if place is not None:
+            guarded(place, self)
+
+    def next_sequence(self) -> int:
+        """Number of the collective that starts now, from 1.
+
+        Every rank makes the same collectives on a group in the same order, so the number is the same on all of
+        them. The backend's own counter is not: gloo's counts sends and receives too.
+        """
+        if self._place is not None:
+            self.placed()
+        if self.begun is not None:
+            self.begun.value = next(self.begun.count)
+        return next(self._counter)
+
+
+def backend_of(process_group: Any, device_type: str) -> str:
+    """Name of the backend that serves ``device_type`` in ``process_group``; the group's own where none does."""
+
+    def of_the_device() -> str:
+        import torch
+
+        return _text(process_group._get_backend(torch.device(device_type)).name())
+
+    return _first(of_the_device, lambda: _text(process_group.name())) or "undefined"  # torch's word for none
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value)
+
+
+def _first(*ways: Callable[[], Any]) -> Any:
+    """What the first way gives that gives something. Any may raise: a group written in Python is anybody's code,
+    and may lack whatever torch's own have."""
+    for way in ways:
+        try:
+            found = way()
+        except Exception:  # noqa: BLE001, S112 - the next way, see above
+            continue
+        if found is not None and found != "":
+            return found
+    return None
+
+
+def _registered_name(process_group: Any) -> str:
+    """As torch's own map has it: a group written in Python need not know its name."""
+    from torch.distributed import distributed_c10d as c10d
+
+    return _text(c10d._world.pg_names[process_group])
+
+
+def _registered_size(process_group: Any) -> int:
+    from torch.distributed import distributed_c10d as c10d
+
+    return len(c10d._world.pg_group_ranks[process_group])
+
+
+class Groups:
+    """The groups seen so far, found by identity. A group that torch let go is let go here too."""
+
+    def __init__(self, jobs: Jobs | None = None) -> None:
+        self._lock = threads.RLock()
+        self._jobs = jobs
+        self._known: dict[int, tuple[weakref.ref[Any], Group]] = {}
+        self._unnamed = itertools.count(1)
+
+    def of(self, process_group: Any) -> Group:
+        """The group of torch's ``ProcessGroup`` object. Costs a dict look-up after the first call.
+
+        Whatever the object lacks costs that alone.
+        """
+        entry = self._known.get(id(process_group))
+        if entry is not None and entry[0]() is process_group:
+            return entry[1]
+        return self._add(process_group)
+
+    def _add(self, process_group: Any) -> Group:
+        name = _first(lambda: _text(process_group.group_name), lambda: _registered_name(process_group))
+        size = _first(lambda: int(process_group.size()), lambda: _registered_size(process_group))
+        rank = _first(lambda: int(process_group.rank()))
+        group = Group(
+            bounded(name or f"unnamed-{next(self._unnamed)}"),
+            0 if size is None else size,
+            -1 if rank is None else rank,
+            bounded(backend_of(process_group, "cpu")),
+            self._placing(weakref.ref(process_group)),
+        )
+        with self._lock:
+            for key in [key for key, (ref, _) in self._known.items() if ref() is None]:
+                del self._known[key]
+            self._known[id(process_group)] = (weakref.ref(process_group), group)
+        return group
+
+    def _placing(self, ref: weakref.ref[Any]) -> Callable[[Group], None] | None:
+        jobs = self._jobs
+        return None if jobs is None else lambda group: jobs.place(ref(), group)
+
+    def place_all(self) -> list[RunId]:
+        """Say which job each group is in, while the default group stands; the ids of those that are foreign."""
+        with self._lock:
+            groups = [group for ref, group in self._known.values() if ref() is not None]
+        for group in groups:
+            group.placed()
+        return [group.run_id for group in groups if group.run_id is not None]
+
+    def after_fork_in_child(self) -> None:
+        """The parent's groups are the parent's."""
+        self._lock = threads.RLock()
+        self._known = {}

@@ -1,0 +1,51 @@
+"""A training step that ended, and what is known of the one that is open: numbers, keys and moments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from otel_netmon.records import ResourceUsage
+
+SETUP: Final = -1
+"""Number of what came before the first step."""
+
+_NOTHING_READ: Final = ResourceUsage()
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step that ended: its number from 0, the last boundary in it, start and end in monotonic nanoseconds."""
+
+    index: int
+    """``SETUP`` for what came before the first step."""
+    last_boundary: int
+    start: int
+    end: int
+    complete: bool = True
+    """False for the one that was open when the process, or the job, ended."""
+    used: ResourceUsage = _NOTHING_READ
+    """What the process used in it."""
+    key: str = ""
+    """What ties it to the same step of other ranks: see ``StepMarks``."""
+
+
+class StepMarks(NamedTuple):
+    """What ``StepTracker`` has to say.
+
+    ``open_key`` names the open step alike on all ranks: by how many collectives the ranks of the job had begun
+    together when it started, and how many steps had started since then. A step's number is this rank's own count,
+    and shifts against the others' when one rank alone does a step more or less (uneven inputs, a skipped update);
+    the collectives do not.
+
+    An event of boundary t belongs to the first step with ``last_boundary > t``; where there is none, to the open
+    step if ``t <= settled``. Beyond that an optimizer has stepped of which it is not yet known whether it was the
+    last of its cycle: ask again later. Before the first step, ``t < setup_until`` is setup, whatever comes.
+    """
+
+    closed: list[Step]
+    """Those that ended since the last call."""
+    open_step: int = 0
+    settled: int = -1
+    open_key: str = ""
+    setup_until: int = 0

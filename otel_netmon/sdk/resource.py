@@ -1,0 +1,73 @@
+"""The resource detector ``otel_netmon``: which process of which host a signal comes from, and its rank."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Any, Final
+
+from opentelemetry.sdk.environment_variables import OTEL_EXPERIMENTAL_RESOURCE_DETECTORS
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource, ResourceDetector
+from opentelemetry.semconv._incubating.attributes import host_attributes, process_attributes
+from opentelemetry.util.types import AnyValue
+
+from otel_netmon import semconv
+from otel_netmon.job import roles
+from otel_netmon.text import bounded
+
+NAME: Final = "otel_netmon"
+"""Its name in ``OTEL_EXPERIMENTAL_RESOURCE_DETECTORS``; `otel-netmon run` sets that."""
+
+
+class RankResourceDetector(ResourceDetector):
+    """``host.name``, ``process.pid``, and rank, local rank and world size when the launcher's variables say them,
+    or from when on a process group does (``refresh``).
+
+    ``service.instance.id`` is left to the SDK, which draws one per process. What the user says in
+    ``OTEL_RESOURCE_ATTRIBUTES`` wins, after a fork too.
+    """
+
+    def is_process_dependent(self) -> bool:
+        """Yes: the SDK asks again after a fork."""
+        return True
+
+    def detect(self) -> Resource:
+        """Costs a few microseconds; reads the environment only."""
+        attributes: dict[str, AnyValue] = {
+            host_attributes.HOST_NAME: bounded(socket.gethostname()),
+            process_attributes.PROCESS_PID: os.getpid(),
+        }
+        rank = roles.own_rank()
+        if rank is not None:
+            attributes[semconv.RANK] = rank.rank
+            if rank.local_rank is not None:
+                attributes[semconv.LOCAL_RANK] = rank.local_rank
+            if rank.world_size is not None:
+                attributes[semconv.WORLD_SIZE] = rank.world_size
+        users = OTELResourceDetector().detect().attributes
+        return Resource({name: value for name, value in attributes.items() if name not in users})
+
+
+_OF_THE_RANK: Final = (semconv.RANK, semconv.LOCAL_RANK, semconv.WORLD_SIZE)
+
+
+def refresh(*providers: Any) -> None:
+    """Have the SDK's ``providers`` say the rank that is known now, where this detector is switched on.
+
+    The SDK does the same after a fork, by the same private method; a provider without it stays as it is.
+    """
+    if NAME not in {one.strip() for one in os.environ.get(OTEL_EXPERIMENTAL_RESOURCE_DETECTORS, "").split(",")}:
+        return
+    found = RankResourceDetector().detect()
+    for provider in providers:
+        if not hasattr(provider, "_update_resource"):
+            continue
+        holder = getattr(provider, "_sdk_config", provider)
+        name = "resource" if holder is not provider else "_resource"
+        old: Resource = getattr(holder, name)
+        stale = {each for each in _OF_THE_RANK if each in old.attributes and each not in found.attributes}
+        users = OTELResourceDetector().detect().attributes
+        if stale - set(users):
+            kept = {each: value for each, value in old.attributes.items() if each not in stale or each in users}
+            setattr(holder, name, Resource(kept, old.schema_url))
+        provider._update_resource(found)

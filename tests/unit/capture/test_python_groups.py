@@ -1,0 +1,150 @@
+"""Process groups that are written in Python: their calls are seen, and they stay what they were."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from typing import Any
+
+import pytest
+
+from otel_netmon.capture.backends.dispatcher import DispatcherBackend
+from otel_netmon.capture.backends.hooks import HooksBackend, are_there
+from otel_netmon.capture.backends.python_groups import PythonGroups
+from otel_netmon.capture.recorder import Recorder
+from otel_netmon.capture.ring import EventRing
+from otel_netmon.capture.steps import StepTracker
+from otel_netmon.capture.work_waits import WorkWaitHook
+from otel_netmon.job.groups import Groups
+
+torch = pytest.importorskip("torch")
+dist = torch.distributed
+
+
+class DoneWork(dist.Work):  # type: ignore[misc, name-defined]
+    def __init__(self, result: Any) -> None:
+        super().__init__()
+        self.future: Any = torch.futures.Future()
+        self.future.set_result(result)
+
+    def get_future(self) -> Any:
+        return self.future
+
+
+class Mute(dist.Work):  # type: ignore[misc, name-defined]
+    """A work that has no future, and says so in its own way."""
+
+    def wait(self, *_: Any) -> bool:
+        return True
+
+    def get_future(self) -> Any:
+        raise NotImplementedError
+
+
+class Written(dist.ProcessGroup):  # type: ignore[misc, name-defined]
+    def allreduce(self, tensors: Any, opts: Any = None) -> Any:
+        return DoneWork(tensors)
+
+    def allgather(self, outputs: Any, inputs: Any, opts: Any = None) -> Any:
+        return Mute()
+
+    def barrier(self, opts: Any = None) -> Any:
+        return None
+
+    def send(self, tensors: Any, to: int, tag: int) -> Any:
+        raise ConnectionError("gone")
+
+    def broadcast(self, tensors: Any, opts: Any = None) -> Any:
+        return super().broadcast(tensors, opts)  # torch's own: hooks and dispatcher see it
+
+
+class Watched:
+    def __init__(self) -> None:
+        self.ring = EventRing(100)
+        recorder = Recorder(self.ring, StepTracker(), WorkWaitHook(), on_first=lambda _: None)
+        self.recorder, self.groups = recorder, PythonGroups(recorder)
+        self.written = Written(1, 4)
+        self.groups.watch(self.written, Groups().of(self.written))
+
+    def seen(self) -> list[tuple[str, int, bool, str | None]]:
+        return [(e.operation.name, e.size, e.is_late, e.error) for e in self.ring.drain()]
+
+
+def test_each_call_is_an_event_with_its_buffer() -> None:
+    watched = Watched()
+    tensor = torch.ones(4)
+    work = watched.written.allreduce([tensor])
+    assert work.get_future().value() == [tensor]
+    watched.written.allgather([[tensor, tensor, tensor, tensor]], [tensor])
+    watched.written.barrier()
+    with pytest.raises(ConnectionError, match="gone"):
+        watched.written.send([tensor], 0, tag=3)
+    assert watched.seen() == [
+        ("all_reduce", 16, False, None),
+        ("all_gather", 64, True, None),  # when it ended nobody tells
+        ("barrier", 0, False, None),
+        ("send", 16, False, "ConnectionError"),
+    ]
+    assert watched.ring.in_flight() == [] and watched.recorder.errors == 0
+
+
+def test_what_hands_on_to_torchs_own_is_left_to_the_other_seams() -> None:
+    assert "broadcast" not in vars(Watched().written)
+
+
+def test_removing_leaves_the_object_as_it_was() -> None:
+    watched = Watched()
+    mine = watched.written.barrier
+    name, other = "allgather", print
+    setattr(watched.written, name, other)
+    watched.groups.remove()
+    assert vars(watched.written) == {"allgather": other}
+    assert watched.written.barrier != mine
+    watched.written.allreduce([torch.ones(1)])
+    assert watched.seen() == []
+
+
+def test_a_group_that_is_let_go_goes() -> None:
+    watched = Watched()
+    ref = weakref.ref(watched.written)
+    gc.collect()
+    gc.disable()  # by its count of references alone
+    try:
+        del watched.written
+        assert ref() is None
+    finally:
+        gc.enable()
+
+
+def test_torchs_own_groups_are_not_touched() -> None:
+    groups = PythonGroups(Watched().recorder)
+    groups.watch(object(), Groups().of(object.__new__(type("Plain", (), {}))))
+    assert groups._replaced == []
+
+
+SEAMS = [DispatcherBackend, *([HooksBackend] if are_there() else [])]
+
+
+@pytest.mark.parametrize("seam_of", SEAMS)
+def test_every_seam_sees_to_them(seam_of: Any) -> None:
+    """One that torch registers, without a name; and one that was there before."""
+    from torch.distributed import distributed_c10d as c10d
+
+    ring = EventRing(100)
+    recorder = Recorder(ring, StepTracker(), WorkWaitHook(), on_first=lambda _: None)
+    backend = seam_of(recorder, Groups())
+    made, before = Written(0, 2), Written(0, 3)
+    c10d._world.pg_map[before] = ("mine", None)
+    try:
+        backend.install()
+        backend.group_created(made)
+        backend.poll()
+        for written in (made, before):
+            written.allreduce([torch.ones(4)])
+        events = ring.drain()
+        assert [event.group.size for event in events] == [2, 3]
+        assert {event.group.name for event in events} == {"unnamed-1", "unnamed-2"}
+    finally:
+        del c10d._world.pg_map[before]
+        backend.remove()
+    assert vars(made) == vars(before) == {}

@@ -1,0 +1,171 @@
+"""What ranks tell one another of their connections, through a real store, and what others may have put there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from otel_netmon.job import directory
+from otel_netmon.job.directory import MAX_CONNECTIONS, StoreDirectory
+from otel_netmon.job.peers import Connection, Endpoint, Peer
+
+dist = pytest.importorskip("torch.distributed")
+
+
+class Group:
+    """Stands for torch's process group: only its identity counts."""
+
+
+class Rank:
+    """One rank's directory over the store that all share; ``as_current`` makes it this process's."""
+
+    def __init__(self, number: int, size: int, store: Any, patch: pytest.MonkeyPatch) -> None:
+        self.number, self.size, self.store, self.group = number, size, store, Group()
+        self.directory = StoreDirectory()
+        self._patch = patch
+
+    def exchange(self, *own: Connection) -> dict[Connection, Peer]:
+        self._as_current()
+        return self.directory.exchange(own)
+
+    def hosts(self, most: int) -> list[str]:
+        self._as_current()
+        return [host.address for host in self.directory.some_hosts(most)]
+
+    def _as_current(self) -> None:
+        found = directory._Found(self.group, self.store, self.number, self.size)
+        self._patch.setattr(directory, "_store", lambda: found)
+
+
+Ranks = Callable[..., list[Rank]]
+
+
+@pytest.fixture
+def ranks(monkeypatch: pytest.MonkeyPatch) -> Ranks:
+    def make(count: int, store: Any = None) -> list[Rank]:
+        shared = store if store is not None else dist.HashStore()
+        return [Rank(number, count, shared, monkeypatch) for number in range(count)]
+
+    return make
+
+
+def joined(near: str, far: str, port: int = 5000) -> tuple[Connection, Connection]:
+    one, two = Endpoint(near, port), Endpoint(far, port + 1)
+    return Connection(one, two), Connection(two, one)
+
+
+def test_both_ends_find_each_other_and_nobody_else(ranks: Ranks) -> None:
+    first, second, third = ranks(3)
+    near, far = joined("10.0.0.1", "10.0.0.2")
+    again, back = joined("10.0.0.1", "10.0.0.2", 6000)  # the same hosts, other ranks
+    foreign, _ = joined("10.0.0.1", "10.9.9.9", 443)
+    assert first.exchange(near, foreign) == {}
+    assert {c: p.rank for c, p in second.exchange(far).items()} == {far: 0}
+    assert {c: p.rank for c, p in third.exchange(back).items()} == {}
+    found = first.exchange(near, foreign, again)
+    assert {c: p.rank for c, p in found.items()} == {near: 1, again: 2}
+    assert not any(peer.is_store for peer in found.values())
+
+
+def test_loopback_of_another_host_is_another_one(ranks: Ranks, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = ranks(2)
+    near, far = joined("127.0.0.1", "127.0.0.1")
+    first.exchange(near)
+    monkeypatch.setattr(directory, "_this_host", lambda: "elsewhere")
+    assert second.exchange(far) == {}
+
+
+def test_a_peer_that_publishes_late_is_found_and_one_that_never_does_is_asked_less_and_less(ranks: Ranks) -> None:
+    class Counting(dist.HashStore):  # type: ignore[misc, name-defined]  # torch is untyped here
+        checks = 0
+
+        def check(self, keys: list[str]) -> bool:
+            Counting.checks += 1
+            return bool(super().check(keys))
+
+    first, second = ranks(2, Counting())
+    near, far = joined("10.0.0.1", "10.0.0.2")
+    foreign, _ = joined("10.0.0.1", "10.9.9.9")
+    for _ in range(5):
+        assert first.exchange(near, foreign) == {}
+    second.exchange(far)
+    found = [first.exchange(near, foreign) for _ in range(600)]
+    assert {c: p.rank for c, p in found[-1].items()} == {near: 1}
+    assert Counting.checks < 30
+
+
+def test_a_new_default_group_begins_anew(ranks: Ranks) -> None:
+    first, second = ranks(2)
+    near, far = joined("10.0.0.1", "10.0.0.2")
+    for _ in range(2):
+        first.exchange(near)
+        second.exchange(far)
+        assert first.exchange(near)[near].rank == 1
+        for rank in (first, second):
+            rank.group, rank.store = Group(), dist.HashStore()
+        second.store = first.store
+
+
+def test_hosts_are_given_in_turn_and_never_ones_own(ranks: Ranks) -> None:
+    all_ranks = ranks(10)
+    for rank in all_ranks:  # two ranks on each of five hosts
+        address = f"10.0.0.{1 + rank.number // 2}"
+        rank.exchange(joined(address, "10.0.1.1", 7000 + 2 * rank.number)[0])
+    others = {f"10.0.0.{number}" for number in range(2, 6)}
+    seen = [all_ranks[0].hosts(2) for _ in range(6)]
+    assert all(len(each) <= 2 for each in seen)
+    assert {one for each in seen for one in each} == others
+
+
+def test_too_many_connections_are_cut_with_one_line(ranks: Ranks, caplog: pytest.LogCaptureFixture) -> None:
+    (first,) = ranks(1)
+    own = [joined("10.0.0.1", "10.0.0.2", port)[0] for port in range(1000, 1000 + 2 * (MAX_CONNECTIONS + 9), 2)]
+    for _ in range(3):
+        first.exchange(*own)
+    assert len([r for r in caplog.records if "connections" in r.getMessage()]) == 1
+
+
+def test_a_store_that_died_costs_what_is_new_only(ranks: Ranks) -> None:
+    class Dead(dist.HashStore):  # type: ignore[misc, name-defined]
+        def set(self, *_: Any) -> None:
+            raise RuntimeError("Connection reset by peer")
+
+    first, second = ranks(2)
+    near, far = joined("10.0.0.1", "10.0.0.2")
+    second.exchange(far)
+    assert first.exchange(near)[near].rank == 1
+    first.store = Dead()
+    assert first.exchange(near, joined("10.0.0.1", "10.0.0.3", 9000)[0])[near].rank == 1
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+)
+hostile = (
+    st.binary(max_size=3000).map(lambda data: data.decode("latin-1"))
+    | json_values.map(json.dumps)
+    | st.fixed_dictionaries({"rank": json_values, "host": json_values, "address": json_values}).map(json.dumps)
+    | st.just("[" * 100_000)
+    | st.just(json.dumps({"rank": 1, "host": "\ud800" + "h" * 999, "address": "10.0.0.9"}))
+)
+
+
+@given(hostile)
+@settings(max_examples=200, deadline=None)
+def test_no_value_in_the_store_does_harm(value: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        store = dist.HashStore()
+        first = Rank(0, 2, store, patch)
+        near, far = joined("10.0.0.1", "10.0.0.2")
+        store.set(directory._KEY + directory._name(far), value)
+        store.set(f"{directory._HOST_KEY}1", value)
+        for peer in first.exchange(near).values():
+            assert isinstance(peer.rank, int) and isinstance(peer.host, str) and len(peer.host) <= 255
+            peer.host.encode()
+        assert len(first.hosts(4)) <= 1
