@@ -7,9 +7,10 @@ column is the field's name. Small tuples of records are packed into one attribut
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar, get_type_hints
 
 from otel_netmon import semconv
 from otel_netmon.records import (
@@ -130,11 +131,15 @@ def _rows(cls: Any) -> _Packed:
     return _Packed(lambda records: records, lambda found: tuple(_checked(cls, each) for each in found))
 
 
+@functools.cache
+def _kinds(cls: Any) -> tuple[Any, ...]:
+    return tuple(get_type_hints(cls).values())
+
+
 def _checked(cls: Any, values: Any) -> Any:
-    kinds = cls.__annotations__.values()
-    for value, kind in zip(values, kinds, strict=True):
-        expected = int if "int" in kind else str
-        if type(value) is not expected and not (value is None and "None" in kind):
+    """The small record ``cls`` of values of the right types; raises TypeError or ValueError for others."""
+    for value, kind in zip(values, _kinds(cls), strict=True):
+        if isinstance(value, bool) or not isinstance(value, kind):
             raise TypeError(f"{value!r} is no {kind}")
     return cls(*values)
 

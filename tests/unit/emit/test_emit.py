@@ -61,6 +61,7 @@ class Rank:
         trace_every: int = 1,
         window: int = 0,
         attempt: int = 0,
+        **more: Any,
     ) -> None:
         self.exported = InMemorySpanExporter()
         provider = TracerProvider(sampler=sampler)
@@ -77,6 +78,7 @@ class Rank:
             window=window,
             rank=RankIdentity(rank, rank, 4),
             attempt=attempt,
+            **more,
         )
         self.group = Group("0", 4, rank, "gloo")
 
