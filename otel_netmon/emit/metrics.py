@@ -41,10 +41,15 @@ class AttributeSet:
         self.backend = group.serving_backend(on_host)
         self.factor = bus_factor(operation.formula, group.size) if operation.formula else None
         self.key = SeriesKey(self.operation, self.backend, group.name)
-        self.group = group.name
-        self.group_size = group.size if group.size > 0 else None  # a group need not say
-        self.group_rank = group.rank if group.rank >= 0 else None
-        self.rank = rank
+        self.known: Final = (
+            self.operation,
+            group.name,
+            self.backend,
+            group.size if group.size > 0 else None,  # a group need not say
+            group.rank if group.rank >= 0 else None,
+            *(rank.rank, rank.local_rank, rank.world_size),
+        )
+        """The first fields of a ``Collective``."""
         self.metric = {
             str(semconv.COLLECTIVE_NAME): self.operation,
             str(semconv.BACKEND): self.backend,
