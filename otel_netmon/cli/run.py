@@ -108,7 +108,7 @@ def _tell(folder: Path, before: frozenset[str], reasons: Sequence[str], *, fresh
 
 
 def _sum_up(folder: Path, before: frozenset[str], reasons: Sequence[str], *, fresh: bool) -> None:
-    from otel_netmon.analysis.reader import FolderError
+    from otel_netmon.store.problems import FolderError
     from otel_netmon.cli.summary import print_summary
 
     try:

@@ -41,7 +41,7 @@ def test_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "runs": ["str"],
         "silent_ranks": "list",
         "steps": {
-            **dict.fromkeys(("count", "traced", "numbered"), "int"),
+            **dict.fromkeys(("count", "traced", "numbered", "timed"), "int"),
             **{"span": "str", "median": "float", "p99": "float"},
         },
         "apart": "NoneType",

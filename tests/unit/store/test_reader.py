@@ -11,10 +11,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from otel_netmon.analysis import reader
-from otel_netmon.analysis.reader import Point, Problems, Span, read, telemetry_files
 from otel_netmon.analysis.summary import summarise
 from otel_netmon.cli.render import blocks, plain
+from otel_netmon.records import Collective, HostSample
+from otel_netmon.store import files
+from otel_netmon.store.files import telemetry_files
+from otel_netmon.store.problems import Problems
+from otel_netmon.store.reader import Known, read
 
 SPAN = {
     "traceId": "0" * 31 + "1",
@@ -46,12 +49,12 @@ def message(span: Any = SPAN, point: Any = POINT) -> dict[str, Any]:
     }
 
 
-def read_all(path: Path) -> tuple[list[Span | Point], Problems]:
+def read_all(path: Path) -> tuple[list[Known], Problems]:
     problems = Problems()
     return list(read(path, problems)), problems
 
 
-def read_bytes(folder: Path, content: bytes) -> tuple[list[Span | Point], Problems]:
+def read_bytes(folder: Path, content: bytes) -> tuple[list[Known], Problems]:
     path = folder / "a.jsonl"
     path.write_bytes(content)
     return read_all(path)
@@ -60,13 +63,11 @@ def read_bytes(folder: Path, content: bytes) -> tuple[list[Span | Point], Proble
 def test_a_span_and_a_point(tmp_path: Path) -> None:
     records, problems = read_bytes(tmp_path, json.dumps(message()).encode())
     span, point = records
-    assert isinstance(span, Span) and isinstance(point, Point)
+    assert isinstance(span, Collective) and isinstance(point, HostSample)
     assert (span.trace_id, span.start, span.end) == (SPAN["traceId"], 1, 5)
-    assert span.attributes["torch.distributed.rank"] == 3
-    assert span.attributes["torch.distributed.group.size"] == 4
-    assert span.attributes["torch.distributed.collective.algbw"] == 1.5
-    assert "list" not in span.attributes
-    assert (point.value, point.time, point.delta, point.source.host) == (5, 7, False, "h")
+    assert (span.operation, span.rank, span.group_size, span.algbw) == ("all_reduce", 3, 4, 1.5)
+    assert (point.value, point.time, point.is_delta) == (5, 7, False)
+    assert point.source is not None and point.source.host == "h"
     assert problems == Problems()
 
 
@@ -93,7 +94,7 @@ def test_bad_lines_cost_themselves_only(lines: bytes, truncated: int, corrupt: i
 
 
 def test_a_line_without_end_is_skipped_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "MAX_LINE", len(GOOD))
+    monkeypatch.setattr(files, "MAX_LINE", len(GOOD))
     records, problems = read_bytes(tmp_path, GOOD + b"x" * 5 * len(GOOD) + b"\n" + GOOD + b"y" * 2 * len(GOOD))
     assert len(records) == 4
     assert problems == Problems(corrupt=2)
