@@ -121,7 +121,7 @@ record or data point itself."""
 
 
 class _Packed(NamedTuple):
-    """How a tuple of records becomes the JSON of one attribute, and back: ``unpack`` raises for what is damaged."""
+    """How a tuple of records becomes the JSON of one attribute, and back; ``unpack`` raises for damaged ones."""
 
     pack: Callable[[Any], Any]
     unpack: Callable[[Any], tuple[Any, ...]]
@@ -157,7 +157,7 @@ def _pack_calls(calls: tuple[Call, ...]) -> dict[str, list[Any]]:
 
 
 def _unpack_calls(found: Any) -> tuple[Call, ...]:
-    kinds = [_row((str, str), each) for each in found["kinds"]]
+    kinds: list[Any] = [_row((str, str), each) for each in found["kinds"]]
     places, starts, durations = found["kind"], found["start"], found["duration"]
     for column, some in ((places, places), (starts, starts), (durations, [d for d in durations if d is not None])):
         if {*map(type, some)} - {int} or (some and not -_MOST <= min(some) <= max(some) < _MOST):
@@ -171,7 +171,7 @@ def _unpack_calls(found: Any) -> tuple[Call, ...]:
 
 
 def _unpack_in_flight(found: Any) -> tuple[InFlight, ...]:
-    rows = (_row((str, str, _PERHAPS, _PERHAPS, int), each) for each in found)
+    rows: Any = (_row((str, str, _PERHAPS, _PERHAPS, int), each) for each in found)
     return tuple(InFlight(*about, age / 1e6) for *about, age in rows)
 
 

@@ -24,7 +24,9 @@ def wrote(folder: Path, kind: type[Kind], files: str = "*.jsonl") -> list[tuple[
     """All records of a kind in ``files`` of ``folder``, each with its file's name. Nothing may be damaged."""
     problems = Problems()
     paths = sorted(folder.glob(files))
-    found = [(path.name, one) for path in paths for one in read(path, problems) if isinstance(one, kind)]
+    found: list[tuple[str, Any]] = [
+        (path.name, one) for path in paths for one in read(path, problems) if isinstance(one, kind)
+    ]
     assert problems == Problems(unknown=problems.unknown)
     return found
 
@@ -36,7 +38,7 @@ def source_of(record: Known) -> Source:
 
 
 def read_from(cls: type[Record], attributes: Mapping[str, Any], **own: Any) -> tuple[Record | None, int]:
-    """The record that the SDK's ``attributes`` are of, with its ``own`` fields, and how many were of a wrong type."""
+    """The record that the SDK's ``attributes`` make with its ``own`` fields, and how many had a wrong type."""
     span = ReadableSpan("x", context=SpanContext(1, 1, is_remote=False), attributes=attributes)
     span._start_time = span._end_time = 1
     (group,) = encode_spans([span]).to_dict()["resourceSpans"]

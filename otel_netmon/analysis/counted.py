@@ -32,8 +32,8 @@ class Amount:
 
 
 class Counted:
-    """Takes the points of each series in the order of time: of a cumulative one the last counts, of a delta one the
-    sum. What comes out is by process, which its instance id names. Memory: one entry per series."""
+    """Takes the points of each series in the order of time: of a cumulative one the last counts, of a delta one
+    the sum. What comes out is by process, which its instance id names. Memory: one entry per series."""
 
     def __init__(self) -> None:
         self._totals: dict[tuple[str, str, frozenset[Any]], float] = {}

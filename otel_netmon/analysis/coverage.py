@@ -1,10 +1,10 @@
 """Which collectives have no span, and why: they were not sampled, or they are lost.
 
-A rank's record of a step, setup or window says how many collectives were in it, and whether spans were made of them:
-what is missing then was not sampled, or is lost. That is exact. The rest is for records that are not here themselves,
-since log events or spans of steps were not exported, or are lost. Then the metrics tell, which count all. Of a step
-of which another rank has a record the same holds as there. Where a process counted more steps than there are records
-of, they were not sampled, and what is missing besides was in them.
+A rank's record of a step, setup or window says how many collectives were in it, and whether spans were made of
+them: so what is missing was not sampled, or is lost. That is exact. The rest is for records that are not here
+themselves, because log events were not exported, or are lost. Then the metrics tell, which count all. What another
+rank's record says of a step holds for those that have none. Where a process counted more steps than anybody has a
+record of, they were not sampled, and what is missing besides was in them.
 
 Collectives may have traces of their own, apart from all steps (between processes that have no steps in common).
 Where a process has such, its steps' counts say nothing, because they count those too.
@@ -68,7 +68,7 @@ class Coverage:
     def steps(self, counted: Mapping[str, int]) -> int | None:
         """Steps of all runs, each as its rank with the most counted them; ``None`` where nobody counted.
 
-        With several runs in a folder a process without a record belongs to one that is not known, and says nothing.
+        With several runs in a folder, the run of a process without a record is not known: it says nothing.
         """
         of_run: dict[str | None, int] = {}
         for instance, steps in counted.items():

@@ -1,4 +1,4 @@
-"""The calls of each operation on each group: of spans, of steps that were not sampled, and as the metrics count."""
+"""The calls of each operation on each group: those with spans, those that were not sampled, and all counted."""
 
 from __future__ import annotations
 

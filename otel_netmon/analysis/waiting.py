@@ -48,7 +48,7 @@ class Verdict(str, enum.Enum):
 
 @dataclass(frozen=True)
 class RankWait:
-    """One rank's waiting. Seconds; ``share`` is of the time of the steps looked at, ``None`` when that is not known."""
+    """One rank's waiting. Seconds; ``share`` is of the time of the steps looked at, ``None`` when not known."""
 
     rank: int
     waited: float
@@ -87,7 +87,7 @@ class Matcher:
         self._seen: dict[Where, dict[int, array[float]]] = defaultdict(dict)
 
     def add(self, where: Where, sequence: int, size: int, rank: int, seconds: float) -> None:
-        """One rank's part in the collective number ``sequence`` of a group of ``size`` ranks; 0: not known here."""
+        """One rank's part in the collective number ``sequence`` of a group of ``size`` ranks; 0: not known."""
         if where[2] not in semconv.SYNCHRONISING or size == 1:
             return
         durations = self._seen[where].setdefault(sequence, array("d", (size,)))
@@ -110,7 +110,7 @@ class Matcher:
     def measure(
         self, steps: Mapping[int, int], times: Mapping[int, float], sizes: Mapping[str, int] = MappingProxyType({})
     ) -> Waiting:
-        """What it comes to. ``steps`` gives a trace's step number, ``times`` its seconds, ``sizes`` a group's ranks.
+        """What it comes to. ``steps`` are the traces' step numbers, ``times`` their seconds, ``sizes`` groups'.
 
         Step 0 and what came before it (a negative number) are left out: processes start at different times, and
         who is waited for there says nothing.

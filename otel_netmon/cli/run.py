@@ -108,8 +108,8 @@ def _tell(folder: Path, before: frozenset[str], reasons: Sequence[str], *, fresh
 
 
 def _sum_up(folder: Path, before: frozenset[str], reasons: Sequence[str], *, fresh: bool) -> None:
-    from otel_netmon.store.problems import FolderError
     from otel_netmon.cli.summary import print_summary
+    from otel_netmon.store.problems import FolderError
 
     try:
         print_summary(folder, sys.stderr, exclude=before)

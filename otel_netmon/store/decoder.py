@@ -9,10 +9,10 @@ from otel_netmon import schema
 from otel_netmon.schema import Record
 from otel_netmon.semconv import Attribute
 from otel_netmon.store.problems import Problems
-from otel_netmon.store.values import boolean, finite, text, whole
+from otel_netmon.store.values import boolean, finite, integer, text, whole
 
 _MOST_PACKED: Final = 1 << 18
-"""Characters of the longest attribute of packed records that is read; with names of usual length they have 7,000."""
+"""Characters of the longest attribute of packed records that is read; the usual ones have 7,000."""
 _SHORT, _MOST_KNOWN = 32, 1024
 """Texts up to this length, and so many for each attribute, are read once: most say the same on every span."""
 
@@ -51,7 +51,7 @@ class Decoder(Generic[Record]):
     def __call__(
         self, pairs: Any, problems: Problems, tail: tuple[Any, ...], head: tuple[Any, ...] = ()
     ) -> Record | None:
-        """The record of OTLP JSON's ``pairs``, with the fields before (``head``) and behind those that are attributes.
+        """The record of OTLP JSON's ``pairs``, with the fields before and behind those that are attributes.
 
         Attributes of others are passed over; those of a wrong type count as absent, and in ``problems``. ``None``
         where one is absent that has to be there.
@@ -67,7 +67,10 @@ class Decoder(Generic[Record]):
                 if slot is None:
                     continue
                 place, kind, read, known = slot
-                raw = pair["value"][kind]
+                try:
+                    raw = pair["value"][kind]
+                except KeyError:  # a double may be written as an integer
+                    raw = integer(pair["value"]["intValue"]) if kind == "doubleValue" else None
                 value = known.get(raw)
                 if value is None:
                     value = read(raw)

@@ -1,5 +1,5 @@
-"""Files of a folder, and their lines. Neither is trusted: a process may have been killed in the middle of a line, and
-a folder can hold anything. What is not read is counted."""
+"""Files of a folder, and their lines. Neither is trusted: a process may have been killed in the middle of a line,
+and a folder can hold anything. What is not read is counted."""
 
 from __future__ import annotations
 

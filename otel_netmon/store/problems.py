@@ -22,4 +22,4 @@ class Problems:
     files: int = 0
     """Files not opened: symbolic links, pipes, no permission."""
     unknown: int = 0
-    """No problem: spans and log records that are not ours, or of a version that named their attributes differently."""
+    """No problem: spans and log records that are not ours, or of a version with other names of attributes."""

@@ -1,7 +1,7 @@
 """OTLP JSON lines, as the local files and the Collector's file exporter hold them, to records.
 
-Nothing read raises; what could not be used is counted in ``Problems``. Text is cut and freed of control characters,
-since it ends up on terminals.
+Nothing read raises; what could not be used is counted in ``Problems``. Text is cut and freed of control
+characters, since it ends up on terminals.
 """
 
 from __future__ import annotations

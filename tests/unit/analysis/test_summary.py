@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from otel_netmon import semconv
-from otel_netmon.analysis.operations import percentile
 from otel_netmon.analysis.nics import NicTotal
-from otel_netmon.store.problems import FolderError
+from otel_netmon.analysis.operations import percentile
 from otel_netmon.analysis.results import Summary
 from otel_netmon.analysis.summary import summarise
 from otel_netmon.analysis.waiting import Matcher, Verdict, Waiting
+from otel_netmon.store.problems import FolderError
 from tests.unit.analysis.synthetic import SIZE, Lateness, metrics_line, write_run
 
 

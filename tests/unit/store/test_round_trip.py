@@ -117,7 +117,14 @@ PARENT = st.sampled_from([None, "00000000000000ff"])
 
 def resource_of(source: Source | None) -> Resource:
     assert source is not None
-    names = ("service.instance.id", "host.name", semconv.RANK, semconv.LOCAL_RANK, semconv.WORLD_SIZE, "service.name")
+    names = (
+        "service.instance.id",
+        "host.name",
+        semconv.RANK,
+        semconv.LOCAL_RANK,
+        semconv.WORLD_SIZE,
+        "service.name",
+    )
     return Resource({str(name): value for name, value in zip(names, source, strict=True) if value is not None})
 
 
@@ -137,16 +144,11 @@ def span_of(record: Collective | RankStep, name: str, events: Sequence[Event] = 
 
 
 def log_of(record: Any, name: str, time: int, **more: Any) -> ReadableLogRecord:
-    context = None
+    in_span: Any = {}
     if getattr(record, "trace_id", ""):
-        context = set_span_in_context(NonRecordingSpan(ids(record)))
-    log = api_logs.LogRecord(
-        timestamp=time,
-        body="said",
-        attributes={**schema.attributes(record), **more},
-        event_name=name,
-        **({"context": context} if context else {}),
-    )
+        in_span["context"] = set_span_in_context(NonRecordingSpan(ids(record)))
+    about = {**schema.attributes(record), **more}
+    log = api_logs.LogRecord(timestamp=time, body="said", attributes=about, event_name=name, **in_span)
     return ReadableLogRecord(log, resource_of(record.source), SCOPE)
 
 
@@ -279,16 +281,24 @@ def test_what_is_in_flight_and_a_heartbeat(way: str, hanging: InFlight, beat: He
 
 
 VALUES = st.integers(-(1 << 63), (1 << 63) - 1) | st.floats(-1e99, 1e99)
-ABOUT = st.dictionaries(TEXT.filter(bool), TEXT | st.booleans() | st.integers(0, 99) | st.floats(-1e9, 1e9), max_size=3)
+ABOUT = st.dictionaries(
+    TEXT.filter(bool), TEXT | st.booleans() | st.integers(0, 99) | st.floats(-1e9, 1e9), max_size=3
+)
 POINTS = st.tuples(
     TEXT.filter(bool), VALUES, WHOLE.filter(bool), ABOUT, st.booleans(), WHOLE.filter(bool), SOURCES
-).map(lambda drawn: HostSample(*drawn[:6], source=drawn[6]))
+).map(lambda drawn: HostSample(*drawn[:6])._replace(source=drawn[6]))
 BUCKETS = st.lists(st.tuples(st.floats(-1e9, 1e9), st.integers(0, 1 << 40)), max_size=4)
 
 
 @by_each_way
 @many
-@given(POINTS, BUCKETS, st.integers(0, 1 << 40), st.floats(-1e99, 1e99), st.sampled_from(["gauge", "sum", "histogram"]))
+@given(
+    POINTS,
+    BUCKETS,
+    st.integers(0, 1 << 40),
+    st.floats(-1e99, 1e99),
+    st.sampled_from(["gauge", "sum", "histogram"]),
+)
 def test_a_point(way: str, sample: HostSample, buckets: Any, last: int, total: float, kind: str) -> None:
     _, _, metrics, back = WAYS[way]
     if kind == "gauge":
