@@ -165,14 +165,14 @@ def _unpack_calls(found: Any) -> tuple[Call, ...]:
     if places and min(places) < 0:
         raise IndexError(places)
     return tuple(
-        Call(*kinds[place], start, duration)
+        Call(*(*kinds[place], start, duration))
         for place, start, duration in zip(places, starts, durations, strict=True)
     )
 
 
 def _unpack_in_flight(found: Any) -> tuple[InFlight, ...]:
     rows: Any = (_row((str, str, _PERHAPS, _PERHAPS, int), each) for each in found)
-    return tuple(InFlight(*about, age / 1e6) for *about, age in rows)
+    return tuple(InFlight(*(*row[:4], row[4] / 1e6)) for row in rows)
 
 
 PACKED: Final[Mapping[Attribute, _Packed]] = {
