@@ -11,9 +11,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from otel_netmon import schema, semconv
 from otel_netmon.analysis.summary import summarise
 from otel_netmon.cli.render import blocks, plain
-from otel_netmon.records import Collective, HostSample
+from otel_netmon.records import (
+    Call,
+    Collective,
+    GroupUse,
+    Heartbeat,
+    HostSample,
+    InFlight,
+    Pause,
+    PeerTraffic,
+    RankStep,
+    Sequence,
+)
 from otel_netmon.store import files
 from otel_netmon.store.files import telemetry_files
 from otel_netmon.store.problems import Problems
@@ -47,6 +59,113 @@ def message(span: Any = SPAN, point: Any = POINT) -> dict[str, Any]:
         "resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": [span]}]}],
         "resourceMetrics": [{"resource": resource, "scopeMetrics": [{"metrics": [metric]}]}],
     }
+
+
+def pairs(record: Any, **more: int) -> list[dict[str, Any]]:
+    """A record's attributes in OTLP JSON."""
+    kinds = {str: "stringValue", int: "intValue", float: "doubleValue", bool: "boolValue"}
+    about = {**schema.attributes(record), **more}
+    return [{"key": str(key), "value": {kinds[type(value)]: value}} for key, value in about.items()]
+
+
+STEP = RankStep(
+    "rank_step",
+    "run",
+    step=3,
+    sampled=False,
+    collective_count=2,
+    groups=(GroupUse("0", 2, 64, 9, 7),),
+    calls=(Call("all_reduce", "0", 1, 4), Call("all_reduce", "0", 3, None)),
+    pauses=(Pause("gc", 5, 6),),
+)
+TRAFFIC = PeerTraffic(1, "h", 0.5, 2, 3, 4, 5, 6, 7.0, 8.0, 9.0, 1.0, 0.5, 0.0, 9, 8, 7, 6, 5)
+HANGING = InFlight("all_reduce", "0", 7, 64, 1.5)
+BEAT = Heartbeat("run", 3, sequences=(Sequence("0", 7),), in_flight=(HANGING,))
+HISTOGRAM = {
+    "attributes": [],
+    "startTimeUnixNano": "1",
+    "timeUnixNano": "7",
+    "count": "3",
+    "sum": 1.5,
+    "explicitBounds": [1.0, 2.0],
+    "bucketCounts": ["1", "2", "0"],
+}
+
+
+def full_message() -> Any:
+    """One of everything that is read."""
+    found = message()
+    events = [{"name": semconv.EVENT_TCP_PEER, "timeUnixNano": "4", "attributes": pairs(TRAFFIC)}]
+    span = {**SPAN, "name": "rank_step", "spanId": "a" * 16, "attributes": pairs(STEP), "events": events}
+    found["resourceSpans"][0]["scopeSpans"][0]["spans"].append(span)
+    data = {"dataPoints": [HISTOGRAM], "aggregationTemporality": 1}
+    found["resourceMetrics"][0]["scopeMetrics"][0]["metrics"].append({"name": "h", "histogram": data})
+    logs = [
+        {"eventName": event, "timeUnixNano": "9", "traceId": "b" * 32, "spanId": "c" * 16, "attributes": about}
+        for event, about in (
+            (semconv.EVENT_OF_PERIOD["rank_step"], pairs(STEP, **{semconv.STEP_START: 5})),
+            (semconv.EVENT_TCP_PEER, pairs(TRAFFIC)),
+            (semconv.EVENT_STALLED, pairs(HANGING)),
+            (semconv.EVENT_HEARTBEAT, pairs(BEAT)),
+        )
+    ]
+    return {**found, "resourceLogs": [{"scopeLogs": [{"logRecords": logs}]}]}
+
+
+def test_all_that_is_read(tmp_path: Path) -> None:
+    records, problems = read_bytes(tmp_path, json.dumps(full_message()).encode())
+    assert problems == Problems()
+    kinds = [Collective, RankStep, PeerTraffic, RankStep, PeerTraffic, InFlight, Heartbeat, HostSample, HostSample]
+    assert [type(record) for record in records] == kinds
+    assert [record.start for record in records if isinstance(record, RankStep)] == [1, 5]
+    assert [record.parent_id for record in records if isinstance(record, PeerTraffic)] == ["a" * 16, "c" * 16]
+
+
+def edited(path: str, value: Any) -> Any:
+    """The full message with one thing in it replaced; numbers are places in lists."""
+    found = json.loads(json.dumps(full_message()))
+    *way, last = [int(part) if part.isdigit() else part for part in path.split(".")]
+    place = found
+    for part in way:
+        place = place[part]
+    place[last] = value
+    return found
+
+
+LOGS = "resourceLogs.0.scopeLogs.0.logRecords"
+HISTOGRAMS = "resourceMetrics.0.scopeMetrics.0.metrics.1.histogram.dataPoints.0"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "left", "wrong", "unknown"),
+    [
+        (f"{LOGS}.0.attributes", pairs(STEP), 8, 1, 0),  # a step without its start
+        (f"{LOGS}.0.timeUnixNano", "4", 8, 1, 0),  # that ends before it
+        (f"{LOGS}.0.timeUnixNano", None, 8, 1, 0),
+        (f"{LOGS}.1.timeUnixNano", None, 8, 1, 0),
+        (f"{LOGS}.2.timeUnixNano", "x", 8, 1, 0),
+        (f"{LOGS}.1.attributes", [], 8, 0, 1),
+        (f"{LOGS}.2.attributes", None, 8, 0, 1),
+        (f"{LOGS}.3.attributes", {}, 9, 1, 0),
+        (f"{LOGS}.3.eventName", "exception", 8, 0, 1),
+        (f"{LOGS}.3.eventName", [], 8, 0, 1),
+        (f"{LOGS}.2.spanId", "x", 9, 1, 0),
+        (f"{LOGS}.2.traceId", 7, 9, 0, 0),
+        (f"{HISTOGRAMS}.bucketCounts", ["1"], 9, 1, 0),
+        (f"{HISTOGRAMS}.bucketCounts", ["1", "2", "-3"], 9, 1, 0),
+        (f"{HISTOGRAMS}.explicitBounds", "12", 9, 1, 0),
+        (f"{HISTOGRAMS}.explicitBounds", [1.0, None], 9, 1, 0),
+        (f"{HISTOGRAMS}.count", "-1", 8, 1, 0),
+        ("resourceSpans.0.scopeSpans.0.spans.1.events", {}, 8, 1, 0),
+        ("resourceSpans.0.scopeSpans.0.spans.1.events.0.timeUnixNano", -1, 8, 1, 0),
+        ("resourceSpans.0.scopeSpans.0.spans.1.parentSpanId", "g" * 16, 9, 1, 0),
+    ],
+)
+def test_what_cannot_be_used_is_counted(
+    path: str, value: Any, left: int, wrong: int, unknown: int, tmp_path: Path
+) -> None:
+    records, problems = read_bytes(tmp_path, json.dumps(edited(path, value)).encode())
+    assert (len(records), problems) == (left, Problems(records=wrong, unknown=unknown))
 
 
 def read_all(path: Path) -> tuple[list[Known], Problems]:
@@ -171,7 +290,7 @@ def nodes(value: Any) -> list[tuple[Any, Any]]:
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_any_part_of_a_message_may_be_anything(tmp_path: Path, data: st.DataObject) -> None:
-    broken = json.loads(json.dumps(message()))
+    broken = json.loads(json.dumps(full_message()))
     for _ in range(data.draw(st.integers(1, 3))):
         container, key = data.draw(st.sampled_from(nodes(broken)))
         container[key] = data.draw(JUNK)
