@@ -50,14 +50,21 @@ class _Calls:
         self.busbw = _WeightedMean()
         self.has_sizes = True
 
+    def merge(self, other: _Calls) -> None:
+        """Add those of another process."""
+        self.ranks |= other.ranks
+        self.by.update(other.by)
+        self.durations.extend(other.durations)
+        self.has_sizes &= other.has_sizes
+
 
 class Operations:
     """Takes collectives, and steps whose collectives have no spans."""
 
     def __init__(self) -> None:
         self._spans: dict[Key, _Calls] = defaultdict(_Calls)
-        self._unsampled: dict[tuple[str, str], _Calls] = defaultdict(_Calls)
-        """By operation and group: a step does not tell the backend."""
+        self._unsampled: dict[tuple[str, str, str], _Calls] = defaultdict(_Calls)
+        """By process, operation and group: a step does not tell the backend."""
 
     def add(self, one: Collective, rank: int | None, instance: str, seconds: float | None) -> None:
         """A collective that has a span; ``seconds`` as ``seconds_of`` says."""
@@ -84,18 +91,20 @@ class Operations:
         for call in step.calls:
             counts[call.operation, call.group] += 1
             if call.duration is not None:
-                self._unsampled[call.operation, call.group].durations.append(call.duration / 1e6)
+                self._unsampled[instance, call.operation, call.group].durations.append(call.duration / 1e6)
         for use in step.groups:
             of_group = [key for key in counts if key[1] == use.group]
-            if len(of_group) == 1:  # then all that the group did was that, also beyond the calls that are packed
-                counts[of_group[0]] = use.calls
-                self._unsampled[of_group[0]].by[instance].size += use.size
-            for key in of_group[1:] and of_group:
-                self._unsampled[key].has_sizes = False
+            for key in of_group:
+                calls = self._unsampled[(instance, *key)]
+                if len(of_group) == 1:  # all that the group did was that, also beyond the calls that are packed
+                    counts[key] = use.calls
+                    calls.by[instance].size += use.size
+                else:
+                    calls.has_sizes = False
         for key, count in counts.items():
-            self._unsampled[key].by[instance].calls += count
-            if rank is not None:
-                self._unsampled[key].ranks.add(rank)
+            calls = self._unsampled[(instance, *key)]
+            calls.by[instance].calls += count
+            calls.ranks |= {rank} if rank is not None else set()
 
     def group_sizes(self) -> dict[str, int]:
         """By name, as far as spans tell."""
@@ -113,15 +122,13 @@ class Operations:
         for (instance, key), amount in counted.items():
             if key is not None and amount.calls:
                 by_key.setdefault(key, {})[instance] = amount
-        unsampled: dict[Key, _Calls] = {}
-        for (operation, group), calls in self._unsampled.items():
-            for instance in calls.by.keys() & apart:
-                del calls.by[instance]
-            backends = [key for key in by_key if key[:2] == (operation, group)]
-            key = backends[0] if len(backends) == 1 else (operation, group, "")
-            if calls.by:
-                unsampled[key] = calls
+        unsampled: dict[Key, _Calls] = defaultdict(_Calls)
+        for (instance, operation, group), calls in self._unsampled.items():
+            if instance not in apart:
+                backends = [key for key in by_key if key[:2] == (operation, group) and key[2]]
+                key = backends[0] if len(backends) == 1 else (operation, group, "")
                 by_key.setdefault(key, {})
+                unsampled[key].merge(calls)
         return tuple(
             _summary(key, self._spans.get(key) or _Calls(), unsampled.get(key) or _Calls(), amounts)
             for key, amounts in sorted(by_key.items())
@@ -150,4 +157,5 @@ def _summary(key: Key, spans: _Calls, others: _Calls, counted: Mapping[str, Amou
         percentile(ordered, 0.99),
         spans.algbw.value(),
         spans.busbw.value(),
+        len(ordered),
     )

@@ -56,6 +56,8 @@ class OperationSummary:
     p99: float | None
     algbw: float | None
     busbw: float | None
+    timed: int = 0
+    """Calls that the percentiles are of."""
 
 
 @dataclass(frozen=True)

@@ -162,12 +162,13 @@ def _operations(operations: Sequence[OperationSummary]) -> Block:
     if failed or unfinished:
         notes.append(f"{failed} calls failed, {unfinished} had not finished when their process ended")
     if any(o.spans < o.calls for o in operations):
-        traced = sum(o.spans for o in operations)
-        notes.append(
-            f"times and bandwidths are of the {traced} calls that have a span"
-            if traced
-            else "no call has a span here: they were not sampled, or traces went elsewhere"
-        )
+        traced, timed = sum(o.spans for o in operations), sum(o.timed for o in operations)
+        if timed > traced:
+            notes.append(f"times are of {timed} calls, bandwidths of the {traced} that have a span")
+        elif traced:
+            notes.append(f"times and bandwidths are of the {traced} calls that have a span")
+        else:
+            notes.append("no call has a span here: they were not sampled, or traces went elsewhere")
     if any(o.p50 is None and o.spans > o.failed + o.unfinished for o in operations):
         notes.append("no times where calls return before the transfer ends (tensors on a device)")
     return Block("Collectives", headers, rows, (*notes, *_more(len(rows), len(operations))), frozenset({0, 1, 2}))

@@ -40,6 +40,7 @@ def test_every_tenth_step_is_traced_and_all_steps_are_known(
     text = said(summary)
     assert "steps 100, 10 of them with a span: median 100 ms, p99 100 ms (of 100 steps)" in text
     assert "360 collectives have no span because their steps were not sampled" in text
+    assert "times are of 400 calls, bandwidths of the 40 that have a span" in text
 
 
 @with_and_without_metrics
