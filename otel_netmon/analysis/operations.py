@@ -95,14 +95,14 @@ class Operations:
         for use in step.groups:
             of_group = [key for key in counts if key[1] == use.group]
             for key in of_group:
-                calls = self._unsampled[(instance, *key)]
+                calls = self._unsampled[instance, key[0], key[1]]
                 if len(of_group) == 1:  # all that the group did was that, also beyond the calls that are packed
                     counts[key] = use.calls
                     calls.by[instance].size += use.size
                 else:
                     calls.has_sizes = False
         for key, count in counts.items():
-            calls = self._unsampled[(instance, *key)]
+            calls = self._unsampled[instance, key[0], key[1]]
             calls.by[instance].calls += count
             calls.ranks |= {rank} if rank is not None else set()
 
