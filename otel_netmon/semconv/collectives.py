@@ -15,7 +15,7 @@ COLLECTIVE_DURATION_METRIC: Final = Metric(
     "torch.distributed.collective.duration",
     "histogram",
     "s",
-    "Time from a collective's call to its completion on this rank; on a device, its time there, if known.",
+    "Time from the call of a collective to its completion on this rank; on a device, its time there, if known.",
     _COLLECTIVE,
     SECONDS_BUCKETS,
 )
@@ -23,7 +23,7 @@ COLLECTIVE_SIZE_METRIC: Final = Metric(
     "torch.distributed.collective.size",
     "histogram",
     "By",
-    "Bytes of this rank's buffer in a collective.",
+    "Size of this rank's buffer in a collective.",
     _COLLECTIVE,
     BYTES_BUCKETS,
 )
@@ -31,21 +31,21 @@ COLLECTIVE_IO_METRIC: Final = Metric(
     "torch.distributed.collective.io",
     "counter",
     "By",
-    "Sum of the bytes of this rank's buffers in collectives.",
+    "Total size of this rank's buffers in collectives.",
     _COLLECTIVE,
 )
 COLLECTIVE_AGE_METRIC: Final = Metric(
     "torch.distributed.collective.in_flight.age",
     "observable_gauge",
     "s",
-    "How long the oldest collective of a group has been in flight; absent while there is none.",
+    "Age of the oldest collective in flight of a process group; absent if none is in flight.",
     (GROUP_NAME, BACKEND),
 )
 COLLECTIVE_ACTIVE_METRIC: Final = Metric(
     "torch.distributed.collective.active",
     "observable_up_down_counter",
     "{collective}",
-    "Collectives started and not yet complete.",
+    "Collectives in flight: started and not yet complete.",
     _COLLECTIVE[:3],
 )
 
@@ -53,7 +53,7 @@ STEP_DURATION_METRIC: Final = Metric(
     "torch.distributed.step.duration",
     "histogram",
     "s",
-    "Duration of the training steps on this rank: of the `rank_step` spans, sampled or not.",
+    "Duration of the training steps on this rank, sampled or not: that of `rank_step`.",
     (),
     SECONDS_BUCKETS,
 )
@@ -61,7 +61,7 @@ STEP_COLLECTIVE_TIME_METRIC: Final = Metric(
     "torch.distributed.step.collective_time",
     "counter",
     "s",
-    "Time of those steps with at least one collective in flight: the rank that waits least is the late one.",
+    "Time within steps with at least one collective in flight. The late rank is the one with the least.",
 )
 
 # DistributedNetworkMonitor
@@ -90,7 +90,7 @@ WINDOW_BUSBW: Final = Metric(
     "otel_netmon.collective.window.busbw",
     "observable_gauge",
     "By/s",
-    "Mean bus bandwidth (bytes moved over time spent, nccl-tests' factor) in the last window.",
+    "Mean bus bandwidth in the last window: bytes over time, times nccl-tests' factor.",
     _COLLECTIVE[:3],
 )
 
@@ -99,15 +99,16 @@ EVENTS_DROPPED: Final = Metric(
     "otel_netmon.events.dropped",
     "observable_counter",
     "{event}",
-    "Collectives whose span was lost: `ring_full`, ours or the Flight Recorder's, or an `error` of ours while "
-    "recording or emitting.",
+    "Collectives whose span was lost: `ring_full` is our ring or the Flight Recorder's, `error` an exception "
+    "while recording or emitting.",
     (DROP_REASON,),
 )
 PEER_READINGS_DROPPED: Final = Metric(
     "otel_netmon.peer.readings.dropped",
     "observable_counter",
     "{reading}",
-    "Readings of the connections to another rank that no span shows: most are of steps that are not sampled.",
+    "Readings of the traffic with a peer that were not exported: no step covers them, or its step was not sampled "
+    "and there is no logs exporter.",
 )
 DROP_RING_FULL: Final = "ring_full"
 DROP_ERROR: Final = "error"

@@ -1,4 +1,4 @@
-"""What became of the telemetry on its way to a collector."""
+"""Metrics of delivery: what a collector accepted, what was lost, what waits."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ DELIVERED_ITEMS: Final = Metric(
     "otel_netmon.delivery.delivered",
     "observable_counter",
     "{item}",
-    "Spans or data points that a collector took.",
+    "Spans, data points or log records that a collector accepted.",
     (DELIVERY_SIGNAL,),
 )
 LOST_ITEMS: Final = Metric(
     "otel_netmon.delivery.lost",
     "observable_counter",
     "{item}",
-    "Spans or data points that are gone: refused by the collector (`HTTP 400`, `partial_success`, …), or dropped "
-    "here (`spool_full`, `spool_damaged`, `no_spool`).",
+    "Spans, data points or log records that were lost: rejected by the collector (`HTTP 400`, `partial_success`, "
+    "…), or dropped here (`spool_full`, `spool_damaged`, `no_spool`).",
     (DELIVERY_SIGNAL, DELIVERY_REASON),
 )
 DELIVERY_RETRIES: Final = Metric(
     "otel_netmon.delivery.retries",
     "observable_counter",
     "{attempt}",
-    "Attempts that failed and are made again.",
+    "Failed attempts to export that are retried.",
     (DELIVERY_SIGNAL,),
 )
 SPOOL_SIZE: Final = Metric(
     "otel_netmon.delivery.spool.size",
     "observable_gauge",
     "By",
-    "What waits on disk for a collector.",
+    "Size of the telemetry that waits on disk for a collector.",
     (DELIVERY_SIGNAL,),
 )
