@@ -27,14 +27,14 @@ ALL: Final = "all"
 Scope = Literal["host", "rank"]
 
 
-class Known(NamedTuple):
+class MonitorSpec(NamedTuple):
     """A monitor that can be made: ``module:attribute`` is its class, or a function without arguments that gives
-    one. ``wanted`` says whether it runs where nobody named it."""
+    one. ``default`` says whether it runs where nobody named it."""
 
     name: str
     scope: Scope
     target: str
-    wanted: Callable[[config.Config], bool] = lambda _: True
+    default: Callable[[config.Config], bool] = lambda _: True
 
 
 def _linux(_: config.Config) -> bool:
@@ -49,39 +49,39 @@ def _probes_peers(settings: config.Config) -> bool:
 
 _HERE: Final = "otel_netmon.monitors."
 BUILT_IN: Final = (
-    Known("interface", "host", _HERE + "interface:NetworkInterfaceMonitor"),
-    Known("bandwidth", "host", _HERE + "bandwidth:NetworkBandwidthMonitor"),
-    Known("latency", "host", _HERE + "latency:NetworkLatencyMonitor", lambda c: bool(c.latency_targets)),
-    Known("rdma", "host", _HERE + "rdma:RdmaMonitor", _linux),
-    Known("kernel", "host", _HERE + "kernel:KernelNetworkMonitor", _linux),
-    Known("pressure", "host", _HERE + "pressure:PressureMonitor", _linux),
-    Known("tcp", "rank", _HERE + "tcp:TcpMonitor", _linux),
-    Known("latency_peers", "rank", _HERE + "peer_latency:PeerLatencyMonitor", _probes_peers),
-    Known("process", "rank", _HERE + "pressure:ProcessPressureMonitor", _linux),
-    Known("distributed", "rank", _HERE + "distributed:DistributedNetworkMonitor"),
+    MonitorSpec("interface", "host", _HERE + "interface:NetworkInterfaceMonitor"),
+    MonitorSpec("bandwidth", "host", _HERE + "bandwidth:NetworkBandwidthMonitor"),
+    MonitorSpec("latency", "host", _HERE + "latency:NetworkLatencyMonitor", lambda c: bool(c.latency_targets)),
+    MonitorSpec("rdma", "host", _HERE + "rdma:RdmaMonitor", _linux),
+    MonitorSpec("kernel", "host", _HERE + "kernel:KernelNetworkMonitor", _linux),
+    MonitorSpec("pressure", "host", _HERE + "pressure:PressureMonitor", _linux),
+    MonitorSpec("tcp", "rank", _HERE + "tcp:TcpMonitor", _linux),
+    MonitorSpec("latency_peers", "rank", _HERE + "peer_latency:PeerLatencyMonitor", _probes_peers),
+    MonitorSpec("process", "rank", _HERE + "pressure:ProcessPressureMonitor", _linux),
+    MonitorSpec("distributed", "rank", _HERE + "distributed:DistributedNetworkMonitor"),
 )
 
 
-def choose(known: Iterable[Known], wish: tuple[str, ...]) -> tuple[list[Known], list[str]]:
-    """Those of ``known`` that ``wish`` asks for, and the names in it that are none of theirs.
+def choose(known: Iterable[MonitorSpec], selection: tuple[str, ...]) -> tuple[list[MonitorSpec], list[str]]:
+    """Those of ``known`` that ``selection`` asks for, and the names in it that are none of theirs.
 
     ``name`` and ``all`` add, ``-name`` takes away; where nothing is added, all that run by default are there to be
     taken away from.
     """
     known = list(known)
-    wish = tuple(one.lower() for one in wish)
-    added = {one for one in wish if not one.startswith("-")}
-    removed = {one[1:] for one in wish if one.startswith("-")}
+    selection = tuple(one.lower() for one in selection)
+    added = {one for one in selection if not one.startswith("-")}
+    removed = {one[1:] for one in selection if one.startswith("-")}
     names = {one.name.lower() for one in known}
     settings = config.current()
 
-    def is_in(one: Known) -> bool:
+    def is_in(one: MonitorSpec) -> bool:
         name = one.name.lower()  # the variable has no capitals, another package's names may
         if name in removed:
             return False
         if ALL in removed:
             return name in added
-        return name in added or ((not added or ALL in added) and one.wanted(settings))
+        return name in added or ((not added or ALL in added) and one.default(settings))
 
     return [one for one in known if is_in(one)], sorted((added | removed) - names - {ALL})
 
@@ -118,9 +118,9 @@ def _sharing(monitors: list[Monitor]) -> tuple[Monitor, ...]:
     )
 
 
-def _installed() -> list[Known]:
+def _installed() -> list[MonitorSpec]:
     """What other packages ship. A name that is taken is not given away; one that does not load is left out."""
-    found: dict[str, Known] = {}
+    found: dict[str, MonitorSpec] = {}
     scope: Any
     for point in entry_points(group=ENTRY_POINTS):
         taken = {ALL, *(one.name for one in BUILT_IN), *found}
@@ -132,11 +132,11 @@ def _installed() -> list[Known]:
         except Exception as error:  # noqa: BLE001  # a foreign package's fault costs nothing else
             _logger.warning("monitor %s cannot be loaded: %s: %s", point.name, type(error).__name__, error)
             continue
-        found[point.name] = Known(point.name, scope, point.value)
+        found[point.name] = MonitorSpec(point.name, scope, point.value)
     return list(found.values())
 
 
-def _make(one: Known) -> Monitor | None:
+def _make(one: MonitorSpec) -> Monitor | None:
     try:
         monitor: Any = _load(one.target)()
         if not isinstance(monitor, Monitor) or not isinstance(monitor.name, str):

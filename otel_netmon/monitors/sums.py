@@ -17,7 +17,7 @@ _MOST_GONE: Final = 1024
 """Members kept that are gone, for when they come back."""
 
 
-class Members:
+class MemberDeltas:
     """What each member of a set counted between one reading of the set and the next.
 
     One whose count fell began anew: all that it has is new. One that comes later than the first reading may have
@@ -69,18 +69,18 @@ class Members:
         return max(0, now)
 
 
-class Sums:
-    """A total for each key, over the members of the set that it stands for. See ``Members``."""
+class MemberTotals:
+    """A total for each key, over the members of the set that it stands for. See ``MemberDeltas``."""
 
     def __init__(self, *, wrap: int | None = None, heirs: bool = False) -> None:
         self._wrap = wrap
         self._heirs = heirs
-        self._sums: dict[Hashable, tuple[float, Members]] = {}
+        self._sums: dict[Hashable, tuple[float, MemberDeltas]] = {}
         self._fed = 0
 
     def add(self, key: Hashable, counts: Mapping[_K, float]) -> float:
         """Count a reading of all the members that are there; the total. It is never below the one before."""
-        total, members = self._sums.pop(key, None) or (0, Members(wrap=self._wrap, heirs=self._heirs))
+        total, members = self._sums.pop(key, None) or (0, MemberDeltas(wrap=self._wrap, heirs=self._heirs))
         total += sum(members.moved(counts).values())
         self._sums[key] = total, members
         self._fed += 1
