@@ -28,6 +28,7 @@ _logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _MAX_KINDS: Final = 32  # kinds of failure remembered as logged, per monitor; then the oldest is logged again
 _HEALTH: Final = (semconv.MONITOR_SUCCESS, semconv.MONITOR_DURATION, semconv.MONITOR_AGE)
+_HEALTH_NAMES: Final = frozenset(metric.name for metric in _HEALTH)
 
 HISTORY: Final = 100
 """Entries kept in a monitor's history."""
@@ -43,7 +44,7 @@ class Monitor(abc.ABC):
     """All that its points may be of."""
 
     probes: ClassVar[bool] = False
-    """True when a sample sends something: its first one is delayed by a random part of the interval."""
+    """True when a sample sends something: the first one is then delayed by a random part of the interval."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -89,8 +90,10 @@ class Monitor(abc.ABC):
 
     def observations(self, metric: str) -> list[Observation]:
         """The present values of the metric of that name, as an instrument's callback gives them. No I/O."""
-        found: Sequence[Point] = [one for one in self.health() if one.metric.name == metric]
-        if not found:
+        found: Sequence[Point]
+        if metric in _HEALTH_NAMES:
+            found = [one for one in self.health() if one.metric.name == metric]
+        else:
             with self._lock:
                 found = self._points.get(metric, ())
         return [Observation(value, about) for _, value, about in found]

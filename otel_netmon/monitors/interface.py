@@ -6,7 +6,7 @@ import functools
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -124,11 +124,12 @@ class NetworkInterfaceMonitor(DirectMonitor):
     def _points_of(self, nic: NicReading, stats: InterfaceStats) -> Iterator[Point]:
         """``system.network.*`` of every NIC, without a fall where one was reset or another took its name;
         ``hw.network.*`` of the physical ones."""
-        counts = astuple(nic.counters)
-        totals = (self._totals.add((nic.name, place), {nic.index: now}) for place, now in enumerate(counts))
-        counted = functools.partial(getattr, NicCounters(*map(int, totals)))
-        yield from points_of(_NIC_ROWS, counted, (semconv.INTERFACE, nic.name))
-        yield from points_of(_DEVICE_ROWS, counted, (semconv.DEVICE, nic.name))
+        totals = {
+            name: int(self._totals.add((nic.name, name), {nic.index: count}))
+            for name, count in vars(nic.counters).items()
+        }
+        yield from points_of(_NIC_ROWS, totals.get, (semconv.INTERFACE, nic.name))
+        yield from points_of(_DEVICE_ROWS, totals.get, (semconv.DEVICE, nic.name))
         if nic.physical:
             port = (semconv.HW_ID, nic.name), (semconv.HW_NAME, nic.name)
             yield from points_of(_PORT_ROWS, functools.partial(getattr, stats), *port)

@@ -15,7 +15,6 @@ from otel_netmon.monitors.base import Monitor
 from otel_netmon.monitors.points import Point, Row, attributes, points_of
 from otel_netmon.monitors.protocols import Softnet
 from otel_netmon.monitors.sums import MemberTotals
-from otel_netmon.text import is_valid
 
 _PROTOCOL_ROWS: Final[tuple[Row, ...]] = (
     (semconv.HOST_TCP_SEGMENTS, "Tcp.InSegs", "Tcp.OutSegs"),
@@ -56,7 +55,7 @@ _WRAP: Final = 1 << 32
 
 @dataclass(frozen=True)
 class _NicFaults:
-    """``index`` tells a NIC from an earlier one of the same name; ``timeouts`` are by queue."""
+    """``index`` distinguishes a NIC from an earlier one of the same name; ``timeouts`` are by queue."""
 
     index: int | None
     counts: dict[str, int]
@@ -144,10 +143,7 @@ class KernelNetworkMonitor(Monitor):
                 yield Point(semconv.NIC_FAULTS, total, attributes(about, (semconv.ERROR_TYPE, fault)))
 
     def _physical(self) -> list[str]:
-        try:
-            names = sorted(filter(is_valid, os.listdir(self._class)))
-        except OSError:
-            return []
+        names = files.entries(self._class)
         return [name for name in names if os.path.exists(f"{self._class}/{name}/device")][:_MAX_NICS]
 
     def _read_nic(self, name: str) -> _NicFaults:
@@ -160,10 +156,7 @@ class KernelNetworkMonitor(Monitor):
         return _NicFaults(index, {key: value for key, value in found.items() if value is not None}, timeouts)
 
     def _timeouts(self, folder: str) -> dict[str, int]:
-        try:
-            queues = sorted(entry for entry in os.listdir(folder) if entry.startswith("tx-"))[:1024]
-        except OSError:
-            return {}
+        queues = [entry for entry in files.entries(folder) if entry.startswith("tx-")][:1024]
         counts = {queue: procfs.parse_int(files.try_read(f"{folder}/{queue}/tx_timeout")) for queue in queues}
         return {queue: count for queue, count in counts.items() if count is not None}
 

@@ -137,10 +137,7 @@ class _SysfsReading:
 
     def _part_of(self, name: str, chosen: dict[str, str]) -> str | None:
         """The chosen NIC that counts the traffic of ``name`` too: its bond, or what a VLAN or bridge sits on."""
-        try:
-            master = os.readlink(f"{self._class}/{name}/master").rpartition("/")[2]
-        except OSError:
-            master = ""
+        master = files.link_name(f"{self._class}/{name}/master")
         if master in chosen and self._kind(master):
             return master
         if self._kind(name):
@@ -148,20 +145,16 @@ class _SysfsReading:
         seen = {name}
         todo = [name]
         while todo:
-            for below in self._below(todo.pop()):
+            for entry in files.entries(f"{self._class}/{todo.pop()}"):
+                below = entry.removeprefix("lower_")
+                if below == entry:
+                    continue
                 if below in chosen:
                     return below
                 if below not in seen:
                     seen.add(below)
                     todo.append(below)
         return None
-
-    def _below(self, name: str) -> list[str]:
-        try:
-            entries = os.listdir(f"{self._class}/{name}")
-        except OSError:
-            return []
-        return sorted(entry[len("lower_") :] for entry in entries if entry.startswith("lower_"))
 
     def _nic(self, name: str, reason: str, counters: NicCounters, part_of: str | None) -> NicReading:
         return NicReading(

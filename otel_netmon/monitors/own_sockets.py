@@ -33,7 +33,7 @@ _MAPPED: Final = b"\0" * 10 + b"\xff\xff"
 
 
 class Descriptor(NamedTuple):
-    """A connected socket of ours: its number, and the inode that tells it from the next one with that number."""
+    """A connected socket of ours: its number, and the inode, which the next one of that number will not have."""
 
     fd: int
     inode: int
@@ -58,25 +58,25 @@ class _Calls:
         room = bytearray(_ROOM)
         self._view = memoryview(room)
         self._room = (ctypes.c_char * _ROOM).from_buffer(room)
-        self._length = ctypes.c_uint32()
-        self._number = ctypes.c_int()
+        self._length, self._number = ctypes.c_uint32(), ctypes.c_int()
+        self._length_at, self._number_at = ctypes.byref(self._length), ctypes.byref(self._number)
 
     def option(self, fd: int, level: int, name: int) -> memoryview | None:
         """A socket option's bytes, until the next call; ``None`` where there is none."""
         self._length.value = _ROOM
-        failed = self._getsockopt(fd, level, name, self._room, ctypes.byref(self._length))
+        failed = self._getsockopt(fd, level, name, self._room, self._length_at)
         return None if failed else self._view[: self._length.value]
 
     def queue(self, fd: int, command: int) -> int | None:
         """Bytes in one of a socket's queues."""
-        return None if self._ioctl(fd, command, ctypes.byref(self._number)) else self._number.value
+        return None if self._ioctl(fd, command, self._number_at) else self._number.value
 
     def connection(self, fd: int) -> Connection | None:
         """Both ends of a TCP connection; ``None`` for all that is none, or not connected."""
         ends: list[Endpoint] = []
         for call in self._names:
             self._length.value = _ROOM
-            if call(fd, self._room, ctypes.byref(self._length)):
+            if call(fd, self._room, self._length_at):
                 return None
             end = _endpoint(self._view[: self._length.value])
             if end is None:

@@ -31,7 +31,7 @@ _ROWS: Final[tuple[Row, ...]] = (
 class PeerLatencyMonitor(Monitor):
     """Measures the round-trip time to other hosts of the job: at most ``most`` of them per round, in turn.
 
-    Which hosts there are, ``directory`` says: by default what the captured job's ranks told one another. By ICMP
+    ``directory`` gives the hosts: by default what the captured job's ranks told one another. By ICMP
     echo where this process may send it; otherwise by a TCP connect to the job's store, whose host is then the only
     one that is measured, said in one log line. Nothing else is contacted. Where traffic flows anyhow the TCP
     monitor knows the round-trip time without any probe.
@@ -108,8 +108,8 @@ class PeerLatencyMonitor(Monitor):
         if not self._warned:
             self._warned = True
             _logger.warning(
-                "round-trip times to the job's hosts: this process may not send ICMP echoes "
-                "(net.ipv4.ping_group_range); only the host of the job's store is measured, by TCP connect"
+                "this process may not send ICMP echoes: of the job's hosts only that of its store is measured, by "
+                "TCP connects. For all of them, put this process's group into the sysctl net.ipv4.ping_group_range"
             )
         endpoint = directory.store_endpoint()
         if endpoint is None:

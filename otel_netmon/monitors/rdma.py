@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -18,7 +17,6 @@ from otel_netmon.monitors.infiniband import RdmaPortStats
 from otel_netmon.monitors.interface import share
 from otel_netmon.monitors.points import Point, Row, attributes, points_of
 from otel_netmon.monitors.sums import MemberTotals
-from otel_netmon.text import is_valid
 
 _logger = logging.getLogger(__name__)
 
@@ -47,7 +45,7 @@ _ROWS: Final[tuple[Row, ...]] = (
 
 
 class _Port(NamedTuple):
-    """A reading. ``guid`` tells a device from another of the same name; ``parts``: see ``infiniband.parts``."""
+    """A reading. ``guid`` distinguishes a device from another of the same name; ``parts``: see ``infiniband.parts``."""
 
     stats: RdmaPortStats
     guid: bytes | None
@@ -96,7 +94,7 @@ class RdmaMonitor(Monitor):
         for name, counter in sorted(full - self._full):
             _logger.warning(
                 "RDMA port %s: the 32-bit counter %s is full and stands still; its metric is left out until the "
-                "counter is reset (by reloading the driver, or perfquery -R)",
+                "counter is reset (by perfquery -R, or by reloading the driver)",
                 name,
                 counter,
             )
@@ -123,8 +121,8 @@ class RdmaMonitor(Monitor):
     def _ports_now(self) -> list[_Port]:
         ports = [
             (device, int(number))
-            for device in _entries(self._class)
-            for number in _entries(f"{self._class}/{device}/ports")
+            for device in files.entries(self._class)
+            for number in files.entries(f"{self._class}/{device}/ports")
             if number.isascii() and number.isdigit()
         ]
         return [self._port(device, number) for device, number in ports[:_MAX_PORTS]]
@@ -135,7 +133,7 @@ class RdmaMonitor(Monitor):
         read = {
             folder: {
                 name: files.try_read(f"{port}/{folder}/{name}")
-                for name in _entries(f"{port}/{folder}")
+                for name in files.entries(f"{port}/{folder}")
                 if name in infiniband.NAMES
             }
             for folder in infiniband.FOLDERS
@@ -151,7 +149,7 @@ class RdmaMonitor(Monitor):
             link_layer=layer or None,
             speed=infiniband.parse_rate(files.try_read(f"{port}/rate")),
             interface=_interface(top, port),
-            pci_address=infiniband.parse_pci_address(_link(f"{top}/device")),
+            pci_address=infiniband.parse_pci_address(files.link_name(f"{top}/device")),
             numa_node=infiniband.parse_numa_node(files.try_read(f"{top}/device/numa_node")),
             saturated=full,
             **infiniband.added(parts),
@@ -183,23 +181,9 @@ def _rated(port: _Port, before: _Port | None, window: float | None) -> RdmaPortS
 
 def _interface(device: str, port: str) -> str | None:
     """The NIC that a port belongs to: as its first GID names it, else the only one of the PCI device."""
-    for index in _entries(f"{port}/gid_attrs/ndevs")[:16]:
+    for index in files.entries(f"{port}/gid_attrs/ndevs")[:16]:
         name = (files.try_read(f"{port}/gid_attrs/ndevs/{index}") or b"").strip()[:64]
         if name:
             return name.decode("ascii", "replace")
-    nics = _entries(f"{device}/device/net")
+    nics = files.entries(f"{device}/device/net")
     return nics[0] if len(nics) == 1 else None
-
-
-def _entries(folder: str) -> list[str]:
-    try:
-        return sorted(filter(is_valid, os.listdir(folder)))
-    except OSError:
-        return []
-
-
-def _link(path: str) -> str | None:
-    try:
-        return os.readlink(path)
-    except OSError:
-        return None

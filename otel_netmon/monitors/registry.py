@@ -1,9 +1,9 @@
-"""Which monitors there are, and which of them this process runs.
+"""The list of monitors, and the choice of those that this process runs.
 
-Ours are listed here; another package adds its own by the entry-point group ``otel_netmon_monitors``: a subclass
-of ``Monitor``, or a function, that is called without arguments. A monitor of the scope ``host`` is once per host,
-one of scope ``rank`` in every process that trains; another package's has the attribute ``scope``, by default
-``"host"``. ``OTEL_NETMON_MONITORS`` chooses among all of them.
+Ours are listed here; another package registers its own in the entry-point group ``otel_netmon_monitors``: a
+subclass of ``Monitor``, or a function that returns one, called without arguments. A monitor of scope ``host`` runs
+once per host, one of scope ``rank`` in every process that trains; another package's class has the attribute
+``scope``, by default ``"host"``. ``OTEL_NETMON_MONITORS`` chooses among all of them.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ Scope = Literal["host", "rank"]
 
 
 class MonitorSpec(NamedTuple):
-    """A monitor that can be made: ``module:attribute`` is its class, or a function without arguments that gives
-    one. ``default`` says whether it runs where nobody named it."""
+    """A monitor that can be made. ``target`` is ``module:attribute`` of its class, or of a function without
+    arguments that returns one; ``default`` decides whether it runs when the user named none."""
 
     name: str
     scope: Scope
@@ -100,10 +100,12 @@ def monitors_for(*, host: bool, rank: bool) -> tuple[Monitor, ...]:
     for one in chosen:
         monitor = _make(one) if (host if one.scope == "host" else rank) else None
         if monitor is not None and made.setdefault(monitor.name, monitor) is not monitor:
-            _logger.warning(
-                "monitor %s: there is one that calls itself %s; it is left out", one.name, monitor.name
-            )
+            _leave_out(one.name, f": there is one that calls itself {monitor.name}")
     return _sharing(list(made.values()))
+
+
+def _leave_out(name: str, why: str) -> None:
+    _logger.warning("monitor %s%s; it is left out", name, why)
 
 
 def _sharing(monitors: list[Monitor]) -> tuple[Monitor, ...]:
@@ -125,12 +127,16 @@ def _installed() -> list[MonitorSpec]:
     for point in entry_points(group=ENTRY_POINTS):
         taken = {ALL, *(one.name for one in BUILT_IN), *found}
         if point.name.lower() in {name.lower() for name in taken}:
-            _logger.warning("monitor %s of %s: the name is taken; it is left out", point.name, point.value)
+            _logger.warning(
+                "monitor %s of %s: the name is taken; it is left out (give it another)", point.name, point.value
+            )
             continue
         try:
             scope = getattr(point.load(), "scope", "host")
         except Exception as error:  # noqa: BLE001  # a foreign package's fault costs nothing else
-            _logger.warning("monitor %s cannot be loaded: %s: %s", point.name, type(error).__name__, error)
+            _logger.warning(
+                "monitor %s cannot be loaded: %s: %s; it is left out", point.name, type(error).__name__, error
+            )
             continue
         found[point.name] = MonitorSpec(point.name, scope, point.value)
     return list(found.values())
@@ -142,7 +148,7 @@ def _make(one: MonitorSpec) -> Monitor | None:
         if not isinstance(monitor, Monitor) or not isinstance(monitor.name, str):
             raise TypeError(f"{one.target} gave {type(monitor).__name__}, not a Monitor with a name")
     except Exception as error:  # noqa: BLE001  # a foreign package's, perhaps: it costs nothing else
-        _logger.warning("monitor %s cannot be made: %s: %s", one.name, type(error).__name__, error)
+        _leave_out(one.name, f" cannot be made: {type(error).__name__}: {error}")
         return None
     return monitor
 

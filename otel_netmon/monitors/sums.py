@@ -1,6 +1,6 @@
 """Totals over members that come and go: CPUs, queues, NICs, ports, threads, cgroups. No I/O.
 
-A member is told from others by its identity, never by its position: the CPU's number, the NIC's index. So a total
+A member is recognised by its identity, never by its position: the CPU's number, the NIC's index. So a total
 neither falls when a member goes nor leaps when one comes, and what a member counted stays in.
 """
 
@@ -21,8 +21,8 @@ class MemberDeltas:
     """What each member of a set counted between one reading of the set and the next.
 
     One whose count fell began anew: all that it has is new. One that comes later than the first reading may have
-    counted for years, so it counts from there on; unless ``born`` says that those begin at 0 between two readings,
-    as threads do. With ``heirs`` it is a name that is watched, and its holders follow one another, as NICs of one
+    counted for years, so it counts from there on; unless they are ``born`` with a count of 0 between two readings,
+    as threads are. With ``heirs`` it is a name that is watched, and its holders follow one another, as NICs of one
     name do: one that replaced the holder and has counted less began at 0.
 
     ``wrap`` is the number at which the counts begin again at 0. Used by one thread at a time.

@@ -40,7 +40,7 @@ _ROWS: Final[tuple[Row, ...]] = (
 class TcpMonitor(Monitor):
     """Watches this process's TCP connections to other ranks of its job, and to the store; sends nothing.
 
-    Which of its connections are the training's, and to whom they lead, ``directory`` says: by default what the
+    ``directory`` knows which of its connections are the training's, and to whom they lead: by default what the
     captured job's ranks told one another through the store of their process group; without one there is nothing to
     watch. Other connections of the process (an exporter's, a data loader's) are never read. Linux only.
 

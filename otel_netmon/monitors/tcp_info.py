@@ -119,7 +119,7 @@ class SocketReading(NamedTuple):
     """One TCP socket at one moment.
 
     ``receive_queue`` (By): arrived and not read by the program. ``send_queue`` (By): written by the program and
-    not acknowledged. ``inode`` tells the socket from a later one.
+    not acknowledged. ``inode`` distinguishes the socket from a later one.
     """
 
     info: TcpInfo

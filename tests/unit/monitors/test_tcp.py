@@ -223,12 +223,12 @@ def test_a_connection_that_could_not_be_read_for_once_is_not_counted_anew() -> N
 
 
 def test_a_reused_address_begins_anew() -> None:
-    """The same two ends, another socket: told apart by its cookie, not compared with the old one."""
+    """The same two ends, another socket: told apart by its inode, not compared with the old one."""
     old = TcpInfo(*(0,) * 32)._replace(bytes_acked=9000, bytes_received=0)
     new = old._replace(bytes_acked=10)
-    assert delta(SocketReading(new, 0, 0, 7), old).bytes_sent == 0  # never negative
-    assert delta(SocketReading(new, 0, 0, 7), None).bytes_sent == 10
-    assert delta(SocketReading(old._replace(bytes_acked=None), 0, 0, 7), None).bytes_sent is None
+    assert delta(SocketReading(new, 0, 0, 7), old).counts["bytes_sent"] == 0  # never negative
+    assert delta(SocketReading(new, 0, 0, 7), None).counts["bytes_sent"] == 10
+    assert "bytes_sent" not in delta(SocketReading(old._replace(bytes_acked=None), 0, 0, 7), None).counts
 
 
 @pytest.mark.parametrize(
