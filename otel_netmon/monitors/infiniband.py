@@ -172,12 +172,6 @@ def parts(files: Mapping[str, Mapping[str, bytes | None]]) -> tuple[dict[str, di
     return found, tuple(full)
 
 
-def counters(files: Mapping[str, Mapping[str, bytes | None]]) -> tuple[dict[str, int], tuple[str, ...]]:
-    """``parts``, added up."""
-    found, full = parts(files)
-    return added(found), full
-
-
 def added(found: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
     """The sum of each meaning."""
     return {meaning: sum(read.values()) for meaning, read in found.items()}

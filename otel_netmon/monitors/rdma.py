@@ -45,7 +45,7 @@ _ROWS: Final[tuple[Row, ...]] = (
 
 
 class _Port(NamedTuple):
-    """A reading. ``guid`` distinguishes a device from another of the same name; ``parts``: see ``infiniband.parts``."""
+    """A reading. ``guid`` is the device, whatever it is called; ``parts``: see ``infiniband.parts``."""
 
     stats: RdmaPortStats
     guid: bytes | None

@@ -26,7 +26,7 @@ def _counters(data: bytes) -> object:
     lines = data.split(b"\n")
     names = sorted(infiniband.NAMES)
     read: dict[str, bytes | None] = {names[len(line) % len(names)]: line for line in lines}
-    return infiniband.counters(dict.fromkeys(infiniband.FOLDERS, read))
+    return infiniband.parts(dict.fromkeys(infiniband.FOLDERS, read))
 
 
 PARSERS: tuple[tuple[Callable[[bytes], object], type[Exception] | None], ...] = (

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import json
 import logging
 import os
+import threading
 import weakref
 from pathlib import Path
 from typing import Any
@@ -111,6 +113,7 @@ class Stub(Monitor):
     """Fails as it is told to."""
 
     name = "stub"
+    metrics = (semconv.HOST_TCP_RETRANSMITS,)
 
     def __init__(self, clock: Clock) -> None:
         super().__init__(clock=clock)
@@ -182,12 +185,13 @@ def test_of_two_monitors_that_tell_the_same_the_first_is_heard(exported: Exporte
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_child_does_not_tell_its_parents_health() -> None:
     monitor = Stub(Clock())
+    monitor.given = (Point(semconv.HOST_TCP_RETRANSMITS, 7),)
     assert monitor.run_once()
     child = os.fork()
     if child == 0:
-        os._exit(0 if monitor.health() == () else 3)
+        os._exit(0 if monitor.health() == monitor.points() == () else 3)
     assert wait_for_child(child) == 0
-    assert len(monitor.health()) == 3
+    assert len(monitor.health()) == 3 and monitor.points() == monitor.given
 
 
 def test_a_kind_of_failure_is_said_again_when_others_came_in_between(
@@ -243,6 +247,27 @@ def test_what_is_not_a_point_of_the_monitor_is_a_failure_that_says_why(
     assert not monitor.run_once()
     assert monitor.points() == ()
     assert message in caplog.text
+
+
+def test_of_two_threads_one_samples_and_the_other_does_not_wait() -> None:
+    """Differences of readings that overtook one another would be wrong."""
+    inside, release, count = threading.Event(), threading.Event(), itertools.count(1)
+
+    class Slow(Stub):
+        def sample(self) -> tuple[Point, ...]:
+            inside.set()
+            assert release.wait(30)
+            return (Point(semconv.HOST_TCP_RETRANSMITS, next(count)),)
+
+    monitor = Slow(Clock())
+    thread = threading.Thread(target=monitor.run_once)
+    thread.start()
+    assert inside.wait(30)
+    assert monitor.run_once() and monitor.points() == () and monitor.health() == ()
+    release.set()
+    thread.join(30)
+    assert [point.value for point in monitor.points()] == [1]
+    assert monitor.run_once() and [point.value for point in monitor.points()] == [2]
 
 
 def test_points_are_those_of_the_last_sample_that_worked_and_shared_with_the_exporter(exported: Exported) -> None:
