@@ -133,8 +133,8 @@ class Rounds:
         for job, emitter in list(self._emitters.items()):
             run_id = self._id(job)
             hanging = [event for event in in_flight if event.group.job in (job, None)]
-            guarded(emitter.stalled, run_id, hanging)
-            emitter.emit_periods(run_id, lowest)
+            guarded(emitter.watch, run_id, hanging)
+            emitter.emit_intervals(run_id, lowest)
         self._count_errors()
         if self._last is not None and self._last.rank.rank is None:
             self._export_at_once(ended)
@@ -181,9 +181,11 @@ class Rounds:
                 self._spans,
                 hold=settings.ring_size,
                 trace_every=settings.trace_every,
+                trace_ranks=settings.trace_ranks,
                 cadence=Cadence(settings.trace_every, is_first=job.rank.rank == 0, store=job.store),
                 window=int(settings.window * 1e9),
                 stall_after=settings.stall_after,
+                heartbeat=settings.heartbeat,
                 rank=job.rank,
                 token=job.token,
                 attempt=job.run_id.attempt,
@@ -234,7 +236,7 @@ class Rounds:
         self._drain()
         self._take(self._ring.abandon(lambda event: event.group.job is job))
         emitter.emit(run_id, last_call=True)
-        emitter.emit_periods(run_id, None)
+        emitter.emit_intervals(run_id, None)
         emitter.finish(run_id)
         self._lost += emitter.lost
         del self._emitters[job]
@@ -259,7 +261,7 @@ class Rounds:
             run_id = self._ids.get(job) or job.resolve(last_call=True)
             assert run_id is not None
             emitter.emit(run_id, last_call=True)
-            emitter.emit_periods(run_id, None)
+            emitter.emit_intervals(run_id, None)
             emitter.finish(run_id, last)
         self._count_errors()
 

@@ -46,4 +46,4 @@ def points_of(
 @functools.lru_cache(maxsize=4096)
 def attributes(*about: tuple[str, AttributeValue]) -> Attributes:
     """The same mapping for the same pairs, as long as it is in use: built once, not at each sample."""
-    return dict(about)
+    return {str(name): value for name, value in about}  # plain strings, where semconv's know more than their name
