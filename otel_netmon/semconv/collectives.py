@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from otel_netmon.semconv.attributes import BACKEND, COLLECTIVE_NAME, ERROR_TYPE, GROUP_NAME
-from otel_netmon.semconv.model import BYTES_BUCKETS, SECONDS_BUCKETS, Metric
+from otel_netmon.semconv.model import BYTES_BUCKETS, SECONDS_BUCKETS, Metric, counter, gauge, up_down_counter
 
 DROP_REASON: Final = "otel_netmon.drop.reason"
 
@@ -34,16 +34,14 @@ COLLECTIVE_IO_METRIC: Final = Metric(
     "Total size of this rank's buffers in collectives.",
     _COLLECTIVE,
 )
-COLLECTIVE_AGE_METRIC: Final = Metric(
+COLLECTIVE_AGE_METRIC: Final = gauge(
     "torch.distributed.collective.in_flight.age",
-    "observable_gauge",
     "s",
     "Age of the oldest collective in flight of a process group; absent if none is in flight.",
     (GROUP_NAME, BACKEND),
 )
-COLLECTIVE_ACTIVE_METRIC: Final = Metric(
+COLLECTIVE_ACTIVE_METRIC: Final = up_down_counter(
     "torch.distributed.collective.active",
-    "observable_up_down_counter",
     "{collective}",
     "Collectives in flight: started and not yet complete.",
     _COLLECTIVE[:3],
@@ -65,47 +63,41 @@ STEP_COLLECTIVE_TIME_METRIC: Final = Metric(
 )
 
 # DistributedNetworkMonitor
-WINDOW_COUNT: Final = Metric(
+WINDOW_COUNT: Final = gauge(
     "otel_netmon.collective.window.count",
-    "observable_gauge",
     "{collective}",
     "Collectives completed in the last window.",
     _COLLECTIVE[:3],
 )
-WINDOW_P50: Final = Metric(
+WINDOW_P50: Final = gauge(
     "otel_netmon.collective.window.duration.p50",
-    "observable_gauge",
     "s",
     "Median duration of the collectives in the last window.",
     _COLLECTIVE[:3],
 )
-WINDOW_P99: Final = Metric(
+WINDOW_P99: Final = gauge(
     "otel_netmon.collective.window.duration.p99",
-    "observable_gauge",
     "s",
     "99th percentile of the duration of the collectives in the last window.",
     _COLLECTIVE[:3],
 )
-WINDOW_BUSBW: Final = Metric(
+WINDOW_BUSBW: Final = gauge(
     "otel_netmon.collective.window.busbw",
-    "observable_gauge",
     "By/s",
     "Mean bus bandwidth in the last window: bytes over time, times nccl-tests' factor.",
     _COLLECTIVE[:3],
 )
 
 # health of the capture engine
-EVENTS_DROPPED: Final = Metric(
+EVENTS_DROPPED: Final = counter(
     "otel_netmon.events.dropped",
-    "observable_counter",
     "{event}",
     "Collectives whose span was lost: `ring_full` is our ring or the Flight Recorder's, `error` an exception "
     "while recording or emitting.",
     (DROP_REASON,),
 )
-PEER_READINGS_DROPPED: Final = Metric(
+PEER_READINGS_DROPPED: Final = counter(
     "otel_netmon.peer.readings.dropped",
-    "observable_counter",
     "{reading}",
     "Readings of the traffic with a peer that were not exported: no step covers them, or its step was not sampled "
     "and there is no logs exporter.",
