@@ -16,7 +16,7 @@ import atheris
 
 with atheris.instrument_imports():
     from otel_netmon import flight_recorder, schema
-    from otel_netmon.monitors import infiniband, procfs, protocols, sock_diag
+    from otel_netmon.monitors import infiniband, procfs, protocols, tcp_info
     from otel_netmon.store import reader, values
     from otel_netmon.store.problems import Problems
 
@@ -28,7 +28,7 @@ def _counters(data: bytes) -> object:
     lines = data.split(b"\n")
     names = sorted(infiniband.NAMES)
     read: dict[str, bytes | None] = {names[len(line) % len(names)]: line for line in lines}
-    return infiniband.counters(dict.fromkeys(infiniband.FOLDERS, read))
+    return infiniband.parts(dict.fromkeys(infiniband.FOLDERS, read))
 
 
 def _packed(data: bytes) -> object:
@@ -37,8 +37,7 @@ def _packed(data: bytes) -> object:
 
 
 PARSERS: tuple[tuple[Callable[[bytes], object], type[Exception] | None], ...] = (
-    (sock_diag.parse_replies, sock_diag.SockDiagError),
-    (sock_diag.parse_tcp_info, sock_diag.SockDiagError),
+    (tcp_info.parse_tcp_info, ValueError),
     (procfs.parse_net_dev, None),
     (procfs.parse_speed, None),
     (lambda data: procfs.parse_default_routes(data, data), None),
