@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "engine": JOB | {"capture", "emit", "termination"},
     "instrumentor": JOB | {"capture", "emit", "monitors", "sdk", "engine"},
     "cli": JOB | {"capture", "sdk", "delivery", "monitors", "store", "analysis", "report", "instrumentor", "cli"},
-    "store": BOTTOM | {"store", "flight_recorder"},
+    "store": BOTTOM | {"store"},
     "analysis": BOTTOM | {"store", "analysis", "flight_recorder"},
     "diagnosis": BOTTOM | {"diagnosis"},
     "report": BOTTOM | {"analysis", "diagnosis", "report"},

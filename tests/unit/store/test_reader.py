@@ -240,6 +240,14 @@ def test_wrong_types_cost_one_record(span: Any, point: Any, tmp_path: Path) -> N
     assert problems == Problems(records=1)
 
 
+def test_a_resource_as_deep_as_can_be_parsed(tmp_path: Path) -> None:
+    """Each line's is compared with that of the line before."""
+    for depth in range(700, 1000):
+        deep = '{"resourceSpans": [{"resource": ' + "[" * depth + "]" * depth + "}]}\n"
+        _, problems = read_bytes(tmp_path, deep.encode() * 3)
+        assert problems.corrupt in (0, 3)  # at which depth depends on the version of Python
+
+
 def test_text_for_the_terminal_has_no_control_characters(tmp_path: Path) -> None:
     evil = "\x1b]0;x\x07" + "n" * 1000 + "\ud800"
     name = {"key": "torch.distributed.collective.name", "value": {"stringValue": evil}}
