@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from opentelemetry import _logs as logs
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
 from otel_netmon import semconv
+from otel_netmon.internals.otel_internals_logs import emit_event
 from otel_netmon.version import __version__
 
 if TYPE_CHECKING:
@@ -72,13 +72,14 @@ class HangDetector:
         if event.sequence is not None:
             attributes[semconv.COLLECTIVE_SEQUENCE] = event.sequence
         context = SpanContext(trace_id, span_id, is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
-        record = logs.LogRecord(
+        emit_event(
+            semconv.SCOPE_COLLECTIVES,
+            __version__,
+            semconv.SCHEMA_URL,
+            severity="WARN",
             timestamp=time.time_ns(),
             context=set_span_in_context(NonRecordingSpan(context)),
-            severity_number=logs.SeverityNumber.WARN,
-            severity_text="WARN",
             body=f"{operation} of group {group.name} is in flight for {age:.0f} s",
             attributes=attributes,
             event_name=semconv.EVENT_STALLED,
         )
-        logs.get_logger(semconv.SCOPE_COLLECTIVES, __version__, schema_url=semconv.SCHEMA_URL).emit(record)

@@ -12,7 +12,16 @@ from collections.abc import Collection, Mapping, MutableMapping
 from typing import Final
 
 from otel_netmon.sdk import otlp
-from otel_netmon.sdk.values import PLACES, SIGNALS, Checked, Problem, is_installed, is_readable, plain_values
+from otel_netmon.sdk.values import (
+    PLACES,
+    SIGNALS,
+    Checked,
+    Problem,
+    installed,
+    is_installed,
+    is_readable,
+    plain_values,
+)
 
 _BATCH_SIZES: Final = {"QUEUE": 2048, "EXPORT_BATCH": 512}
 """The SDK's defaults."""
@@ -78,21 +87,21 @@ def apply(
 def silenced(environ: Mapping[str, str]) -> tuple[Problem, ...]:
     """Why nothing is recorded, or not where one would look, though every value is in order."""
 
-    def said(name: str) -> str:
+    def value(name: str) -> str:
         return environ.get(name, "").strip()
 
     found = []
-    if said("OTEL_SDK_DISABLED").lower() == "true":
+    if value("OTEL_SDK_DISABLED").lower() == "true":
         found.append(Problem("OTEL_SDK_DISABLED", "is true, so OpenTelemetry records nothing", lost=True))
-    elif said("OTEL_CONFIG_FILE"):
+    elif value("OTEL_CONFIG_FILE"):
         found.append(
             Problem("OTEL_CONFIG_FILE", "is set, so telemetry goes where it says, whatever other OTEL_* say")
         )
     name = "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"
-    off = [part.strip() for part in said(name).split(",")]
+    off = [part.strip() for part in value(name).split(",")]
     if lost := [what for one, what in _INSTRUMENTORS.items() if one in off or "*" in off]:
         found.append(Problem(name, f"switches off {' and '.join(lost)}", lost=len(lost) == len(_INSTRUMENTORS)))
-    if {said("OTEL_TRACES_EXPORTER").lower(), said("OTEL_METRICS_EXPORTER").lower()} == {"none"}:
+    if {value("OTEL_TRACES_EXPORTER").lower(), value("OTEL_METRICS_EXPORTER").lower()} == {"none"}:
         found.append(Problem("OTEL_TRACES_EXPORTER", "is none, and so is OTEL_METRICS_EXPORTER", lost=True))
     return tuple(found)
 
@@ -113,7 +122,7 @@ def _config_file(checked: Checked) -> None:
 def _names(checked: Checked, among: Collection[str] | None = None) -> None:
     given = checked.environ.keys() if among is None else checked.environ.keys() & set(among)
     for name in sorted(_ONE_NAME.keys() & given):
-        known = _known(_ONE_NAME[name])
+        known = installed(_ONE_NAME[name])
         value = _as_known(checked.environ[name], known)
         if value in known:
             checked.put(name, value)
@@ -122,7 +131,7 @@ def _names(checked: Checked, among: Collection[str] | None = None) -> None:
             checked.refuse(name, f"is not installed ({there}); going on without", None)
     for name in sorted(_NAMES.keys() & given):
         group, what = _NAMES[name]
-        known = _known(group)
+        known = installed(group)
         values = [_as_known(part, known) for part in checked.environ[name].split(",") if part.strip()]
         if name.endswith("_EXPORTER") and len(values) > 1:
             values = [part for part in values if part != "none"]  # among others it would be a name that is missing
@@ -140,12 +149,6 @@ def _as_known(text: str, known: list[str]) -> str:
     """Without blanks; in lower case where that is a name: the specification does not tell cases apart."""
     name = text.strip()
     return name.lower() if name not in known and name.lower() in [*known, "none"] else name
-
-
-def _known(group: str) -> list[str]:
-    from opentelemetry.util._importlib_metadata import entry_points
-
-    return sorted({point.name for point in entry_points(group=group)})
 
 
 def _sampler(checked: Checked) -> None:
