@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from typing import Final, Literal
 
 from otel_netmon import config
-from otel_netmon.delivery import wire
+from otel_netmon.delivery.connect import connect, protocol
+from otel_netmon.delivery.hints import naming
 from otel_netmon.sdk import otlp
 from otel_netmon.sdk.values import SIGNALS, Signal
 from otel_netmon.text import without_secrets
@@ -37,7 +38,7 @@ def answers(
                 continue
             word, named = otlp.protocol(environ, signal)
             (level, _, what, remedy), there = _ask(signal, address, variable)
-            answer = (level, variable, what, wire.in_words_of(remedy, variable, named))
+            answer = (level, variable, what, naming(remedy, variable, named))
             if answer[0] == "ok" and named in replaced:
                 answer = ("note", *answer[1:3], f"set {named}={word}")
             found.setdefault(answer, []).append(signal)
@@ -50,12 +51,12 @@ def answers(
 def _ask(signal: Signal, address: str, variable: str) -> tuple[Answer, bool]:
     """The answer, and whether anybody was there to give it."""
     try:
-        way = wire.Wire(wire.official(signal), signal)
+        transport = connect(signal)
     except Exception as error:  # noqa: BLE001  # the settings', of whatever kind
         return ("FAIL", variable, f"no exporter can be made of it: {error}", "correct the variable"), False
-    shown, by = without_secrets(address or way.endpoint), wire.protocol(signal)
-    outcome = way.send(b"", min(SECONDS, way.timeout))
-    way.close()
+    shown, by = without_secrets(address or transport.endpoint), protocol(signal)
+    outcome = transport.send(b"", min(SECONDS, transport.timeout))
+    transport.close()
     if outcome.kind == "delivered" and not outcome.hint:
         return ("ok", variable, f"{shown} took an empty export of {{signals}} by {by}", ""), True
     came = outcome.reason.partition(":")[0] or "HTTP 200"

@@ -129,10 +129,6 @@ class Segment:
             self._advance(record.end)
             self.left -= record.items
 
-    def waiting(self) -> Iterator[Record]:
-        """Those that are not delivered and can be read, without changing that."""
-        return (record for head in self._heads() if (record := self._record(head)) is not None)
-
     def _heads(self) -> Iterator[_Head]:
         """What is not delivered, up to a torn tail."""
         place = self._read
@@ -175,11 +171,6 @@ class Segment:
         if remove:
             with contextlib.suppress(OSError):
                 self.path.unlink()
-        with contextlib.suppress(OSError):
-            os.close(self._fd)
-
-    def disown(self) -> None:
-        """Close the copy that a fork made: the lock is the parent's."""
         with contextlib.suppress(OSError):
             os.close(self._fd)
 

@@ -82,11 +82,6 @@ class Spool:
         with self._lock:
             return sum(one.size for one in self._segments)
 
-    @property
-    def folder(self) -> Path:
-        """Where they are."""
-        return self._folder
-
     def append(self, data: bytes, items: int) -> bool:
         """Keep a request, as ``newest``; False when it could not be written, and is lost. Raises SpoolError."""
         with self._lock:
@@ -163,7 +158,7 @@ class Spool:
     def disown(self) -> None:
         """In a forked child: the files are the parent's."""
         for segment in self._segments:
-            segment.disown()
+            segment.close(remove=False)  # the lock stays theirs
         self._segments = []
 
     def _room(self, needed: int) -> Segment:

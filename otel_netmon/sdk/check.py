@@ -11,20 +11,11 @@ import logging
 from collections.abc import Collection, Mapping, MutableMapping
 from typing import Final
 
-from otel_netmon.sdk import otlp
-from otel_netmon.sdk.values import (
-    PLACES,
-    SIGNALS,
-    Checked,
-    Problem,
-    installed,
-    is_installed,
-    is_readable,
-    plain_values,
-)
+from otel_netmon.sdk import otlp, values
+from otel_netmon.sdk.values import PLACES, SIGNALS, Checked, Problem
 
-_BATCH_SIZES: Final = {"QUEUE": 2048, "EXPORT_BATCH": 512}
-"""The SDK's defaults."""
+_BATCH_SIZES: Final = ("2048", "512")
+"""The SDK's defaults: of the queue, and of a batch."""
 _CREDENTIALS: Final = "opentelemetry_otlp_credential_provider"
 _ONE_NAME: Final[Mapping[str, str]] = {
     "OTEL_TRACES_SAMPLER": "opentelemetry_traces_sampler",
@@ -113,16 +104,16 @@ def _config_file(checked: Checked) -> None:
     name = "OTEL_CONFIG_FILE"
     if name not in checked.environ:
         return
-    if not is_installed("opentelemetry.configuration"):
+    if not values.is_installed("opentelemetry.configuration"):
         checked.refuse(name, "needs the package opentelemetry-configuration; going on without", None)
-    elif not is_readable(checked.environ[name]):
+    elif not values.is_readable(checked.environ[name]):
         checked.refuse(name, "is not a file that can be read; going on without", None)
 
 
 def _names(checked: Checked, among: Collection[str] | None = None) -> None:
     given = checked.environ.keys() if among is None else checked.environ.keys() & set(among)
     for name in sorted(_ONE_NAME.keys() & given):
-        known = installed(_ONE_NAME[name])
+        known = values.installed(_ONE_NAME[name])
         value = _as_known(checked.environ[name], known)
         if value in known:
             checked.put(name, value)
@@ -131,12 +122,12 @@ def _names(checked: Checked, among: Collection[str] | None = None) -> None:
             checked.refuse(name, f"is not installed ({there}); going on without", None)
     for name in sorted(_NAMES.keys() & given):
         group, what = _NAMES[name]
-        known = installed(group)
-        values = [_as_known(part, known) for part in checked.environ[name].split(",") if part.strip()]
-        if name.endswith("_EXPORTER") and len(values) > 1:
-            values = [part for part in values if part != "none"]  # among others it would be a name that is missing
-        missing = [part for part in values if part not in known and part not in ("none", "*")]
-        left = ",".join(part for part in values if part not in missing) or None
+        known = values.installed(group)
+        chosen = [_as_known(part, known) for part in checked.environ[name].split(",") if part.strip()]
+        if name.endswith("_EXPORTER") and len(chosen) > 1:
+            chosen = [part for part in chosen if part != "none"]  # among others it would be a name that is missing
+        missing = [part for part in chosen if part not in known and part not in ("none", "*")]
+        left = ",".join(part for part in chosen if part not in missing) or None
         if missing:
             why = f"names {', '.join(missing)[:64]}, a{what} that is not installed (there are {', '.join(known)})"
             rest = f"using {left}" if left else "going on as if it were not set"
@@ -167,26 +158,22 @@ def _sampler(checked: Checked) -> None:
 def _batches(checked: Checked) -> None:
     """A batch larger than the queue is refused by the SDK, also where one of them is its default."""
     for kind in ("BSP", "BLRP"):
+        names = f"OTEL_{kind}_MAX_QUEUE_SIZE", f"OTEL_{kind}_MAX_EXPORT_BATCH_SIZE"
         queue, batch = (
-            int(checked.environ.get(f"OTEL_{kind}_MAX_{what}_SIZE", default))
-            for what, default in _BATCH_SIZES.items()
+            int(checked.environ.get(name, size)) for name, size in zip(names, _BATCH_SIZES, strict=True)
         )
-        if batch <= queue:
-            continue
-        sizes = f"OTEL_{kind}_MAX_QUEUE_SIZE", f"OTEL_{kind}_MAX_EXPORT_BATCH_SIZE"
-        if sizes[0] in checked.environ:
-            why = f"is below the size of a batch ({batch}), which OpenTelemetry refuses; using batches of {queue}"
-            checked.refuse(sizes[0], why, str(queue))
-            checked.put(sizes[1], str(queue))
-        else:
-            why = (
-                f"is above the size of the queue ({queue}), which OpenTelemetry refuses; using a queue of {batch}"
+        if batch > queue:
+            wrong, size, why = (
+                (names[0], queue, f"below the size of a batch ({batch})")
+                if names[0] in checked.environ
+                else (names[1], batch, f"above the size of the queue ({queue})")
             )
-            checked.refuse(sizes[1], why, str(batch))
-            checked.put(sizes[0], str(batch))
+            checked.refuse(wrong, f"is {why}, which OpenTelemetry refuses; using {size} for both", str(size))
+            for name in names:
+                checked.put(name, str(size))
 
 
 _PARTS: Final = (
-    *(plain_values, _config_file, _names, _sampler, _batches),
+    *(values.plain_values, _config_file, _names, _sampler, _batches),
     *(otlp.protocols, otlp.by_protocol, otlp.resource, otlp.headers),
 )

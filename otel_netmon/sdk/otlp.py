@@ -18,14 +18,27 @@ _OWN_PROTOCOL: Final = {"otlp_proto_grpc": "grpc", "otlp_proto_http": "http/prot
 _GRPC_TARGETS: Final = ("unix:", "unix-abstract:", "dns:", "ipv4:", "ipv6:", "vsock:", "xds:")
 
 
+def setting(environ: Mapping[str, str], signal: Signal, what: str) -> tuple[str, str]:
+    """What ``environ`` sets for the OTLP exporter of a signal, and the variable; empty where none does."""
+    for name in (f"{OTLP}{signal.upper()}_{what}", f"{OTLP}{what}"):
+        if value := environ.get(name, "").strip():
+            return value, name
+    return "", f"{OTLP}{what}"
+
+
+def endpoint(environ: Mapping[str, str], signal: Signal) -> tuple[str, str]:
+    """The address to which a signal goes by OTLP, and its variable."""
+    return setting(environ, signal, "ENDPOINT")
+
+
 def protocol(environ: Mapping[str, str], signal: Signal) -> tuple[str, str]:
-    """The protocol that ``environ`` names for a signal, in lower case, and the variable; gRPC where none does.
+    """The protocol of a signal, in lower case, and its variable; gRPC where none is set.
 
     Then the variable is the one that goes with the endpoint's.
     """
-    for name in (f"{OTLP}{signal.upper()}_PROTOCOL", f"{OTLP}PROTOCOL"):
-        if word := environ.get(name, "").strip().lower():
-            return word, name
+    word, name = setting(environ, signal, "PROTOCOL")
+    if word:
+        return word.lower(), name
     return "grpc", endpoint(environ, signal)[1].replace("_ENDPOINT", "_PROTOCOL")
 
 
@@ -33,14 +46,6 @@ def unserved(variable: str, word: str) -> Problem:
     """A protocol that is not spoken here, and what is spoken in its place."""
     what = f"={word[:64]!r} is not served, only {' and '.join(SERVED)} are; using http/protobuf"
     return Problem(variable, what)
-
-
-def endpoint(environ: Mapping[str, str], signal: Signal) -> tuple[str, str]:
-    """Where ``environ`` says that a signal goes by OTLP, and the variable that says so; empty where none does."""
-    for name in (f"{OTLP}{signal.upper()}_ENDPOINT", f"{OTLP}ENDPOINT"):
-        if value := environ.get(name, "").strip():
-            return value, name
-    return "", f"{OTLP}ENDPOINT"
 
 
 def is_used(exporters: Mapping[str, str], signal: Signal) -> bool:
@@ -149,7 +154,7 @@ def _url_fault(value: str, word: str) -> str:
     except ValueError:
         good = False
     if not good or any(c.isspace() for c in value):
-        return f"it is no address; give one like http://HOST:{port}"
+        return f"it is not an address; write one like http://HOST:{port}"
     if word != "grpc" and not has_scheme:
         return f"it has no scheme; write http://{without_secrets(value)}, or https:// where the collector has TLS"
     if word != "grpc" and parts.scheme not in ("http", "https"):

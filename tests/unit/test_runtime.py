@@ -211,7 +211,7 @@ def test_a_launcher_has_no_rank_whatever_its_variables_number(monkeypatch: pytes
                 attributes = RankResourceDetector().detect().attributes
                 assert attributes.get("torch.distributed.rank") == rank
                 is_launcher = "spawn" not in argv[-1]
-                assert local_files._label() == ("rank1" if rank else "launcher" if is_launcher else "proc")
+                assert local_files.process_label() == ("rank1" if rank else "launcher" if is_launcher else "proc")
 
 
 def test_the_groups_word_goes_before_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:

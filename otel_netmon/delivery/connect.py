@@ -1,0 +1,44 @@
+"""Which way a signal goes to its collector: gRPC or HTTP, as the standard variables say."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any, Final
+
+from otel_netmon.delivery.transport import Transport
+from otel_netmon.sdk import otlp
+from otel_netmon.sdk.values import Signal
+
+_logger = logging.getLogger(__name__)
+
+
+def protocol(signal: Signal) -> str:
+    """``grpc`` or ``http/protobuf``; gRPC where nothing is set.
+
+    Any other word is logged once, and HTTP is used: the specification's default.
+    """
+    word, variable = otlp.protocol(os.environ, signal)
+    if word in otlp.SERVED:
+        return word
+    if (variable, word) not in _logged:
+        _logged.add((variable, word))
+        _logger.warning("otel-netmon: %s", otlp.unserved(variable, word).sentence)
+    return "http/protobuf"
+
+
+_logged: Final[set[tuple[str, str]]] = set()
+
+
+def connect(signal: Signal, **arguments: Any) -> Transport:
+    """By the protocol of ``signal``; ``arguments`` are those of the official exporter.
+
+    Raises what that raises at settings that it refuses. LookupError: it is made in a way that is not known here.
+    """
+    if protocol(signal) == "grpc":
+        from otel_netmon.delivery.grpc_transport import GrpcTransport
+
+        return GrpcTransport(signal, **arguments)
+    from otel_netmon.delivery.http_transport import HttpTransport
+
+    return HttpTransport(signal, **arguments)

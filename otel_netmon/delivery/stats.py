@@ -1,0 +1,84 @@
+"""What became of a signal's items: counted for the metrics, and logged where something changes."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Final
+
+from otel_netmon import semconv
+from otel_netmon.text import without_secrets
+
+_logger = logging.getLogger(__name__)
+
+_MAX_REASONS: Final = 32
+
+
+class DeliveryStats:
+    """The counts of one signal. Used under the lock of its queue; read by anybody."""
+
+    def __init__(self, signal: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._signal = signal
+        self._clock = clock
+        self.endpoint = "the collector"
+        self.delivered = 0
+        self.retries = 0
+        self.lost: dict[str, int] = {}
+        self.failing_since: float | None = None
+        """When attempts began to fail; ``None`` while they succeed."""
+
+    @property
+    def failing(self) -> bool:
+        """Whether the last attempt failed."""
+        return self.failing_since is not None
+
+    def lose(self, reason: str, items: int) -> None:
+        """Count what is gone for good; each reason is logged once."""
+        if not items:
+            return
+        if reason not in self.lost:
+            if len(self.lost) >= _MAX_REASONS:
+                reason = semconv.REASON_OTHER
+            self._log(f"are lost ({reason}); logged once, the metric {semconv.LOST_ITEMS.name} counts them")
+        self.lost[reason] = self.lost.get(reason, 0) + items
+
+    def deliver(self, items: int, rejected: int) -> None:
+        """Count a request that was taken, but for ``rejected`` of its items."""
+        self.delivered += items - min(rejected, items)
+        self.lose(semconv.REASON_PARTIAL, min(rejected, items))
+
+    def attempt_failed(self, reason: str, kept_in: str) -> None:
+        """An attempt failed; the first of several in a row is logged."""
+        self.retries += 1
+        if self.failing_since is None:
+            self.failing_since = self._clock()
+            self._log(f"cannot be exported to {self._to} ({reason}); buffering in {kept_in} and retrying")
+
+    def answered(self) -> None:
+        """An attempt came to an end; logged when those before it failed."""
+        if self.failing_since is not None:
+            seconds = self._clock() - self.failing_since
+            self.failing_since = None
+            self._log(f"are exported to {self._to} again, after {seconds:.0f} s")
+
+    def no_disk(self, reason: str, mebibytes: int) -> None:
+        """Nothing can be kept on disk."""
+        self._log(
+            f"cannot be buffered on disk ({reason}); buffering up to {mebibytes} MiB in memory. Set "
+            "OTEL_NETMON_SPOOL_DIR to a folder of your own"
+        )
+
+    def left_behind(self, folder: str) -> None:
+        """The end, and something waits on disk."""
+        self._log(
+            f"were not all exported to {self._to} before the end; the rest is in {folder}: "
+            f"`otel-netmon flush {folder}`, or the next run with this folder, delivers it"
+        )
+
+    @property
+    def _to(self) -> str:
+        return without_secrets(self.endpoint)
+
+    def _log(self, sentence: str) -> None:
+        _logger.warning("otel-netmon: %s %s", self._signal, sentence)

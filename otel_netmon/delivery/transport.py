@@ -1,0 +1,78 @@
+"""One attempt to hand a request to a collector, and what became of it, as OTLP's specification has it."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from otel_netmon.delivery.hints import hint
+from otel_netmon.sdk.values import Signal
+
+SERVICES: Final = {"traces": "trace", "metrics": "metrics", "logs": "logs"}
+_REJECTED: Final = {"traces": "rejected_spans", "metrics": "rejected_data_points", "logs": "rejected_log_records"}
+_NEVER: Final = ("InvalidSchema(", "MissingSchema(", "InvalidURL(", "InvalidHeader(", "metadata was invalid")
+"""Errors of a request that can never be sent."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of an attempt.
+
+    ``delivered``: taken, but for ``rejected`` items. ``rejected`` as a kind: never to be sent again. ``retry``:
+    not now; not before ``after`` seconds where the collector said so. ``reason`` is a word or a status, no text of
+    theirs; ``hint`` is what in the settings is at odds with such an answer, where that can be told.
+    """
+
+    kind: Literal["delivered", "rejected", "retry"]
+    reason: str = ""
+    after: float | None = None
+    rejected: int = 0
+    hint: str = ""
+
+
+class Transport:
+    """A connection over which requests of one signal are handed over. Used by one thread at a time."""
+
+    _by_http = False
+
+    def __init__(self, signal: Signal, endpoint: str, timeout: float) -> None:
+        self._signal = signal
+        self.endpoint = endpoint
+        self.timeout = timeout
+        """Seconds of an attempt, as the settings say."""
+
+    def send(self, data: bytes, timeout: float) -> Outcome:
+        """Try for ``timeout`` seconds at most. Never raises."""
+        try:
+            return self._attempt(data, timeout)
+        except Exception as error:  # noqa: BLE001  # whatever breaks in there: the data is kept
+            return self._failed(type(error).__name__, repr(error))
+
+    def _attempt(self, data: bytes, timeout: float) -> Outcome:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Give the connection back."""
+
+    def _failed(self, reason: str, text: str, after: float | None = None) -> Outcome:
+        """No answer, but the error ``text``: to be tried again, unless it can never be sent."""
+        found = hint(text, by_http=self._by_http)
+        if any(word in text for word in _NEVER):
+            return Outcome("rejected", reason, hint=found)
+        return Outcome("retry", f"{reason}: {found}" if found else reason, after, hint=found)
+
+    def _rejected(self, reason: str, text: str = "") -> Outcome:
+        """Never to be sent again."""
+        return Outcome("rejected", reason, hint=hint(f"{reason} {text}", by_http=self._by_http))
+
+    def _accepted(self, body: bytes, hint: str = "") -> Outcome:
+        """Taken, but for what ``body``, the collector's answer, says of parts of it."""
+        try:
+            service = SERVICES[self._signal]
+            module = importlib.import_module(f"opentelemetry.proto.collector.{service}.v1.{service}_service_pb2")
+            response: Any = getattr(module, f"Export{service.capitalize()}ServiceResponse").FromString(body)
+            rejected = max(0, int(getattr(response.partial_success, _REJECTED[self._signal])))
+        except Exception:  # noqa: BLE001  # an answer that is no OTLP: it was taken, by whatever that is
+            rejected = 0
+        return Outcome("delivered", rejected=rejected, hint=hint)
