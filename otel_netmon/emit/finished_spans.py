@@ -16,7 +16,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcess
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace.status import Status, StatusCode
 
-from otel_netmon.emit.attributes import event_attributes
+from otel_netmon import schema
+from otel_netmon.emit.attributes import collective
 from otel_netmon.internals.otel_internals_spans import FinishedSpan, can_be_finished, span_limits, span_processors
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ class EventSpan(FinishedSpan):
 
     @property
     def attributes(self) -> dict[str, Any]:
-        return event_attributes(self._event, self._series)
+        return schema.attributes(collective(self._event, self._series))
 
     @property
     def status(self) -> Status:

@@ -15,6 +15,7 @@ __all__ = [
     "emit_event",
     "encode_logs",
     "encode_logs_as_json",
+    "is_stand_in",
     "logger_provider",
 ]
 
@@ -54,15 +55,16 @@ def logger_provider() -> Any:
         return None
 
 
-def emit_event(scope: str, version: str, schema_url: str, *, severity: str, **about: Any) -> bool:
-    """Emit a log event through the global provider: ``about`` is what ``LogRecord`` takes. False, and the event is
-    in the process's log alone, where the API is not there."""
+def is_stand_in(provider: Any) -> bool:
+    """Whether nobody takes log events: it is the API's own, in place of one that was not set."""
+    return provider is None or type(provider).__module__.startswith("opentelemetry._logs")
+
+
+def emit_event(logger: Any, severity: str, **about: Any) -> bool:
+    """Emit a log event: ``about`` is what ``LogRecord`` takes. False, and nothing, where the API is not there."""
     try:
         record, severities = (_find("opentelemetry._logs", name) for name in ("LogRecord", "SeverityNumber"))
-        get_logger = _find("opentelemetry._logs", "get_logger")
     except LookupError:
         return False
-    number = getattr(severities, severity)
-    logger = get_logger(scope, version, schema_url=schema_url)
-    logger.emit(record(severity_number=number, severity_text=severity, **about))
+    logger.emit(record(severity_number=getattr(severities, severity), severity_text=severity, **about))
     return True
