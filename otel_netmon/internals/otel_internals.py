@@ -3,7 +3,7 @@
 
 One small function each. It asks whether the name is there, and where it is not, its caller goes on without what
 is named here. All of them are there in 1.45, the oldest version that the package runs with. ``make newest`` tries
-them on the newest; ``tests/unit/test_internals.py`` takes each away.
+them on the newest; ``tests/unit/test_otel_internals.py`` takes each away.
 
 Nothing of the SDK is imported with this module: that reads its variables, before we could correct them.
 """
