@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Final
 from urllib.parse import urlsplit
 
-from otel_netmon.delivery import hints
+from otel_netmon.delivery import transport
 from otel_netmon.sdk import otlp
 from otel_netmon.sdk.values import OTLP, SIGNALS, Signal
 from otel_netmon.text import without_secrets
@@ -54,7 +54,7 @@ def _look(environ: Mapping[str, str], exporters: Mapping[str, str], found: list[
                 spoken[address] = _spoken(address)
             word, named = otlp.protocol(environ, signal)
             if fault := _fault(spoken[address], word, plain=_is_plain(environ, signal, address, word)):
-                hint = hints.naming(fault, variable, named)
+                hint = transport.naming(fault, variable, named)
                 found.append(f"{variable}={without_secrets(address)[:128]!r} cannot work with {word}: {hint}")
 
 
@@ -70,10 +70,10 @@ def _fault(spoken: frozenset[str], word: str, *, plain: bool) -> str:
     if not spoken or (plain and word in spoken) or (not plain and "tls" in spoken):
         return ""
     if not plain:
-        return hints.PLAIN
+        return transport.PLAIN
     if "tls" in spoken:
-        return hints.TLS
-    return hints.IS_HTTP if word == "grpc" else hints.NO_HTTP
+        return transport.TLS
+    return transport.IS_HTTP if word == "grpc" else transport.NO_HTTP
 
 
 def _spoken(address: str) -> frozenset[str]:

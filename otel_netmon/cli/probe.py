@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from otel_netmon import config
 from otel_netmon.delivery.connect import connect, protocol
-from otel_netmon.delivery.hints import naming
+from otel_netmon.delivery.transport import naming
 from otel_netmon.sdk import otlp
 from otel_netmon.sdk.values import SIGNALS, Signal
 from otel_netmon.text import without_secrets

@@ -20,8 +20,6 @@ from otel_netmon.internals.otel_internals_logs import LogRecordExporter, LogReco
 
 _logger = logging.getLogger(__name__)
 
-Encode = Callable[[Any], bytes]
-
 exit_deadlines: Final[dict[int, float]] = {}
 """When each process has to be done with exporting: all signals share one time limit."""
 _SHARE: Final = 0.6
@@ -39,8 +37,10 @@ class Sink(Protocol):
 class _Exporter:
     """What the exporters of all signals have in common. They never raise, and never wait for a collector."""
 
-    sink: Sink
-    _encode: Encode
+    def __init__(self, sink: Sink, encode: Callable[[Any], bytes], **settings: Any) -> None:
+        super().__init__(**settings)
+        self.sink = sink
+        self._encode = encode
 
     def _put(self, batch: Any, items: int) -> bool:
         if not items:
@@ -65,9 +65,6 @@ class _Exporter:
 class SpansTo(_Exporter, SpanExporter):
     """Spans to a sink."""
 
-    def __init__(self, sink: Sink, encode: Encode) -> None:
-        self.sink, self._encode = sink, encode
-
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Hand over a batch; FAILURE when it is lost."""
         return SpanExportResult.SUCCESS if self._put(spans, len(spans)) else SpanExportResult.FAILURE
@@ -77,19 +74,8 @@ class MetricsTo(_Exporter, FileMetricExporter):
     """Metrics to a sink. Temporality and aggregation are those of the official exporters: cumulative, unless the
     standard variables or the arguments say otherwise. Its base reads these; nothing is written to its stream."""
 
-    def __init__(
-        self,
-        sink: Sink,
-        encode: Encode,
-        preferred_temporality: Any = None,
-        preferred_aggregation: Any = None,
-    ) -> None:
-        super().__init__(
-            stream=io.StringIO(),
-            preferred_temporality=preferred_temporality,
-            preferred_aggregation=preferred_aggregation,
-        )
-        self.sink, self._encode = sink, encode
+    def __init__(self, sink: Sink, encode: Callable[[Any], bytes], **preferred: Any) -> None:
+        super().__init__(sink, encode, stream=io.StringIO(), **preferred)
 
     def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **_: Any) -> MetricExportResult:  # noqa: ARG002
         """Hand over a collection; FAILURE when it is lost."""
@@ -100,9 +86,6 @@ class MetricsTo(_Exporter, FileMetricExporter):
 
 class LogsTo(_Exporter, LogRecordExporter):
     """Log records to a sink."""
-
-    def __init__(self, sink: Sink, encode: Encode) -> None:
-        self.sink, self._encode = sink, encode
 
     def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
         """Hand over a batch; FAILURE when it is lost."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
-from typing import Any, Final
+from typing import Any
 
 from otel_netmon.delivery.transport import Transport
 from otel_netmon.sdk import otlp
@@ -21,13 +22,13 @@ def protocol(signal: Signal) -> str:
     word, variable = otlp.protocol(os.environ, signal)
     if word in otlp.SERVED:
         return word
-    if (variable, word) not in _logged:
-        _logged.add((variable, word))
-        _logger.warning("otel-netmon: %s", otlp.unserved(variable, word).sentence)
+    _warn(otlp.unserved(variable, word).sentence)
     return "http/protobuf"
 
 
-_logged: Final[set[tuple[str, str]]] = set()
+@functools.cache
+def _warn(sentence: str) -> None:
+    _logger.warning("otel-netmon: %s", sentence)
 
 
 def connect(signal: Signal, **arguments: Any) -> Transport:

@@ -17,8 +17,8 @@ from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from otel_netmon import config
 from otel_netmon.delivery.base import LogsTo, MetricsTo, SpansTo
 from otel_netmon.delivery.connect import connect
-from otel_netmon.delivery.metrics import report
 from otel_netmon.delivery.send_queue import SendQueue
+from otel_netmon.delivery.stats import report
 from otel_netmon.delivery.transport import Transport
 from otel_netmon.internals.otel_internals_logs import encode_logs
 from otel_netmon.sdk.values import Signal
@@ -49,9 +49,11 @@ class OtlpMetricExporter(MetricsTo):
     """Metrics by OTLP."""
 
     def __init__(self, preferred_temporality: Any = None, preferred_aggregation: Any = None, **rest: Any) -> None:
-        preferences = preferred_temporality, preferred_aggregation
         super().__init__(
-            _queue("metrics", **rest), lambda batch: encode_metrics(batch).SerializeToString(), *preferences
+            _queue("metrics", **rest),
+            lambda batch: encode_metrics(batch).SerializeToString(),
+            preferred_temporality=preferred_temporality,
+            preferred_aggregation=preferred_aggregation,
         )
 
 

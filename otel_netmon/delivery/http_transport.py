@@ -17,8 +17,7 @@ import requests
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.metrics.export import MetricsData
 
-from otel_netmon.delivery.hints import PAGE
-from otel_netmon.delivery.transport import Outcome, Transport
+from otel_netmon.delivery.transport import PAGE, Outcome, Transport
 from otel_netmon.internals.otel_internals import exporter_class
 from otel_netmon.sdk.values import Signal
 

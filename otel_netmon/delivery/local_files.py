@@ -15,6 +15,7 @@ from opentelemetry.exporter.otlp.json.common.metrics_encoder import encode_metri
 
 from otel_netmon import config, forks, threads
 from otel_netmon.delivery.base import LogsTo, MetricsTo, SpansTo
+from otel_netmon.delivery.segment import write_whole
 from otel_netmon.delivery.span_lines import SpanLines, json_line
 from otel_netmon.internals.otel_internals_logs import encode_logs_as_json
 from otel_netmon.job import roles
@@ -46,7 +47,8 @@ class JsonFile:
         """Append whole lines; False when they are lost."""
         try:
             with self._lock:
-                self._append(self._open(), data)
+                write_whole(self._open(), data, self._size)  # a full disk leaves whole lines
+                self._size += len(data)
         except OSError as error:
             if not self._warned:
                 self._warned = True
@@ -89,22 +91,12 @@ class JsonFile:
             if folder is None:
                 raise OSError(f"{config.OUTPUT_DIR} is not set")
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
             host = file_part(socket.gethostname())
             name = f"{self._signal}-{host}-{label}-{os.getpid()}-{secrets.token_hex(3)}.jsonl"
             self._fd = os.open(folder / name, flags, 0o600)
             self._size, self._label = 0, label
         return self._fd
-
-    def _append(self, fd: int, data: bytes) -> None:
-        rest = memoryview(data)
-        try:
-            while rest:
-                rest = rest[os.write(fd, rest) :]
-        except OSError:
-            os.ftruncate(fd, self._size)  # a full disk leaves whole lines
-            raise
-        self._size += len(data)
 
 
 def process_label() -> str:
@@ -125,10 +117,8 @@ class LocalSpanExporter(SpansTo):
 class LocalMetricExporter(MetricsTo):
     """Metrics to a file of this process; takes ``preferred_temporality`` and ``preferred_aggregation``."""
 
-    def __init__(self, *preferences: Any, **named: Any) -> None:
-        super().__init__(
-            JsonFile("metrics"), lambda batch: json_line(encode_metrics(batch)), *preferences, **named
-        )
+    def __init__(self, **preferred: Any) -> None:
+        super().__init__(JsonFile("metrics"), lambda batch: json_line(encode_metrics(batch)), **preferred)
 
 
 class LocalLogExporter(LogsTo):

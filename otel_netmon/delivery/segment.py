@@ -68,7 +68,7 @@ class Segment:
         fd = os.open(path, flags, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _write(fd, _HEAD.pack(_MAGIC, _HEAD.size), 0)
+            write_whole(fd, _HEAD.pack(_MAGIC, _HEAD.size), 0)
             return cls(path, fd, damaged)
         except OSError:
             os.close(fd)
@@ -102,12 +102,7 @@ class Segment:
         """Add a request. Raises OSError and leaves the segment as it was."""
         rest = struct.pack("<L", items) + data
         record = _RECORD.pack(len(data), zlib.crc32(rest), items) + data
-        try:
-            _write(self._fd, record, self.size)
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._fd, self.size)
-            raise
+        write_whole(self._fd, record, self.size)
         self.size += len(record)
         self.left += items
         return Record(data, items, self.size, self)
@@ -183,8 +178,14 @@ class Segment:
         return place if _HEAD.size <= place <= self.size else _HEAD.size
 
 
-def _write(fd: int, data: bytes, place: int) -> None:
-    rest = memoryview(data)
-    while rest:
-        written = os.pwrite(fd, rest, place)
-        rest, place = rest[written:], place + written
+def write_whole(fd: int, data: bytes, place: int) -> None:
+    """Write ``data`` at the end of a file, which is ``place``. Raises OSError and leaves it as it was."""
+    rest, at = memoryview(data), place
+    try:
+        while rest:
+            written = os.pwrite(fd, rest, at)
+            rest, at = rest[written:], at + written
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.ftruncate(fd, place)
+        raise

@@ -16,6 +16,7 @@ from otel_netmon.delivery.backlog import Backlog
 from otel_netmon.delivery.stats import DeliveryStats
 from otel_netmon.delivery.transport import Outcome, Transport
 from otel_netmon.sdk.values import Signal
+from otel_netmon.text import without_secrets
 
 _BACKOFF: Final = (0.2, 5.0)
 _ADOPT_EVERY: Final = 10.0
@@ -73,16 +74,13 @@ class SendQueue:
             kept = self._backlog.put(data, items)
             if not self._closing:
                 if self._thread is None:
-                    self._start()
+                    # the interpreter ends, or no thread is left: the spool keeps it
+                    with contextlib.suppress(RuntimeError):
+                        self._thread = threads.start(self._run, f"otel-netmon-{self._signal}-sender")
                 self._wake.set()
         return kept
 
     # --- the thread -----------------------------------------------------------------------------------------
-
-    def _start(self) -> None:
-        name = f"otel-netmon-{self._signal}-sender"
-        with contextlib.suppress(RuntimeError):  # the interpreter ends, or no thread is left: the spool keeps it
-            self._thread = threads.start(self._run, name)
 
     def _wait(self, seconds: float) -> None:
         """Until something is new, lock held, once."""
@@ -140,7 +138,7 @@ class SendQueue:
                     return Outcome("retry", f"{error}; update otel-netmon")
                 except Exception as error:  # noqa: BLE001  # the data is kept, whatever is wrong with the settings
                     return Outcome("retry", type(error).__name__)
-                self.stats.endpoint = self._transport.endpoint
+                self.stats.endpoint = without_secrets(self._transport.endpoint)
             return self._transport.send(data, self._transport.timeout)
 
     # --- the end --------------------------------------------------------------------------------------------

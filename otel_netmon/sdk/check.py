@@ -53,14 +53,6 @@ def check(environ: Mapping[str, str], instead: str = "none") -> tuple[dict[str, 
     return checked.environ, tuple(checked.problems)
 
 
-def check_names(environ: Mapping[str, str], names: Collection[str]) -> tuple[dict[str, str], tuple[Problem, ...]]:
-    """As ``check``, of some variables that name what is installed."""
-    checked = Checked(environ)
-    if not checked.environ.keys().isdisjoint(names):
-        _names(checked, names)
-    return checked.environ, tuple(checked.problems)
-
-
 def apply(
     works: Mapping[str, str],
     problems: Collection[Problem],
@@ -110,7 +102,8 @@ def _config_file(checked: Checked) -> None:
         checked.refuse(name, "is not a file that can be read; going on without", None)
 
 
-def _names(checked: Checked, among: Collection[str] | None = None) -> None:
+def names(checked: Checked, among: Collection[str] | None = None) -> None:
+    """What names something that has to be installed; ``among`` some variables."""
     given = checked.environ.keys() if among is None else checked.environ.keys() & set(among)
     for name in sorted(_ONE_NAME.keys() & given):
         known = values.installed(_ONE_NAME[name])
@@ -158,22 +151,22 @@ def _sampler(checked: Checked) -> None:
 def _batches(checked: Checked) -> None:
     """A batch larger than the queue is refused by the SDK, also where one of them is its default."""
     for kind in ("BSP", "BLRP"):
-        names = f"OTEL_{kind}_MAX_QUEUE_SIZE", f"OTEL_{kind}_MAX_EXPORT_BATCH_SIZE"
+        sizes = f"OTEL_{kind}_MAX_QUEUE_SIZE", f"OTEL_{kind}_MAX_EXPORT_BATCH_SIZE"
         queue, batch = (
-            int(checked.environ.get(name, size)) for name, size in zip(names, _BATCH_SIZES, strict=True)
+            int(checked.environ.get(name, size)) for name, size in zip(sizes, _BATCH_SIZES, strict=True)
         )
         if batch > queue:
             wrong, size, why = (
-                (names[0], queue, f"below the size of a batch ({batch})")
-                if names[0] in checked.environ
-                else (names[1], batch, f"above the size of the queue ({queue})")
+                (sizes[0], queue, f"below the size of a batch ({batch})")
+                if sizes[0] in checked.environ
+                else (sizes[1], batch, f"above the size of the queue ({queue})")
             )
             checked.refuse(wrong, f"is {why}, which OpenTelemetry refuses; using {size} for both", str(size))
-            for name in names:
+            for name in sizes:
                 checked.put(name, str(size))
 
 
 _PARTS: Final = (
-    *(values.plain_values, _config_file, _names, _sampler, _batches),
-    *(otlp.protocols, otlp.by_protocol, otlp.resource, otlp.headers),
+    *(values.plain_values, _config_file, names, _sampler, _batches),
+    *(otlp.protocols, otlp.by_protocol, otlp.pairs),
 )

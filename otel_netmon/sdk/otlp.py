@@ -86,17 +86,12 @@ def by_protocol(checked: Checked) -> None:
             checked.put(name, word)
 
 
-def resource(checked: Checked) -> None:
-    """What is said of the process by the user."""
-    name = "OTEL_RESOURCE_ATTRIBUTES"
-    _keep_pairs(checked, name, lambda part: "=" in part, "name=value pairs, separated by commas")
-
-
-def headers(checked: Checked) -> None:
-    """What the SDK would leave out, printing it, or could never send."""
+def pairs(checked: Checked) -> None:
+    """Resource attributes, and headers: what the SDK would leave out, printing it, or could never send."""
+    accepted = "name=value pairs, separated by commas"
+    _keep_pairs(checked, "OTEL_RESOURCE_ATTRIBUTES", lambda part: "=" in part, accepted)
     for place in PLACES:
-        accepted = "name=value pairs, separated by commas, URL-encoded"
-        _keep_pairs(checked, f"{OTLP}{place}HEADERS", _is_header, accepted)
+        _keep_pairs(checked, f"{OTLP}{place}HEADERS", _is_header, f"{accepted}, URL-encoded")
 
 
 def _is_header(text: str) -> bool:

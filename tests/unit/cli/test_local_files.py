@@ -92,18 +92,18 @@ def test_a_full_disk_leaves_whole_lines_and_one_warning(
 ) -> None:
     exporter = LocalSpanExporter()
     exporter.export([finished_span("before")])
-    write = os.write
+    write = os.pwrite
     left = [100]
 
-    def full(fd: int, data: Any) -> int:
+    def full(fd: int, data: Any, place: int) -> int:
         if not left[0]:
             raise OSError(errno.ENOSPC, "No space left on device")
-        taken = write(fd, bytes(data)[: left[0]])
+        taken = write(fd, bytes(data)[: left[0]], place)
         left[0] -= taken
         return taken
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "write", full)
+        patch.setattr(os, "pwrite", full)
         results = [exporter.export([finished_span("lost")]) for _ in range(3)]
     assert results == [SpanExportResult.FAILURE] * 3
     assert exporter.export([finished_span("after")]) is SpanExportResult.SUCCESS
@@ -150,18 +150,18 @@ FORKING = textwrap.dedent(
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     tracer = provider.get_tracer("t")
     tracer.start_span("parent").end()
-    write, writing, go_on = os.write, threading.Event(), threading.Event()
+    write, writing, go_on = os.pwrite, threading.Event(), threading.Event()
 
-    def slow(fd, data):
+    def slow(fd, data, place):
         writing.set()
         go_on.wait(30)
-        return write(fd, data)
+        return write(fd, data, place)
 
-    os.write = slow  # a thread of the parent is in the middle of a write
+    os.pwrite = slow  # a thread of the parent is in the middle of a write
     thread = threading.Thread(target=lambda: tracer.start_span("parent").end())
     thread.start()
     writing.wait(30)
-    os.write = write
+    os.pwrite = write
     if os.fork() == 0:
         tracer.start_span("child").end()
         provider.shutdown()
