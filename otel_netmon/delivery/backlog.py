@@ -17,6 +17,8 @@ from otel_netmon.delivery.transport import Outcome
 
 _HOLD: Final = 0.5
 """Seconds that a request may wait in memory alone."""
+_MAX_AGE: Final = 86_400.0
+"""Seconds after which what another writer left behind is dropped."""
 MEMORY: Final = 8 << 20
 """Bytes that may wait in memory alone."""
 
@@ -34,7 +36,7 @@ class Backlog:
     """What was put and is not yet delivered, oldest first; it counts what becomes of each item.
 
     A request that failed, or that waited for half a second, goes to the spool with everything behind it, in order,
-    and is delivered from there. Used under a reentrant lock, but for ``adopt`` and ``spool_size``: what is logged
+    and is delivered from there. Used under a reentrant lock, but for ``adopt``: what is logged
     here may come back as another request, where the user exports the process's log.
     """
 
@@ -49,13 +51,11 @@ class Backlog:
         self._clock = clock
         self._folder = folder
         self._memory: deque[Request] = deque()
-        self._spool = Spool(
-            folder,
-            signal,
-            max_bytes,
-            dropped=functools.partial(self.stats.lose, semconv.REASON_SPOOL_FULL),
-            damaged=functools.partial(self.stats.lose, semconv.REASON_SPOOL_DAMAGED),
+        dropped, damaged = (
+            functools.partial(self.stats.lose, why)
+            for why in (semconv.REASON_SPOOL_FULL, semconv.REASON_SPOOL_DAMAGED)
         )
+        self.spool = Spool(folder, signal, max_bytes, dropped=dropped, damaged=damaged)
         self._on_disk = False
         """Whether the spool has something: then all goes through it, to keep the order."""
         self._no_spool = False
@@ -97,8 +97,8 @@ class Backlog:
         self._spilling = True
         try:
             one = self.sending
-            if one is not None and self._spool.sending is None and not self._on_disk:
-                self._spool.sending = self._spool.newest if self._keep(one.data, one.items) else None
+            if one is not None and self.spool.sending is None and not self._on_disk:
+                self.spool.sending = self.spool.newest if self._keep(one.data, one.items) else None
             while self._memory and self._keep(self._memory[0].data, self._memory[0].items):
                 self._take_oldest()
             while self.bytes_in_memory > MEMORY and self._memory:
@@ -118,7 +118,7 @@ class Backlog:
         if self._no_spool:
             return False
         try:
-            kept = self._spool.append(data, items)
+            kept = self.spool.append(data, items)
         except SpoolError as error:
             self._no_spool = True
             self.stats.no_disk(error.strerror or str(error), MEMORY >> 20)
@@ -128,9 +128,9 @@ class Backlog:
 
     def next(self) -> Request | None:
         """What is to be sent: the spool's first, else the oldest in memory."""
-        self._spool.sending = None
+        self.spool.sending = None
         if self._on_disk:
-            record = self._spool.sending = self._spool.first()
+            record = self.spool.sending = self.spool.first()
             if record is not None:
                 self.sending = Request(record.data, record.items, self._clock())
                 return self.sending
@@ -144,12 +144,12 @@ class Backlog:
         """Count what became of an attempt."""
         if self.sending is not request:  # the answer came after the end, which has counted it
             return
-        copy, self._spool.sending, self.sending = self._spool.sending, None, None
+        copy, self.spool.sending, self.sending = self.spool.sending, None, None
         if outcome.kind == "retry":
             if copy is None:
                 self._memory.appendleft(request)
                 self.bytes_in_memory += len(request.data)
-            elif not self._spool.holds(copy):
+            elif not self.spool.holds(copy):
                 # it made room while it was on its way
                 self.stats.lose(semconv.REASON_SPOOL_FULL, copy.items)
             self._spill()
@@ -157,44 +157,34 @@ class Backlog:
             return
         self.stats.answered()
         if copy is not None:  # where it came from, or what was made while it was on its way
-            self._spool.delivered(copy)
-        if outcome.kind == "rejected":
-            self.stats.lose(outcome.reason, request.items)
-        else:
-            self.stats.deliver(request.items, outcome.rejected)
+            self.spool.delivered(copy)
+        lost = request.items if outcome.kind == "rejected" else min(outcome.rejected, request.items)
+        self.stats.delivered += request.items - lost
+        self.stats.lose(outcome.reason or semconv.REASON_PARTIAL, lost)
 
-    def adopt(self, max_age: float) -> None:
+    def adopt(self) -> None:
         """What others left behind, one segment at a time. By the one who sends, without the lock."""
-        self._spool.adopt(max_age)
-        if self._spool.first() is not None:
+        self.spool.adopt(_MAX_AGE)
+        if self.spool.first() is not None:
             self._on_disk = True
 
-    def spool_size(self) -> int:
-        """Bytes that wait on disk."""
-        return self._spool.size
-
-    # --- the end --------------------------------------------------------------------------------------------
-
-    def close(self) -> bool:
-        """Put all on disk; from now on nothing else takes requests. Whether something waits there."""
+    def close(self) -> None:
+        """Put all on disk; from now on nothing else takes requests."""
         self._closed = True
-        if self.sending is not None or self._memory:
+        if not self.is_empty:
             self._spill()
-        return self._on_disk
 
     def leave(self, *, is_sending: bool) -> None:
         """After ``close``: leave what is on disk to others, unless ``is_sending``. What is in memory alone is
         lost; an answer that comes later changes nothing."""
+        if self.spool.first() is not None:
+            self.stats.left_behind(str(self._folder))
         if not is_sending:
-            self._spool.close()
-        copy = self._spool.sending
-        if self.sending is not None and (copy is None or not self._spool.holds(copy)):
+            self.spool.close()
+        copy = self.spool.sending
+        if self.sending is not None and (copy is None or not self.spool.holds(copy)):
             reason = semconv.REASON_NO_SPOOL if copy is None else semconv.REASON_SPOOL_FULL
             self.stats.lose(reason, self.sending.items)
             self.sending = None
         while self._memory:
             self._lose_oldest()
-
-    def disown(self) -> None:
-        """In a forked child: the files are the parent's."""
-        self._spool.disown()

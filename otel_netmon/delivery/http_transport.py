@@ -55,7 +55,8 @@ class HttpTransport(Transport):
             raise LookupError(f"{type(exporter).__module__} does not use the session that it is given")
         self._method, endpoint, nothing, timeout, self._options = rehearsal.asked
         super().__init__(signal, endpoint, timeout)
-        self._compress = _compression(nothing)
+        zipped = gzip.compress if nothing.startswith(b"\x1f\x8b") else zlib.compress
+        self._compress: Callable[[bytes], bytes] = zipped if nothing else bytes
         self._session = session or _users_session(signal) or requests.Session()
         self._session.verify = rehearsal.verify
         self._session.cert = rehearsal.cert or self._session.cert
@@ -82,13 +83,6 @@ class HttpTransport(Transport):
 
     def close(self) -> None:
         self._session.close()
-
-
-def _compression(nothing: bytes) -> Callable[[bytes], bytes]:
-    """How ``nothing``, an empty request, was compressed."""
-    if nothing.startswith(b"\x1f\x8b"):
-        return gzip.compress
-    return zlib.compress if nothing.startswith(b"\x78") else bytes
 
 
 def _users_session(signal: Signal) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import random
 import time
 from collections.abc import Callable
@@ -33,24 +34,15 @@ class SendQueue:
     acknowledged is sent again, with the same span ids.
     """
 
-    def __init__(
-        self,
-        connect: Callable[[], Transport],
-        signal: Signal,
-        folder: Path,
-        max_bytes: int,
-        max_age: float = 86_400.0,
-    ) -> None:
+    def __init__(self, connect: Callable[[], Transport], signal: Signal, folder: Path, max_bytes: int) -> None:
         self._connect = connect
         self._signal = signal
-        self._folder = folder
-        self._max_bytes = max_bytes
-        self._max_age = max_age
+        self._make_backlog = functools.partial(Backlog, signal, folder, max_bytes)
         self._reset()
         forks.register(self)
 
     def _reset(self) -> None:
-        self._backlog = Backlog(self._signal, self._folder, self._max_bytes)
+        self._backlog = self._make_backlog()
         self._transport: Transport | None = None
         self._lock = threads.RLock()
         self._wake = threads.Event()
@@ -66,7 +58,7 @@ class SendQueue:
 
     def spool_size(self) -> int:
         """Bytes that wait on disk."""
-        return self._backlog.spool_size()
+        return self._backlog.spool.size
 
     def put(self, data: bytes, items: int) -> bool:
         """Take over a request. False when it is lost. Costs a write to the disk while the collector is away."""
@@ -79,8 +71,6 @@ class SendQueue:
                         self._thread = threads.start(self._run, f"otel-netmon-{self._signal}-sender")
                 self._wake.set()
         return kept
-
-    # --- the thread -----------------------------------------------------------------------------------------
 
     def _wait(self, seconds: float) -> None:
         """Until something is new, lock held, once."""
@@ -104,7 +94,7 @@ class SendQueue:
                         break
                     request = self._backlog.next()
             if request is None:
-                self._backlog.adopt(self._max_age)
+                self._backlog.adopt()
                 adopted = time.monotonic()
                 continue
             outcome = self._send(request.data)
@@ -120,7 +110,7 @@ class SendQueue:
                     backoff = _BACKOFF[0]
             if outcome.kind == "delivered" and time.monotonic() - adopted > _ADOPT_EVERY:
                 adopted = time.monotonic()
-                self._backlog.adopt(self._max_age)
+                self._backlog.adopt()
 
     def _pause(self, seconds: float, *, is_asked_for: bool) -> None:
         """Between two attempts, lock held. The end cuts it short, unless the collector has asked for it."""
@@ -140,8 +130,6 @@ class SendQueue:
                     return Outcome("retry", type(error).__name__)
                 self.stats.endpoint = without_secrets(self._transport.endpoint)
             return self._transport.send(data, self._transport.timeout)
-
-    # --- the end --------------------------------------------------------------------------------------------
 
     def flush(self, timeout: float) -> bool:
         """Wait until all is taken, for ``timeout`` seconds at most; at once where the collector is away."""
@@ -173,7 +161,7 @@ class SendQueue:
             if self._closing:
                 return
             self._closing = True
-            is_left = self._backlog.close()
+            self._backlog.close()
             self._wake.set()
             thread = self._thread
         if thread is not None:
@@ -183,12 +171,10 @@ class SendQueue:
             self._transport.close()
         with self._lock:
             self._backlog.leave(is_sending=is_sending)
-        if is_left:
-            self.stats.left_behind(str(self._folder))
 
     def after_fork_in_child(self) -> None:
         """Forget what is the parent's to deliver; a connection of its own is made when there is something."""
-        self._backlog.disown()
+        self._backlog.spool.disown()
         _parents.append(self._transport)
         self._reset()
 

@@ -22,6 +22,7 @@ from otel_netmon.text import file_part
 
 _SEGMENT: Final = 4 << 20
 _SUFFIX: Final = ".spool"
+_Count = Callable[[int], None]
 
 
 class SpoolError(OSError):
@@ -52,13 +53,7 @@ class Spool:
     """
 
     def __init__(
-        self,
-        folder: Path,
-        signal: str,
-        max_bytes: int,
-        *,
-        dropped: Callable[[int], None],
-        damaged: Callable[[int], None] | None = None,
+        self, folder: Path, signal: str, max_bytes: int, *, dropped: _Count, damaged: _Count | None = None
     ) -> None:
         self._folder = folder
         self._max = max_bytes

@@ -47,11 +47,6 @@ class DeliveryStats:
             self._log(f"are lost ({reason}); logged once, the metric {semconv.LOST_ITEMS.name} counts them")
         self.lost[reason] = self.lost.get(reason, 0) + items
 
-    def deliver(self, items: int, rejected: int) -> None:
-        """Count a request that was taken, but for ``rejected`` of its items."""
-        self.delivered += items - min(rejected, items)
-        self.lose(semconv.REASON_PARTIAL, min(rejected, items))
-
     def attempt_failed(self, reason: str, kept_in: str) -> None:
         """An attempt failed; the first of several in a row is logged."""
         self.retries += 1

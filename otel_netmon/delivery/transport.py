@@ -77,8 +77,6 @@ class Transport:
         return Outcome("delivered", rejected=rejected, hint=hint)
 
 
-# --- what the user can do ----------------------------------------------------------------------------------
-
 _ENDPOINT: Final = "OTEL_EXPORTER_OTLP_ENDPOINT"
 _PROTOCOL: Final = "OTEL_EXPORTER_OTLP_PROTOCOL"
 

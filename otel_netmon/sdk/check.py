@@ -69,22 +69,21 @@ def apply(
 
 def silenced(environ: Mapping[str, str]) -> tuple[Problem, ...]:
     """Why nothing is recorded, or not where one would look, though every value is in order."""
-
-    def value(name: str) -> str:
-        return environ.get(name, "").strip()
-
+    given = {name: value.strip() for name, value in environ.items() if name.startswith("OTEL_")}
     found = []
-    if value("OTEL_SDK_DISABLED").lower() == "true":
+    if given.get("OTEL_SDK_DISABLED", "").lower() == "true":
         found.append(Problem("OTEL_SDK_DISABLED", "is true, so OpenTelemetry records nothing", lost=True))
-    elif value("OTEL_CONFIG_FILE"):
+    elif given.get("OTEL_CONFIG_FILE"):
         found.append(
-            Problem("OTEL_CONFIG_FILE", "is set, so telemetry goes where it says, whatever other OTEL_* say")
+            Problem(
+                "OTEL_CONFIG_FILE", "is set, so telemetry goes where that file says, and other OTEL_* are ignored"
+            )
         )
     name = "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"
-    off = [part.strip() for part in value(name).split(",")]
+    off = [part.strip() for part in given.get(name, "").split(",")]
     if lost := [what for one, what in _INSTRUMENTORS.items() if one in off or "*" in off]:
         found.append(Problem(name, f"switches off {' and '.join(lost)}", lost=len(lost) == len(_INSTRUMENTORS)))
-    if {value("OTEL_TRACES_EXPORTER").lower(), value("OTEL_METRICS_EXPORTER").lower()} == {"none"}:
+    if all(given.get(f"OTEL_{signal}_EXPORTER", "").lower() == "none" for signal in ("TRACES", "METRICS")):
         found.append(Problem("OTEL_TRACES_EXPORTER", "is none, and so is OTEL_METRICS_EXPORTER", lost=True))
     return tuple(found)
 

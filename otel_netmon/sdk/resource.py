@@ -40,16 +40,15 @@ class RankResourceDetector(ResourceDetector):
         }
         rank = roles.own_rank()
         if rank is not None:
-            attributes[semconv.RANK] = rank.rank
-            if rank.local_rank is not None:
-                attributes[semconv.LOCAL_RANK] = rank.local_rank
-            if rank.world_size is not None:
-                attributes[semconv.WORLD_SIZE] = rank.world_size
+            values = rank.rank, rank.local_rank, rank.world_size
+            attributes |= {
+                name: value for name, value in zip(_OF_THE_RANK, values, strict=True) if value is not None
+            }
         users = OTELResourceDetector().detect().attributes
         return Resource({name: value for name, value in attributes.items() if name not in users})
 
 
-_OF_THE_RANK: Final = frozenset({semconv.RANK, semconv.LOCAL_RANK, semconv.WORLD_SIZE})
+_OF_THE_RANK: Final = (semconv.RANK, semconv.LOCAL_RANK, semconv.WORLD_SIZE)
 
 
 def refresh(*providers: Any) -> None:
@@ -58,6 +57,6 @@ def refresh(*providers: Any) -> None:
         return
     found = RankResourceDetector().detect()
     users = OTELResourceDetector().detect().attributes
-    stale = _OF_THE_RANK - found.attributes.keys() - users.keys()
+    stale = {*_OF_THE_RANK} - found.attributes.keys() - users.keys()
     for provider in providers:
         update_resource(provider, found, stale)

@@ -66,7 +66,7 @@ class Job:
 
     def adopt(self) -> None:
         if self.request is None:  # as the thread does it: between two attempts
-            self.backlog.adopt(86_400)
+            self.backlog.adopt()
 
     def end(self) -> None:
         self.backlog.close()
@@ -80,7 +80,7 @@ class Job:
     def exit(self) -> None:
         self.delivered += self.backlog.stats.delivered
         self.lost += sum(self.backlog.stats.lost.values())
-        self.backlog.disown()  # closes the files as the kernel does
+        self.backlog.spool.disown()  # closes the files as the kernel does
         self.begin()
 
     def items(self, request: int) -> int:
