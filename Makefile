@@ -11,6 +11,7 @@ PIP_FLAGS ?=
 PYTEST_FLAGS ?=
 TEST_JOBS ?= 2
 FUZZ_SECONDS ?= 600
+NEWEST_TORCH ?=
 DEMO ?= examples/train_digits.py
 
 BIN := $(abspath $(VENV))/bin
@@ -45,7 +46,7 @@ audit: $(VENV)/.installed-demo
 	.venv-audit/bin/pip-audit --path "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" --skip-editable
 
 newest:
-	PYTHON="$(PYTHON)" PIP_FLAGS="$(PIP_FLAGS)" OTEL_NETMON_CI_NEWEST_TORCH="$(OTEL_NETMON_CI_NEWEST_TORCH)" .ci/newest
+	PYTHON="$(PYTHON)" PIP_FLAGS="$(PIP_FLAGS)" NEWEST_TORCH="$(NEWEST_TORCH)" .ci/newest
 
 lab: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest tests/lab $(PYTEST_FLAGS)

@@ -37,7 +37,8 @@ Files named *.jsonl and *.json directly in DIR are read; links are not followed.
 _FLUSH: Final = """\
 deliver what earlier runs kept in DIR because no collector took it
 
-Where to says OTEL_EXPORTER_OTLP_ENDPOINT and its like, as for a run. What a running process owns is left alone.
+The destination is set by OTEL_EXPORTER_OTLP_ENDPOINT and its like, as for a run. Files of running processes are
+left alone.
 
 exit codes: 0 nothing is left, 1 something is, 2 bad usage
 """
@@ -112,7 +113,7 @@ def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="otel-netmon",
-        description="Watches the network side of distributed PyTorch training and says it in OpenTelemetry.",
+        description="Watches the network side of distributed PyTorch training and reports it in OpenTelemetry.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"otel-netmon {__version__}")

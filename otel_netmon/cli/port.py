@@ -1,4 +1,4 @@
-"""What is spoken at an endpoint, before the command starts: a protocol at odds with the settings is no outage.
+"""Which protocol an endpoint speaks, asked before the command starts: a wrong protocol is no outage.
 
 By two small requests of our own, in a second at most and without a library: gRPC's threads must not be there when
 ``process`` blocks signals. Neither is an export. `otel-netmon doctor` makes one.
@@ -26,7 +26,7 @@ _PROXIES: Final = ("http_proxy", "https_proxy", "grpc_proxy", "all_proxy")
 
 
 def at_odds(environ: Mapping[str, str], exporters: Mapping[str, str]) -> tuple[str, ...]:
-    """A sentence for each endpoint at which another protocol is spoken; none for one that does not answer."""
+    """A sentence for each endpoint that speaks another protocol; none for one that does not answer."""
     if any(environ.get(name) or environ.get(name.upper()) for name in _PROXIES):
         return ()
     found: list[str] = []
@@ -77,7 +77,7 @@ def _fault(spoken: frozenset[str], word: str, *, plain: bool) -> str:
 
 
 def _spoken(address: str) -> frozenset[str]:
-    """In words of ``OTEL_EXPORTER_OTLP_PROTOCOL``, or ``tls``; empty where that cannot be told."""
+    """In words of ``OTEL_EXPORTER_OTLP_PROTOCOL``, or ``tls``; empty where it is unknown."""
     parts = urlsplit(address if "://" in address else f"//{address}")
     place = parts.hostname or "", parts.port or {"https": 443, "http": 80}.get(parts.scheme, 4317)
     answers = [_answer(place, request) for request in (_HTTP1, _HTTP2)]

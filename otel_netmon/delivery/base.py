@@ -72,7 +72,7 @@ class SpansTo(_Exporter, SpanExporter):
 
 class MetricsTo(_Exporter, FileMetricExporter):
     """Metrics to a sink. Temporality and aggregation are those of the official exporters: cumulative, unless the
-    standard variables or the arguments say otherwise. Its base reads these; nothing is written to its stream."""
+    standard variables or arguments say otherwise. The base class reads those; nothing is written to its stream."""
 
     def __init__(self, sink: Sink, encode: Callable[[Any], bytes], **preferred: Any) -> None:
         super().__init__(sink, encode, stream=io.StringIO(), **preferred)

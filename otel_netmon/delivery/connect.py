@@ -17,7 +17,7 @@ _logger = logging.getLogger(__name__)
 def protocol(signal: Signal) -> str:
     """``grpc`` or ``http/protobuf``; gRPC where nothing is set.
 
-    Any other word is logged once, and HTTP is used: the specification's default.
+    Any other word is logged once, and HTTP, the specification's default, is used.
     """
     word, variable = otlp.protocol(os.environ, signal)
     if word in otlp.SERVED:
@@ -34,7 +34,7 @@ def _warn(sentence: str) -> None:
 def connect(signal: Signal, **arguments: Any) -> Transport:
     """By the protocol of ``signal``; ``arguments`` are those of the official exporter.
 
-    Raises what that raises at settings that it refuses. LookupError: it is made in a way that is not known here.
+    Raises what that raises at settings that it refuses. LookupError: this version of it is not supported.
     """
     if protocol(signal) == "grpc":
         from otel_netmon.delivery.grpc_transport import GrpcTransport

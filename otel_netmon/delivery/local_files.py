@@ -100,7 +100,7 @@ class JsonFile:
 
 
 def process_label() -> str:
-    """What tells this process's files from those of others on its host."""
+    """Distinguishes the files of this process from those of others on its host."""
     rank = roles.own_rank()
     if rank is not None:
         return f"rank{rank.rank}"

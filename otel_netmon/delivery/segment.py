@@ -38,7 +38,7 @@ class Record:
 
 
 class _Head(NamedTuple):
-    """Where a request begins and ends, and what is said of it."""
+    """Where a request begins and ends, its checksum and items."""
 
     start: int
     end: int
@@ -49,7 +49,7 @@ class _Head(NamedTuple):
 class Segment:
     """One file, open and locked. Used by one thread at a time.
 
-    ``damaged`` is told the items of records that were whole once and cannot be read.
+    ``damaged`` is called with the items of records that were whole once and cannot be read.
     """
 
     def __init__(self, path: Path, fd: int, damaged: Callable[[int], None] | None = None) -> None:

@@ -19,7 +19,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 _REMOTE: Final = 0x100 | 0x200
 _LOCAL: Final = 0x100
-"""Flags of a span: whether it is known that its parent is remote, and that it is."""
+"""Flags of a span: its parent is remote, or is not."""
 _SPANS: Final = "@spans"
 
 

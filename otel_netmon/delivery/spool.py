@@ -48,8 +48,8 @@ def open_folder(path: Path) -> Path:
 class Spool:
     """The segments of one writer and one signal. Every method takes a short lock and does its I/O under it.
 
-    ``max_bytes`` is for this writer; when it is reached the oldest segment goes, and ``dropped`` is told its
-    items; ``damaged``, by default the same, those that cannot be read. The folder is made at the first ``append``.
+    ``max_bytes`` is for this writer; when it is reached the oldest segment goes, and ``dropped`` gets the count of
+    its items; ``damaged``, by default the same, of those that cannot be read. ``append`` makes the folder.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Spool:
         self._damaged = damaged or dropped
         self.newest: Record | None = None
         self.sending: Record | None = None
-        """What is on its way of what is here: whoever sends it counts it, also when its segment goes meanwhile."""
+        """The request that is being sent: its sender counts it, also when its segment goes meanwhile."""
         host = file_part(socket.gethostname())
         self._prefix = f"{signal}-{host}-{os.getpid()}-{secrets.token_hex(3)}"
         self._signal = signal

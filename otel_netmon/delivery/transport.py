@@ -19,8 +19,8 @@ class Outcome:
     """What became of an attempt.
 
     ``delivered``: taken, but for ``rejected`` items. ``rejected`` as a kind: never to be sent again. ``retry``:
-    not now; not before ``after`` seconds where the collector said so. ``reason`` is a word or a status, no text of
-    theirs; ``hint`` is what in the settings is at odds with such an answer, where that can be told.
+    not now; not before ``after`` seconds where the collector asked for that. ``reason`` is a word or a status, no
+    text from outside; ``hint`` is what the user can do about it, where that is known.
     """
 
     kind: Literal["delivered", "rejected", "retry"]
@@ -66,7 +66,7 @@ class Transport:
         return Outcome("rejected", reason, hint=_hint(f"{reason} {text}", by_http=self._by_http))
 
     def _accepted(self, body: bytes, hint: str = "") -> Outcome:
-        """Taken, but for what ``body``, the collector's answer, says of parts of it."""
+        """Taken, but for the items that ``body``, the collector's answer, rejects."""
         try:
             service = SERVICES[self._signal]
             module = importlib.import_module(f"opentelemetry.proto.collector.{service}.v1.{service}_service_pb2")
@@ -115,7 +115,7 @@ _HTTP: Final = (
 
 
 def _hint(text: str, *, by_http: bool) -> str:
-    """What the user can do about ``text``, an error or a status; empty where that cannot be told."""
+    """What the user can do about ``text``, an error or a status; empty where it is unknown."""
     return next((found for word, found in (*_BOTH, *(_HTTP if by_http else _GRPC)) if word in text), "")
 
 

@@ -46,10 +46,10 @@ class FastSpanWriter:
 
     def parent(self, trace_id: int, span_id: int) -> trace.SpanContext:
         """The sampled, remote span with these ids; many in a row have the same."""
-        known = self._parent
-        if known is None or known.span_id != span_id or known.trace_id != trace_id:
-            known = self._parent = trace.SpanContext(trace_id, span_id, True, _SAMPLED)
-        return known
+        last = self._parent
+        if last is None or last.span_id != span_id or last.trace_id != trace_id:
+            last = self._parent = trace.SpanContext(trace_id, span_id, True, _SAMPLED)
+        return last
 
     @classmethod
     def of(cls, provider: Any, span: Any) -> FastSpanWriter | None:

@@ -1,4 +1,4 @@
-"""What in OpenTelemetry's own variables cannot work, in one sentence each, and what is used in its place.
+"""Values of OpenTelemetry's own variables that cannot work: a sentence for each, and what is used instead.
 
 The SDK answers some such values with a traceback in every process and no telemetry, others with silence. Here, as
 in ``config``, a wrong value costs one sentence, and its default is used, or what is left of a list. An empty value
@@ -74,11 +74,7 @@ def silenced(environ: Mapping[str, str]) -> tuple[Problem, ...]:
     if given.get("OTEL_SDK_DISABLED", "").lower() == "true":
         found.append(Problem("OTEL_SDK_DISABLED", "is true, so OpenTelemetry records nothing", lost=True))
     elif given.get("OTEL_CONFIG_FILE"):
-        found.append(
-            Problem(
-                "OTEL_CONFIG_FILE", "is set, so telemetry goes where that file says, and other OTEL_* are ignored"
-            )
-        )
+        found.append(Problem("OTEL_CONFIG_FILE", "is set, so it is used and other OTEL_* are ignored"))
     name = "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"
     off = [part.strip() for part in given.get(name, "").split(",")]
     if lost := [what for one, what in _INSTRUMENTORS.items() if one in off or "*" in off]:
@@ -96,9 +92,9 @@ def _config_file(checked: Checked) -> None:
     if name not in checked.environ:
         return
     if not values.is_installed("opentelemetry.configuration"):
-        checked.refuse(name, "needs the package opentelemetry-configuration; going on without", None)
+        checked.refuse(name, "needs the package opentelemetry-configuration; ignoring it", None)
     elif not values.is_readable(checked.environ[name]):
-        checked.refuse(name, "is not a file that can be read; going on without", None)
+        checked.refuse(name, "is not a file that can be read; ignoring it", None)
 
 
 def names(checked: Checked, among: Collection[str] | None = None) -> None:
@@ -110,8 +106,8 @@ def names(checked: Checked, among: Collection[str] | None = None) -> None:
         if value in known:
             checked.put(name, value)
         else:
-            there = f"there are {', '.join(known)}" if known else "none is installed"
-            checked.refuse(name, f"is not installed ({there}); going on without", None)
+            there = f"installed: {', '.join(known)}" if known else "none is"
+            checked.refuse(name, f"is not installed ({there}); ignoring it", None)
     for name in sorted(_NAMES.keys() & given):
         group, what = _NAMES[name]
         known = values.installed(group)
@@ -121,15 +117,15 @@ def names(checked: Checked, among: Collection[str] | None = None) -> None:
         missing = [part for part in chosen if part not in known and part not in ("none", "*")]
         left = ",".join(part for part in chosen if part not in missing) or None
         if missing:
-            why = f"names {', '.join(missing)[:64]}, a{what} that is not installed (there are {', '.join(known)})"
-            rest = f"using {left}" if left else "going on as if it were not set"
+            why = f"names {', '.join(missing)[:64]}, a{what} that is not installed (installed: {', '.join(known)})"
+            rest = f"using {left}" if left else "treating it as unset"
             checked.refuse(name, f"{why}; {rest}", left)
         else:
             checked.put(name, left)
 
 
 def _as_known(text: str, known: list[str]) -> str:
-    """Without blanks; in lower case where that is a name: the specification does not tell cases apart."""
+    """Without blanks; in lower case where that is a name: the specification ignores case."""
     name = text.strip()
     return name.lower() if name not in known and name.lower() in [*known, "none"] else name
 

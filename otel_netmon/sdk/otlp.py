@@ -1,4 +1,4 @@
-"""Where OTLP goes and how, as OpenTelemetry's variables say it, and what in them can never work."""
+"""OTLP's variables: destination and protocol of each signal, and values that can never work."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def protocol(environ: Mapping[str, str], signal: Signal) -> tuple[str, str]:
 
 
 def unserved(variable: str, word: str) -> Problem:
-    """A protocol that is not spoken here, and what is spoken in its place."""
-    what = f"={word[:64]!r} is not served, only {' and '.join(SERVED)} are; using http/protobuf"
+    """A protocol that is not supported, and what is used instead."""
+    what = f"={word[:64]!r} is not supported, only {' and '.join(SERVED)} are; using http/protobuf"
     return Problem(variable, what)
 
 
@@ -54,7 +54,7 @@ def is_used(exporters: Mapping[str, str], signal: Signal) -> bool:
 
 
 def protocols(checked: Checked) -> None:
-    """Words that are not served."""
+    """Protocols that are not supported."""
     for place in PLACES:
         name = f"{OTLP}{place}PROTOCOL"
         word = checked.environ.get(name, "").strip().lower()
@@ -74,7 +74,7 @@ def by_protocol(checked: Checked) -> None:
             name = f"{OTLP}{place}{what}"
             path = checked.environ.get(name)
             if path and not is_pem(path) and (by_grpc or not Path(path).is_dir()):
-                checked.refuse(name, "is not a PEM file that can be read; going on without", None)
+                checked.refuse(name, "is not a PEM file that can be read; ignoring it", None)
         name = f"{OTLP}{place}COMPRESSION"
         word = checked.environ.get(name, "").strip().lower()
         accepted = ("none", "gzip") if by_grpc else ("none", "gzip", "deflate")
@@ -153,5 +153,5 @@ def _url_fault(value: str, word: str) -> str:
     if word != "grpc" and not has_scheme:
         return f"it has no scheme; write http://{without_secrets(value)}, or https:// where the collector has TLS"
     if word != "grpc" and parts.scheme not in ("http", "https"):
-        return f"{parts.scheme}:// is not spoken; give one like http://HOST:{port}"
+        return f"{parts.scheme}:// is not supported; write one like http://HOST:{port}"
     return ""

@@ -1,4 +1,4 @@
-"""OpenTelemetry's SDK in this process: set up where nobody did, from ``OTEL_*`` variables that work."""
+"""OpenTelemetry's SDK in this process: set up where it was not, from ``OTEL_*`` variables that work."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _instrument_this_process() -> None:
 
 
 def sdk_is_disabled(environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether ``OTEL_SDK_DISABLED`` says so, as OpenTelemetry reads it."""
+    """Whether ``OTEL_SDK_DISABLED`` is true, as OpenTelemetry reads it."""
     return environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
 
 

@@ -49,7 +49,7 @@ class Checked:
         self.problems: list[Problem] = []
 
     def refuse(self, name: str, why: str, instead: str | None, *, lost: bool = False) -> None:
-        """Say ``NAME=value why``, and use ``instead``."""
+        """Note the problem ``NAME=value why``, and use ``instead``."""
         value = self.environ.get(name, "")
         shown = "" if is_secret(name) or is_secret(value) else f"={without_secrets(value)[:128]!r}"
         self.problems.append(Problem(name, f"{shown} {why}".strip(), lost))

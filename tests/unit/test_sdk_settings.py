@@ -131,11 +131,11 @@ def test_the_rest_of_a_list_is_used() -> None:
 
 
 @pytest.mark.parametrize("word", ["http/json", "http", "nonsense", "gprc"])
-def test_a_protocol_that_is_not_served_is_said_and_is_never_grpc(
+def test_an_unsupported_protocol_is_logged_once_and_is_never_grpc(
     word: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     name = f"{OTLP}METRICS_PROTOCOL"
-    sentence = f"{name}={word!r} is not served, only grpc and http/protobuf are; using http/protobuf"
+    sentence = f"{name}={word!r} is not supported, only grpc and http/protobuf are; using http/protobuf"
     works, (problem,) = check({name: word})
     assert (works, problem.sentence) == ({name: "http/protobuf"}, sentence)
     monkeypatch.setenv(name, word)
@@ -151,7 +151,7 @@ def test_a_protocol_that_is_not_served_is_said_and_is_never_grpc(
     [
         ("127.0.0.1:4318", "no scheme; write http://127.0.0.1:4318"),
         ("me:hunter2@c:4318", "no scheme"),
-        ("grpc://c:4318", "grpc:// is not spoken"),
+        ("grpc://c:4318", "grpc:// is not supported"),
         ('"http://c:4318"', "not an address"),
         ("http://", "not an address"),
         ("http://c:port", "not an address"),

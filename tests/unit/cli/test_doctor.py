@@ -194,7 +194,7 @@ def test_nics_and_rdma_by_roots(tmp_path: Path) -> None:
     assert found["NICs"].level == "note" and "cannot be read" in found["NICs"].found
     for left_out in ({"OTEL_NETMON_MONITORS": "-rdma"}, {"OTEL_NETMON_HOST_MONITORS": "off"}):
         unwatched = look({**roots, **left_out})["RDMA"]
-        assert unwatched.level == "note" and "nobody watches mlx5_0:1" in unwatched.found
+        assert unwatched.level == "note" and "nothing watches mlx5_0:1" in unwatched.found
     unmatched = look({"OTEL_NETMON_INTERFACES": "nothing*"})["NICs"]
     assert unmatched.level == "note" and "none matches OTEL_NETMON_INTERFACES" in unmatched.found
 
