@@ -94,8 +94,8 @@ def _name_exporters(environ: MutableMapping[str, str]) -> bool:
     for signal in SIGNALS:
         variable = f"OTEL_{signal.upper()}_EXPORTER"
         exporter = environ.get(variable, "").strip()
-        # the specification's default; logs are not ours
-        if not exporter and signal != "logs" and otlp.endpoint(environ, signal)[0]:
+        # the specification's default
+        if not exporter and otlp.endpoint(environ, signal)[0]:
             environ[variable] = exporter = "otlp"
         wanted = wanted or exporter.lower() not in ("", "none")
     return wanted
