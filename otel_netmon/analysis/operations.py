@@ -92,19 +92,19 @@ class Operations:
             counts[call.operation, call.group] += 1
             if call.duration is not None:
                 self._unsampled[instance, call.operation, call.group].durations.append(call.duration / 1e6)
-        for use in step.groups:
-            of_group = [key for key in counts if key[1] == use.group]
-            for key in of_group:
-                calls = self._unsampled[instance, key[0], key[1]]
-                if len(of_group) == 1:  # all that the group did was that, also beyond the calls that are packed
-                    counts[key] = use.calls
-                    calls.by[instance].size += use.size
-                else:
-                    calls.has_sizes = False
-        for key, count in counts.items():
-            calls = self._unsampled[instance, key[0], key[1]]
-            calls.by[instance].calls += count
-            calls.ranks |= {rank} if rank is not None else set()
+        used = {use.group: use for use in step.groups}
+        kinds = Counter(group for _, group in counts)
+        for (operation, group), count in counts.items():
+            calls, use = self._unsampled[instance, operation, group], used.get(group)
+            own = calls.by[instance]
+            if use is not None and kinds[group] == 1:  # it did nothing else, also beyond the calls that are packed
+                own.calls += use.calls
+                own.size += use.size
+            else:
+                own.calls += count
+                calls.has_sizes = False
+            if rank is not None:
+                calls.ranks.add(rank)
 
     def group_sizes(self) -> dict[str, int]:
         """By name, as far as spans tell."""

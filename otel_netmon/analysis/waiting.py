@@ -98,7 +98,7 @@ class Matcher:
         by_group: dict[str, list[Call]] = defaultdict(list)
         for call in step.calls:
             by_group[call.group].append(call)
-        for use in step.groups:
+        for use in {use.group: use for use in step.groups}.values():
             calls = by_group[use.group]
             if use.last_sequence is None or len(calls) != use.calls:
                 continue  # not all are known

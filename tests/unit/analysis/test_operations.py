@@ -75,6 +75,8 @@ def matched(*steps: RankStep, sizes: dict[str, int] | None = None) -> tuple[int,
 def test_calls_are_numbered_back_from_the_last_of_their_group() -> None:
     both = step(("all_reduce", "0", 5), ("all_reduce", "0", 7), groups={"0": (2, 0, 9)})
     assert matched(both, both) == (2, 0)
+    twice = both._replace(groups=both.groups * 2)  # as no writer would
+    assert matched(twice, both) == (2, 0)
     assert matched(both, both, sizes={}) == (0, 2)  # of how many ranks is not known
     assert matched(both, both, sizes={"0": 1}) == (0, 0)
     ahead = step(("all_reduce", "0", 5), groups={"0": (1, 0, 10)})
