@@ -238,7 +238,7 @@ def required(cls: type[Any]) -> list[str]:
 _SQL_TYPES: Final = {"string": "String", "int": "Int64", "double": "Float64", "boolean": "Bool"}
 
 
-class Column(NamedTuple):
+class SqlColumn(NamedTuple):
     """A field as a column: ClickHouse's type, nullable but for what a record has to have."""
 
     name: str
@@ -247,11 +247,11 @@ class Column(NamedTuple):
     is_required: bool
 
 
-def columns(cls: type[Any]) -> tuple[Column, ...]:
+def columns(cls: type[Any]) -> tuple[SqlColumn, ...]:
     """The columns of those fields of a record that are attributes."""
     needed = required(cls)
     return tuple(
-        Column(name, kind if name in needed else f"Nullable({kind})", each, name in needed)
+        SqlColumn(name, kind if name in needed else f"Nullable({kind})", each, name in needed)
         for name, each in ATTRIBUTES[cls].items()
         for kind in (_SQL_TYPES[each.type],)
     )

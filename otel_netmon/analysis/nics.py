@@ -30,7 +30,7 @@ class _Series:
     moved: float = 0
 
 
-class NicCounters:
+class NicTraffic:
     """Sums up ``system.network.io``. Memory: one entry per process, NIC and direction."""
 
     def __init__(self) -> None:

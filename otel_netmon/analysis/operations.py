@@ -38,7 +38,7 @@ class _WeightedMean:
         return self._sum / self._weight if self._weight else None
 
 
-class _Calls:
+class _CallStats:
     """Of one operation on one group; by process, what the metrics are held against."""
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class _Calls:
         self.busbw = _WeightedMean()
         self.has_sizes = True
 
-    def merge(self, other: _Calls) -> None:
+    def merge(self, other: _CallStats) -> None:
         """Add those of another process."""
         self.ranks |= other.ranks
         self.by.update(other.by)
@@ -62,8 +62,8 @@ class Operations:
     """Takes collectives, and steps whose collectives have no spans."""
 
     def __init__(self) -> None:
-        self._spans: dict[Key, _Calls] = defaultdict(_Calls)
-        self._unsampled: dict[tuple[str, str, str], _Calls] = defaultdict(_Calls)
+        self._spans: dict[Key, _CallStats] = defaultdict(_CallStats)
+        self._unsampled: dict[tuple[str, str, str], _CallStats] = defaultdict(_CallStats)
         """By process, operation and group: a step does not tell the backend."""
 
     def add(self, one: Collective, rank: int | None, instance: str, seconds: float | None) -> None:
@@ -122,7 +122,7 @@ class Operations:
         for (instance, key), amount in counted.items():
             if key is not None and amount.calls:
                 by_key.setdefault(key, {})[instance] = amount
-        unsampled: dict[Key, _Calls] = defaultdict(_Calls)
+        unsampled: dict[Key, _CallStats] = defaultdict(_CallStats)
         for (instance, operation, group), calls in self._unsampled.items():
             if instance not in apart:
                 backends = [key for key in by_key if key[:2] == (operation, group) and key[2]]
@@ -130,12 +130,12 @@ class Operations:
                 by_key.setdefault(key, {})
                 unsampled[key].merge(calls)
         return tuple(
-            _summary(key, self._spans.get(key) or _Calls(), unsampled.get(key) or _Calls(), amounts)
+            _summary(key, self._spans.get(key) or _CallStats(), unsampled.get(key) or _CallStats(), amounts)
             for key, amounts in sorted(by_key.items())
         )
 
 
-def _summary(key: Key, spans: _Calls, others: _Calls, counted: Mapping[str, Amount]) -> OperationSummary:
+def _summary(key: Key, spans: _CallStats, others: _CallStats, counted: Mapping[str, Amount]) -> OperationSummary:
     ordered = sorted(spans.durations + others.durations)
     nothing = Amount()
     amounts = [

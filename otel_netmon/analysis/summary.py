@@ -10,7 +10,7 @@ from otel_netmon import semconv
 from otel_netmon.analysis.apart import StepNumbers
 from otel_netmon.analysis.counted import Counted
 from otel_netmon.analysis.coverage import Coverage
-from otel_netmon.analysis.nics import NicCounters
+from otel_netmon.analysis.nics import NicTraffic
 from otel_netmon.analysis.operations import Operations, percentile, seconds_of
 from otel_netmon.analysis.results import Losses, StepSummary, Summary
 from otel_netmon.analysis.waiting import Matcher
@@ -70,7 +70,7 @@ class _Findings:
         """The same of rank 0, as roots of traces tell."""
         self._numbers = StepNumbers()
         self._matcher = Matcher()
-        self._nics = NicCounters()
+        self._nics = NicTraffic()
         self._counted = Counted()
         self._operations = Operations()
         self._coverage = Coverage()
