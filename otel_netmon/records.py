@@ -66,6 +66,7 @@ class GroupUse(NamedTuple):
     size: int
     duration: int | None
     last_sequence: int | None
+    ranks: int | None
 
 
 class Call(NamedTuple):
@@ -153,6 +154,8 @@ class PeerTraffic(NamedTuple):
     unread: int
     rank: int | None = None
     """This one; its own span says it too."""
+    address: str | None = None
+    """The peer's, of the busiest of the connections: metrics name peers by it."""
     at: int = 0
     """Nanoseconds since the epoch; in the process that measures it, of the monotonic clock."""
     trace_id: str = ""

@@ -96,6 +96,7 @@ ATTRIBUTES: Final[Mapping[type, Mapping[str, Attribute]]] = {
         "unacked": semconv.PEER_UNACKED,
         "unread": semconv.PEER_UNREAD,
         "rank": semconv.RANK,
+        "address": semconv.PEER_ADDRESS,
     },
     InFlight: {
         "operation": semconv.COLLECTIVE_NAME,

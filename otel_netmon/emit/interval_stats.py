@@ -35,7 +35,7 @@ class IntervalStats:
         self._busy: list[tuple[int, int]] = []
         self._settled = 0
         self._groups: dict[str, list[int]] = {}
-        """By name: calls, bytes, calls with a known duration, the sum of those, the last sequence number."""
+        """By name: calls, bytes, calls with a known duration, their sum, the last sequence number, ranks."""
         self._kinds: dict[tuple[str, str], int] = {}
         self._kind, self._starts, self._durations = array("q"), array("q"), array("q")
 
@@ -57,7 +57,7 @@ class IntervalStats:
         name, duration = event.group.name, event.duration
         use = self._groups.get(name)
         if use is None and len(self._groups) < _MOST_GROUPS:
-            use = self._groups[name] = [0, 0, 0, 0, 0]
+            use = self._groups[name] = [0, 0, 0, 0, 0, event.group.size]
         if use is not None:
             use[0] += 1
             use[1] += event.size
@@ -74,8 +74,8 @@ class IntervalStats:
     def groups(self) -> tuple[GroupUse, ...]:
         """What was done on each group; of at most some of them."""
         return tuple(
-            GroupUse(name, calls, size, total // 1000 if known else None, last or None)
-            for name, (calls, size, known, total, last) in self._groups.items()
+            GroupUse(name, calls, size, total // 1000 if known else None, last or None, ranks or None)
+            for name, (calls, size, known, total, last, ranks) in self._groups.items()
         )
 
     def calls(self, start: int) -> tuple[Call, ...]:

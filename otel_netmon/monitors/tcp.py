@@ -97,7 +97,8 @@ class TcpMonitor(Monitor):
             self._latest = latest
         at = self._clock()
         if self._read_at is not None and at > self._read_at:
-            traffic = peer_traffic([(known[one], moved) for one, moved in deltas.items()], at - self._read_at)
+            with_peers = ((one.remote.address, known[one], moved) for one, moved in deltas.items())
+            traffic = peer_traffic(with_peers, at - self._read_at)
             (self._readings or peers.readings).extend(traffic)
         self._read_at = at
         return tuple(point for stats in latest for point in self._points_of(stats))

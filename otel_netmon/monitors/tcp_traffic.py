@@ -100,12 +100,17 @@ class PeerTotals:
         )
 
 
-def peer_traffic(deltas: Iterable[tuple[Peer, ConnectionDelta]], interval: float) -> list[PeerTraffic]:
-    """What moved between this rank and each other one in ``interval`` (s), or is stuck."""
+def peer_traffic(deltas: Iterable[tuple[str, Peer, ConnectionDelta]], interval: float) -> list[PeerTraffic]:
+    """What moved between this rank and each other one in ``interval`` (s), or is stuck; deltas come with the
+    address of the peer."""
     by_peer: dict[tuple[int, str | None], list[ConnectionDelta]] = {}
-    for peer, one in deltas:
+    busiest: dict[tuple[int, str | None], tuple[int, str]] = {}
+    for address, peer, one in deltas:
         if peer.rank is not None and not peer.is_store:
-            by_peer.setdefault((peer.rank, peer.host), []).append(one)
+            pair = peer.rank, peer.host
+            by_peer.setdefault(pair, []).append(one)
+            moved = one.counts.get("bytes_sent", 0) + one.counts.get("bytes_received", 0)
+            busiest[pair] = max(busiest.get(pair, (-1, "")), (moved, address))
     found: list[PeerTraffic] = []
     at = time.monotonic_ns()
     for (rank, host), each in by_peer.items():
@@ -122,6 +127,7 @@ def peer_traffic(deltas: Iterable[tuple[Peer, ConnectionDelta]], interval: float
                 interval=interval,
                 peer=rank,
                 host=host,
+                address=busiest[rank, host][1],
                 connections=len(each),
                 **known,
                 rtt=_longest(each, "rtt"),

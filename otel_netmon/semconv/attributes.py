@@ -7,6 +7,7 @@ from typing import Final
 from opentelemetry.semconv._incubating.attributes import host_attributes as _host
 from opentelemetry.semconv._incubating.attributes import process_attributes as _process
 from opentelemetry.semconv.attributes import error_attributes as _error
+from opentelemetry.semconv.attributes import network_attributes as _net
 
 from otel_netmon.semconv.model import Attribute
 
@@ -157,7 +158,7 @@ STEP_GROUPS: Final = Attribute(
     _TD + "step.groups",
     "string",
     "JSON, by process group: name, collectives, their bytes, the sum of their durations in µs, the last sequence "
-    "number; `null` is not known",
+    "number, its ranks; `null` is not known",
     _NO_COLLECTIVE,
 )
 STEP_COLLECTIVES: Final = Attribute(
@@ -200,6 +201,12 @@ _PEER_TRAFFIC: Final = "otel_netmon.peer."
 _UNTOLD: Final = "the kernel does not tell"
 PEER_RANK: Final = Attribute(_PEER_TRAFFIC + "rank", "int", "rank at the other end")
 PEER_HOST: Final = Attribute(_PEER_TRAFFIC + "host", "string", "its host name, as it says itself", "not known")
+PEER_ADDRESS: Final = Attribute(
+    _net.NETWORK_PEER_ADDRESS,
+    "string",
+    "address of the peer: of the busiest of those connections",
+    "not known",
+)
 PEER_INTERVAL: Final = Attribute(
     _PEER_TRAFFIC + "interval", "double", "since the reading before; what follows moved in that time", unit="s"
 )

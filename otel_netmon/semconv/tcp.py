@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from opentelemetry.semconv.attributes import network_attributes as _net
-
+from otel_netmon.semconv.attributes import PEER_ADDRESS
 from otel_netmon.semconv.model import SECONDS_BUCKETS, Metric, counter, gauge, up_down_counter
 from otel_netmon.semconv.monitors import DIRECTION
 
-PEER_ADDRESS: Final = _net.NETWORK_PEER_ADDRESS
 TCP_USE: Final = "otel_netmon.tcp.use"
 USE_COLLECTIVES: Final = "collectives"
 USE_STORE: Final = "store"

@@ -41,3 +41,4 @@ def test_both_ends_agree_and_steps_show_the_pair(tmp_path: Path) -> None:
         for event in events:
             assert event["start"] - 5e8 <= event["at"] <= event["end"]
             assert event["otel_netmon.peer.interval"] > 0.1
+            assert event["network.peer.address"] in report["addresses"]  # as the metrics name it

@@ -25,6 +25,9 @@ NetmonInstrumentor().instrument(meter_provider=meters)
 TorchDistributedInstrumentor().instrument(tracer_provider=provider, meter_provider=meters)
 
 
+addresses: set[str] = set()
+
+
 def totals() -> dict[str, dict[str, float]]:
     data = reader.get_metrics_data()
     found: dict[str, dict[str, float]] = {}
@@ -33,6 +36,8 @@ def totals() -> dict[str, dict[str, float]]:
         if metric.name.startswith("otel_netmon.tcp.") or metric.name == "otel_netmon.monitor.success":
             for point in metric.data.data_points:
                 about = point.attributes or {}
+                if "network.peer.address" in about:
+                    addresses.add(str(about["network.peer.address"]))
                 key = "/".join(str(v) for k, v in sorted(about.items()) if k != "network.peer.address")
                 found.setdefault(metric.name.removeprefix("otel_netmon."), {})[key] = point.value  # type: ignore[union-attr]
     return found
@@ -63,6 +68,7 @@ TorchDistributedInstrumentor().uninstrument()
 NetmonInstrumentor().uninstrument()
 report = {
     "seen": seen,
+    "addresses": sorted(addresses),
     "events": [
         {
             "span": span.name,

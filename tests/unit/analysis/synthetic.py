@@ -97,7 +97,7 @@ def _record(step: int, rank: int, ranks: int, late: list[float], run: str, is_sa
         sampled=is_sampled,
         collective_count=1,
         collective_size=SIZE,
-        groups=(GroupUse("0", 1, SIZE, duration, step + 5),),
+        groups=(GroupUse("0", 1, SIZE, duration, step + 5, ranks),),
         calls=(Call("all_reduce", "0", int(late[rank] * 1000), duration),),
     )
 

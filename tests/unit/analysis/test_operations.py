@@ -18,7 +18,9 @@ def step(*calls: tuple[str, str, int | None], groups: dict[str, tuple[int, int, 
     return RankStep(
         "rank_step",
         calls=tuple(Call(operation, group, 0, duration) for operation, group, duration in calls),
-        groups=tuple(GroupUse(name, calls, size, None, last) for name, (calls, size, last) in groups.items()),
+        groups=tuple(
+            GroupUse(name, calls, size, None, last, None) for name, (calls, size, last) in groups.items()
+        ),
     )
 
 

@@ -106,7 +106,7 @@ def test_what_a_rank_step_says_of_its_collectives(logged: InMemoryLogRecordExpor
     events[2].is_late = True  # its end is only a bound
     span = by_name(rank.play(STEPS[0], events=events))["rank_step"]
     one = record_of(RankStep, span.attributes, name="rank_step")
-    assert one.groups == (GroupUse("0", 2, 8000, 500, 7), GroupUse("tp", 1, 4000, 3000, 9))
+    assert one.groups == (GroupUse("0", 2, 8000, 500, 7, 4), GroupUse("tp", 1, 4000, 3000, 9, 2))
     assert one.calls == (
         Call("all_reduce", "tp", 1000, 3000),
         Call("all_reduce", "0", 2000, 500),

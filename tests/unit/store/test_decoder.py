@@ -23,11 +23,12 @@ def step_of(attribute: str, text: str) -> tuple[Any, int]:
 @pytest.mark.parametrize(
     "bad",
     [
-        *("", "[", "[1]", "{}" * 3, "[" * 9999, "7", "null", '[["0", 1]]', '[["0", 1, 2, 3, 4, 5]]'),
-        *('[["0", true, 2, 3, 4]]', '[["0", 1.5, 2, 3, 4]]', "[[0, 1, 2, 3, 4]]", '[["0", NaN, 2, 3, 4]]'),
-        f'[["0", {1 << 63}, 2, 3, 4]]',
-        f'[["0", {"1" * 5000}, 2, 3, 4]]',
-        f'[["0", 1, 2, 3, 4{" " * (1 << 18)}]]',
+        *("", "[", "[1]", "{}" * 3, "[" * 9999, "7", "null", '[["0", 1]]', '[["0", 1, 2, 3, 4]]'),
+        *('[["0", true, 2, 3, 4, 5]]', '[["0", 1.5, 2, 3, 4, 5]]', "[[0, 1, 2, 3, 4, 5]]"),
+        *('[["0", NaN, 2, 3, 4, 5]]', '[["0", 1, 2, 3, 4, 5, 6]]'),
+        f'[["0", {1 << 63}, 2, 3, 4, 5]]',
+        f'[["0", {"1" * 5000}, 2, 3, 4, 5]]',
+        f'[["0", 1, 2, 3, 4, 5{" " * (1 << 18)}]]',
     ],
 )
 def test_packed_attributes_that_are_damaged_count_as_absent(bad: str) -> None:
@@ -36,8 +37,8 @@ def test_packed_attributes_that_are_damaged_count_as_absent(bad: str) -> None:
 
 
 def test_packed_attributes_that_are_not() -> None:
-    found, wrong = step_of(semconv.STEP_GROUPS, json.dumps([["0", 1, 2, None, 4]]))
-    assert (found.groups, wrong) == ((GroupUse("0", 1, 2, None, 4),), 0)
+    found, wrong = step_of(semconv.STEP_GROUPS, json.dumps([["0", 1, 2, None, 4, 8]]))
+    assert (found.groups, wrong) == ((GroupUse("0", 1, 2, None, 4, 8),), 0)
 
 
 CALLS: dict[str, Any] = {"kinds": [["all_reduce", "0"]], "kind": [0, 0], "start": [1, 5], "duration": [2, None]}
@@ -66,7 +67,7 @@ def test_a_heartbeat_with_an_age_beyond_all_numbers() -> None:
 
 
 def test_packed_names_are_fit_for_a_terminal() -> None:
-    found, _ = step_of(semconv.STEP_GROUPS, json.dumps([["\x1b]0;" + "n" * 999, 1, 2, 3, 4]]))
+    found, _ = step_of(semconv.STEP_GROUPS, json.dumps([["\x1b]0;" + "n" * 999, 1, 2, 3, 4, 5]]))
     (group,) = found.groups
     assert group.group == "?]0;" + "n" * 252
 

@@ -74,7 +74,7 @@ STEP = RankStep(
     step=3,
     sampled=False,
     collective_count=2,
-    groups=(GroupUse("0", 2, 64, 9, 7),),
+    groups=(GroupUse("0", 2, 64, 9, 7, 2),),
     calls=(Call("all_reduce", "0", 1, 4), Call("all_reduce", "0", 3, None)),
     pauses=(Pause("gc", 5, 6),),
 )

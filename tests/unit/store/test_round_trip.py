@@ -248,7 +248,7 @@ def test_a_step(way: str, record: RankStep, times: list[int], parent: str | None
 def test_a_step_with_as_much_as_one_may_say() -> None:
     """The bound of packed attributes is above what is written, with the longest names that there are."""
     names = ["\N{SNOWMAN}" * 250 + f"{n:05}" for n in range(64)]
-    groups = tuple(GroupUse(name, 1 << 40, 1 << 60, 1 << 50, 1 << 40) for name in names)
+    groups = tuple(GroupUse(name, 1 << 40, 1 << 60, 1 << 50, 1 << 40, 1 << 20) for name in names)
     calls = tuple(
         Call("all_gather_into_tensor_coalesced", names[n % 8], 10**9, 10**9) for n in range(schema.MOST_CALLS)
     )

@@ -76,7 +76,7 @@ TRACED = RankStep(
     "it's",
     step=1,
     sampled=True,
-    groups=(GroupUse("0", 1, 2, None, 4),),
+    groups=(GroupUse("0", 1, 2, None, 4, 8),),
     start=AT,
     end=AT + 9,
     span_id="b" * 16,
@@ -85,7 +85,7 @@ TRACED = RankStep(
 )
 LOGGED = TRACED._replace(step=2, sampled=False, groups=(), parent_id=None, start=AT + 10, end=AT + 11)
 TRAFFIC = PeerTraffic(
-    1, None, 0.5, 2, 3, None, None, 0, 1e-4, None, None, 0.25, None, None, 10**9, 0, 0, 5, 3, AT + 1,
+    1, None, 0.5, 2, 3, None, None, 0, 1e-4, None, None, 0.25, None, None, 10**9, 0, 0, 5, 3, "10.0.0.7", AT + 1,
     parent_id="b" * 16, **IDS,
 )  # fmt: skip
 HANGING = InFlight("barrier", "0", 4, None, 61.5, rank=3, time=AT + 12, span_id="d" * 16, **IDS)
