@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from otel_netmon.internals.torch_internals import flight_recorder_json
+
 _T = TypeVar("_T")
 
 MAX_BYTES: Final = 256 * 2**20
@@ -242,15 +244,11 @@ def own_dump(backend: str) -> Dump | None:
 
     One pass over the recorder: some milliseconds at its default size. Raises what torch raises.
     """
-    from torch._C import _distributed_c10d as c10d
-
-    # NCCL has a recorder of its own, all others share one.
-    name = "_dump_nccl_trace_json" if backend == "nccl" else "_dump_fr_trace_json"
-    dump = getattr(c10d, name, None)
-    return None if dump is None else dump_of(json.loads(dump(includeCollectives=True, onlyActive=False)))
+    dump = flight_recorder_json(backend)
+    return None if dump is None else dump_of(json.loads(dump))
 
 
-def own_entries(backend: str, seen: int = 0) -> Iterable[Entry]:
-    """The entries of ``own_dump`` that were created after ``seen``."""
+def own_entries(backend: str) -> Iterable[Entry]:
+    """The entries of ``own_dump``."""
     dump = own_dump(backend)
-    return () if dump is None else tuple(entry for entry in dump.entries if entry.created > seen)
+    return () if dump is None else dump.entries

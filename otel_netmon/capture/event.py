@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from otel_netmon.text import bounded
+
 if TYPE_CHECKING:
     from otel_netmon.capture.operations import Operation
     from otel_netmon.job.groups import Group
@@ -52,13 +54,14 @@ class CollectiveEvent:
         self.group = group
         self.start = start
         self.boundary = boundary
-        """How many step marks had been seen: which step it belongs to is worked out later."""
+        """How many step boundaries had passed: which step it belongs to is worked out later."""
         self.size = size
-        """Bytes of the buffer, as ``operations`` says."""
+        """Bytes of the buffer; see ``operations``. Of a sparse tensor its values: no formula counts the
+        indices."""
         self.dtype = dtype
         """torch's; ``None`` when there is no tensor, or tensors of several types."""
         self.sequence = sequence
-        """The how-many-eth collective of its group; ``None`` between two ranks."""
+        """Its number among the collectives of its group, from 1; ``None`` between two ranks."""
         self.is_async = is_async
         self.is_even = is_even
         """False for unequal splits, for which there is no bus bandwidth."""
@@ -75,13 +78,13 @@ class CollectiveEvent:
         self.is_unseen = False
         """True while nothing can tell of the end: no future, and nobody waits (gloo's sends and receives)."""
         self.span_id = 0
-        """The id that was told for its span before that was made; 0: none was."""
+        """Id of its span, where that had to be named before it was made; 0 elsewhere."""
         self.device_duration: int | None = None
         """Nanoseconds on the device, where it was timed."""
         self.device_bound: int | None = None
-        """Nanoseconds within which it was done on the device, where only that is known."""
+        """Nanoseconds within which it ended on the device, where only that is known."""
         self.future: Any = None
-        """What tells us of the completion, while in flight."""
+        """torch's future that tells of the completion, while in flight."""
 
     @property
     def duration(self) -> int | None:
@@ -94,3 +97,9 @@ class CollectiveEvent:
         if self.end is None or self.is_late or not self.on_host:
             return None
         return self.end - self.start
+
+
+def error_type(error: BaseException) -> str:
+    """The class of ``error`` as ``error.type`` has it: qualified, unless it is a builtin."""
+    cls = type(error)
+    return bounded(cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}")

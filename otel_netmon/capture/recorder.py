@@ -1,7 +1,7 @@
-"""From a backend's call to an event in the ring. The only code of ours on a training thread.
+"""What a backend calls for each collective, on the training thread: from the call to an event in the ring.
 
 Nothing here raises, takes a lock, or makes a span or a metric. A failure of ours costs that one event; it is
-counted, and logged the first time.
+counted, and the first is logged.
 """
 
 from __future__ import annotations
@@ -11,43 +11,47 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Sequence
+from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Final
 
-from otel_netmon.capture.event import CollectiveEvent
-from otel_netmon.capture.ring import EventRing
+from otel_netmon.capture.event import CollectiveEvent, error_type
 from otel_netmon.guard import guarded
+from otel_netmon.internals.torch_internals import future_after, sparse_values
 from otel_netmon.job.groups import backend_of
-from otel_netmon.text import bounded
 
 if TYPE_CHECKING:
     from otel_netmon.capture.operations import Operation
+    from otel_netmon.capture.ring import EventRing
     from otel_netmon.capture.steps import StepTracker
-    from otel_netmon.capture.work_waits import WorkWaitHook
     from otel_netmon.job.groups import Group
 
 _logger = logging.getLogger(__name__)
 
-_LET_GO_TRIES: Final = 500
+_CALLBACK_TRIES: Final = 500
 
 
 class Recorder:
-    """What all backends call: ``begin``, then ``watch``, ``finished`` or ``failed``."""
+    """``begin`` for each call, then ``watch``, ``finished`` or ``failed``. torch must be imported.
+
+    ``on_first`` is called with the first event. ``expect`` takes a work and its event, and tells whether it will
+    finish the event when the caller waits for the work.
+    """
 
     def __init__(
         self,
         ring: EventRing,
         steps: StepTracker,
-        waits: WorkWaitHook,
         *,
-        on_first: Callable[[CollectiveEvent], None],
-        clock: Callable[[], int] = time.monotonic_ns,
+        expect: Callable[[Any, CollectiveEvent], bool] = lambda _work, _event: False,
+        on_first: Callable[[CollectiveEvent], None] = lambda _event: None,
     ) -> None:
+        import torch
+
         self.ring = ring
-        self._steps = steps
-        self._waits = waits
-        self.clock = clock
+        self.steps = steps
+        self._expect = expect
         self._on_first: Callable[[CollectiveEvent], None] | None = on_first
-        self._collect, self._strided = _from_torch()
+        self._future_after, self._strided = future_after(), torch.strided
         self.errors = 0
         """Events lost to failures of ours."""
 
@@ -69,19 +73,19 @@ class Recorder:
         """Record that a collective starts now; ``None`` when it could not be.
 
         ``tensors`` are those of the buffer; ``is_async`` is ``None`` where the backend does not say.
-        ``sequence`` is ``group.next_sequence()``, drawn before anything that can fail: a number that is left
-        out on one rank would shift all that follow against the other ranks.
+        ``sequence`` is ``group.next_sequence()``, drawn before anything that can fail: a number that is skipped
+        on one rank would shift all that follow against the other ranks.
         """
         try:
-            start = self.clock()
+            start = monotonic_ns()
             size, dtype, on_host = 0, None, True
             if tensors:
                 first = tensors[0]
-                size = first.nbytes if first.layout is self._strided else _sparse_bytes(first)
+                size = first.nbytes if first.layout is self._strided else sparse_values(first).nbytes
                 dtype, on_host = first.dtype, first.is_cpu
                 if len(tensors) > 1:
                     for tensor in tensors[1:]:
-                        size += tensor.nbytes if tensor.layout is self._strided else _sparse_bytes(tensor)
+                        size += tensor.nbytes if tensor.layout is self._strided else sparse_values(tensor).nbytes
                         if tensor.dtype is not dtype:
                             dtype = None
                     if operation.has_splits:
@@ -94,7 +98,7 @@ class Recorder:
                 operation,
                 group,
                 start,
-                self._steps.boundaries,
+                self.steps.boundaries,
                 size,
                 dtype,
                 sequence,
@@ -113,7 +117,7 @@ class Recorder:
         return event
 
     def missed(self, overwritten: int, unreadable: int) -> None:
-        """Count collectives that a backend knows of only by their number."""
+        """Count collectives of which a backend knows only that they were."""
         if overwritten:
             self.ring.missed(overwritten)
         self.errors += unreadable
@@ -121,17 +125,16 @@ class Recorder:
     def watch(self, event: CollectiveEvent, work: Any) -> None:
         """The call returned ``work``: finish the event when it completes.
 
-        A caller that asked to block waits for ``work`` at once, and the return of that wait is the completion:
-        no callback that the backend's thread would have to get the interpreter lock for. On a device the end
-        is at once: there torch completes a future when the work is enqueued, and the end is of the host's call
-        alone.
+        A caller that asked to block waits for ``work`` at once, and the return of that wait is the completion: no
+        callback for which the backend's thread would need the interpreter lock. On a device the event ends at
+        once: there torch completes a future when the work is enqueued, and the times are of the host's call alone.
         """
         try:
             if not event.on_host or work is None:
                 self.finished(event)
             elif not (
                 (event.is_async is False or (event.operation.is_p2p and not event.group.p2p_has_futures))
-                and self._waits.expect(work, event)
+                and self._expect(work, event)
             ):
                 self.follow(event, work)
         except Exception:  # noqa: BLE001 - law 1
@@ -148,20 +151,31 @@ class Recorder:
         except RuntimeError:  # gloo's sends and receives have none: the caller's wait tells
             if event.operation.is_p2p:
                 event.group.p2p_has_futures = False
-            if not self._waits.expect(work, event):  # another class, with a wait of its own: the call is a bound
+            if not self._expect(work, event):  # of a class with a wait of its own: the call is a bound
                 event.is_late = True
                 self.finished(event)
             return
-        event.future = future = self._collect([future])
+        event.future = future = self._future_after([future])
         future.add_done_callback(functools.partial(self._completed, event))
+
+    def follow_unwaited(self, event: CollectiveEvent, work: Any) -> None:
+        """The caller did not wait after all: follow the future. If the work has completed meanwhile, when it did
+        is not known."""
+        try:
+            event.is_late = work.is_completed()
+            self.follow(event, work)
+        except Exception:  # noqa: BLE001 - law 1
+            self.failure()
+            event.is_late = True
+            self.finished(event)
 
     def finished(self, event: CollectiveEvent) -> None:
         """The call or the wait returned, and that was all."""
-        self.ring.finish(event, self.clock())
+        self.ring.finish(event, monotonic_ns())
 
     def failed(self, event: CollectiveEvent, error: BaseException) -> None:
         """The call or the wait raised."""
-        self.ring.finish(event, self.clock(), error_type(error))
+        self.ring.finish(event, monotonic_ns(), error_type(error))
 
     def abandoned(self, event: CollectiveEvent, error: str) -> None:
         """The call raised some time ago; when is not known."""
@@ -170,7 +184,7 @@ class Recorder:
 
     def _completed(self, event: CollectiveEvent, future: Any) -> None:
         try:
-            end = self.clock()
+            end = monotonic_ns()
             error = None
             try:
                 future.value()
@@ -182,7 +196,7 @@ class Recorder:
             self.failure()
 
     def release_futures(self, events: Sequence[CollectiveEvent]) -> None:
-        """Nothing of ours will run when these complete: the process ends, or we are switched off."""
+        """Have nothing of ours run when these complete: the process ends, or capture is switched off."""
         for event in events:
             future = event.future
             if future is None:
@@ -190,7 +204,7 @@ class Recorder:
             try:
                 future.set_result(None)
             except RuntimeError:  # it completed just now; its callback waits for the interpreter lock
-                for _ in range(_LET_GO_TRIES):
+                for _ in range(_CALLBACK_TRIES):
                     if event.future is None:
                         break
                     time.sleep(0.001)
@@ -207,21 +221,3 @@ class Recorder:
         self.errors += 1
         if self.errors == 1:
             _logger.exception("otel-netmon: a collective was not recorded; further failures are only counted")
-
-
-def _from_torch() -> tuple[Any, Any]:
-    import torch
-    from torch.futures import collect_all
-
-    return getattr(torch._C, "_collect_all", collect_all), torch.strided
-
-
-def _sparse_bytes(tensor: Any) -> int:
-    """Bytes of the values of a sparse tensor; the indices travel too, but no formula counts them."""
-    return int((tensor._values() if tensor.is_sparse else tensor.values()).nbytes)
-
-
-def error_type(error: BaseException) -> str:
-    """The class of ``error`` as ``error.type`` has it: qualified, unless it is a builtin."""
-    cls = type(error)
-    return bounded(cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}")

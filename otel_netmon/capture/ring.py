@@ -25,7 +25,7 @@ _GONE: Final = object()
 class EventRing:
     """At most ``capacity`` finished events, the oldest going first, and as many in flight.
 
-    What goes is counted, and what the metrics would have said of it is kept in ``tally``.
+    What goes is counted, and summed up in ``aggregator`` for the metrics.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -34,7 +34,7 @@ class EventRing:
         self._finished: deque[CollectiveEvent] = deque()
         self._in_flight: dict[CollectiveEvent, None] = {}
         self._overwritten = 0
-        self.tally = Aggregator()
+        self.aggregator = Aggregator()
         forks.register(self)
 
     def begin(self, event: CollectiveEvent) -> bool:
@@ -63,7 +63,7 @@ class EventRing:
             except IndexError:  # drained just now
                 return
             self._overwritten += 1
-            self.tally.add(event)
+            self.aggregator.add(event)
 
     def missed(self, count: int) -> None:
         """Count events that were overwritten before they came here."""
@@ -97,7 +97,7 @@ class EventRing:
         self._finished.clear()
         self._in_flight.clear()
         self._overwritten = 0
-        self.tally = Aggregator()
+        self.aggregator = Aggregator()
 
     def active(self) -> Counter[tuple[Group, Operation, bool]]:
         """How many are in flight, by group, operation and whether the tensors are on the host."""

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from otel_netmon import config
 from otel_netmon.cli.environment import FILE_EXPORTER, OTLP_EXPORTER, can_instrument, choose_exporters
@@ -144,8 +144,7 @@ def _backend(capture: str) -> str:
 
     if not torch.distributed.is_available():
         raise ImportError("it was built without torch.distributed")
-    unused: Any = None  # what a backend writes to
-    return type(backend.choose(capture, unused, unused, unused)).__name__
+    return backend.choose(capture)[0].__name__
 
 
 _BACKENDS: Final = {

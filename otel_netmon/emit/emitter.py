@@ -118,7 +118,7 @@ class Emitter:
         for step in marks.closed:
             self._calendar.closed(step)
             self._cadence.closed(step)
-        self._cadence.look()
+        self._cadence.poll()
         self._steps.extend(marks.closed)
         while len(self._steps) > self._hold:
             self._steps.popleft()

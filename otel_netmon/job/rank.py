@@ -1,4 +1,4 @@
-"""Who this process is in the job."""
+"""Who a process is in its job."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from otel_netmon import semconv
 
 @dataclass(frozen=True)
 class RankIdentity:
-    """This process in the job; what is not known is ``None``."""
+    """A rank in its job; what is not known is ``None``."""
 
     rank: int | None = 0
     local_rank: int | None = None

@@ -246,7 +246,7 @@ class Device:
         self.group.device_backend = "nccl"
         self.recorded: list[Entry] = []
         self.now = 0
-        self.times = DeviceTimes(lambda _backend, _seen: self.recorded, clock=lambda: self.now)
+        self.times = DeviceTimes(lambda _backend: self.recorded, clock=lambda: self.now)
         self.epoch = self.times._epoch
 
     def event(self, sequence: int, operation: str = "allreduce_") -> CollectiveEvent:
@@ -324,7 +324,7 @@ def test_nothing_is_held_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_recorder_that_raises_costs_the_times_only(caplog: pytest.LogCaptureFixture) -> None:
-    def broken(_backend: str, _seen: int) -> Any:
+    def broken(_backend: str) -> Any:
         raise RuntimeError("no such recorder")
 
     times = DeviceTimes(broken)

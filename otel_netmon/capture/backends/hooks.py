@@ -1,11 +1,11 @@
 """The backend on torch ≥ 2.14: a pre- and a post-hook on every process group.
 
-Hooks belong to one group. New groups are hooked where torch registers them, whoever asked for them (the
-default group, ``new_group``, ``split_group``, a dimension of a ``DeviceMesh``); those that exist already, when
-the backend is installed; and those that appear in torch's map by another way, by the engine's regular look. A
-group takes its hooks with it. ``monitored_barrier`` has no hooks: a kernel of the dispatcher stands in.
+Hooks belong to one group. New groups are hooked when torch registers them, whoever made them (the default group,
+``new_group``, ``split_group``, a dimension of a ``DeviceMesh``); those that exist already, when the backend is
+installed; and those that get into torch's table another way, by polling. Hooks go with their group.
+``monitored_barrier`` has no hooks: a kernel in the dispatcher stands in.
 
-What the hooks do not say: the reduction, and whether the splits of an ``all_to_all`` are equal.
+Hooks are not told the reduction, nor whether the splits of an ``all_to_all`` are equal.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from otel_netmon import forks, threads
+from otel_netmon.capture.backends.base import CaptureBackend
 from otel_netmon.capture.backends.dispatcher import DispatcherBackend
 from otel_netmon.capture.backends.python_groups import PythonGroups
 from otel_netmon.capture.operations import OPERATIONS, Operation
 from otel_netmon.guard import guarded, log_once
-from otel_netmon.job.store import all_groups
+from otel_netmon.internals import torch_internals
 
 if TYPE_CHECKING:
     from otel_netmon.capture.event import CollectiveEvent
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 _Pending: TypeAlias = "dict[int, CollectiveEvent]"
-"""By thread, the call that it is in on one group: its pre-hook came, its post-hook not yet."""
+"""By thread, the call that it is inside of on one group: between its pre-hook and its post-hook."""
 
 _HOOK_ID: Final = 0x6F74656C  # "otel"; hooks are told apart by it
 _UNKNOWN_ERROR: Final = "_OTHER"
@@ -41,7 +42,7 @@ _WITHOUT_HOOKS: Final = {name: OPERATIONS[name] for name in ("monitored_barrier_
 
 
 class _Hook(NamedTuple):
-    """What a hook's name stands for. Where that is several operations, the counts of tensors tell which."""
+    """What a ``HookOpName`` stands for. Where that is several operations, the numbers of tensors tell which."""
 
     one: Operation | None = None
     """The operation, if it is only one whatever the tensors."""
@@ -84,21 +85,16 @@ _HOOKS: Final = {
 """By torch's ``HookOpName``. Those that are no collective (a split, a window) are left out."""
 
 
-def are_there() -> bool:
+def are_available() -> bool:
     """Whether this torch has the hooks. It must be imported."""
-    from torch._C import _distributed_c10d
-    from torch.distributed import ProcessGroup
-
-    names = ("register_pre_hook", "register_post_hook", "unregister_pre_hook", "unregister_post_hook")
-    return all(hasattr(ProcessGroup, name) for name in names) and hasattr(_distributed_c10d, "HookOpName")
+    return bool(torch_internals.hook_numbers())
 
 
-class HooksBackend:
-    """Hooks on every group from ``install`` to ``remove``. No exception leaves a hook."""
+class HooksBackend(CaptureBackend):
+    """Hooks on every group. No exception leaves a hook."""
 
     def __init__(self, recorder: Recorder, groups: Groups) -> None:
-        self._recorder = recorder
-        self._groups = groups
+        super().__init__(recorder, groups)
         self._rest = DispatcherBackend(recorder, groups, _WITHOUT_HOOKS)
         self._python_groups = PythonGroups(recorder)
         self._lock = threads.RLock()
@@ -108,31 +104,19 @@ class HooksBackend:
         forks.register(self)
 
     def install(self) -> None:
-        """Hook the groups there are; of those to come ``group_created`` is told. torch must be imported."""
-        from torch.distributed import distributed_c10d as c10d
-
-        if not hasattr(c10d, "_register_process_group") and not hasattr(c10d, "_world"):
-            raise AttributeError("torch.distributed.distributed_c10d does not say which groups there are")
+        """Hook the groups there are; new ones are hooked by ``group_created``."""
+        if not torch_internals.can_find_groups():
+            raise AttributeError("torch.distributed.distributed_c10d has no table of its groups")
         self._installed = True
         try:
             self._rest.install()
         except Exception as error:  # noqa: BLE001  # another torch: law 1
             log_once(
-                _logger, error, "otel-netmon: this torch is made otherwise: monitored_barrier is not captured"
+                _logger,
+                error,
+                "otel-netmon: this torch differs from those supported: monitored_barrier is not captured",
             )
         self.poll()
-
-    def poll(self) -> None:
-        """Hook the groups in torch's map that are not hooked yet."""
-        for group in list(all_groups()):
-            guarded(self._hook, group)  # one that cannot be hooked costs neither the others nor the round
-
-    def group_created(self, process_group: Any) -> None:
-        """Hook a new group."""
-        self._hook(process_group)
-
-    def groups_closing(self) -> None:
-        """Nothing: what was called was seen."""
 
     def after_fork_in_child(self) -> None:
         """No call of the parent's is under way here."""
@@ -156,13 +140,14 @@ class HooksBackend:
                 group.unregister_post_hook(_HOOK_ID)
 
     def close_failed_calls(self, this_thread: int) -> None:
-        """Say which calls raised, of those that ``this_thread`` made: it is not inside any of them now."""
+        """A call that raises has no post-hook."""
         for pending in list(self._pending.values()):
             event = pending.pop(this_thread, None)
             if event is not None:
                 self._recorder.abandoned(event, _UNKNOWN_ERROR)
 
-    def _hook(self, process_group: Any) -> None:
+    def group_created(self, process_group: Any) -> None:
+        """Hook a group, unless it is hooked."""
         with self._lock:
             if not self._installed:
                 return
@@ -183,7 +168,7 @@ class HooksBackend:
 
 
 def _which(hook: _Hook, inputs: Sequence[Any], outputs: Sequence[Any]) -> Operation | None:
-    """The operation among those of ``hook``. An all_reduce has no outputs; lists of lists arrive flattened."""
+    """Which of the hook's operations it is. An all_reduce has no outputs; lists of lists arrive flattened."""
     if len(inputs) == 1 and len(outputs) <= 1:
         return hook.single
     if len(inputs) == 1 or len(outputs) == 1:
@@ -194,12 +179,10 @@ def _which(hook: _Hook, inputs: Sequence[Any], outputs: Sequence[Any]) -> Operat
 def _hooks(
     group: Group, process_group: weakref.ref[Any], recorder: Recorder, pending: _Pending
 ) -> tuple[Callable[[Any], None], Callable[[Any], None]]:
-    from torch._C._distributed_c10d import HookOpName
-
     begin, watch, get_ident = recorder.begin, recorder.watch, threading.get_ident
     next_sequence = group.next_sequence
     # By number: hashing and comparing torch's enum members costs more than the rest of a look-up.
-    hooks = {int(getattr(HookOpName, name)): hook for name, hook in _HOOKS.items() if hasattr(HookOpName, name)}
+    hooks = {number: _HOOKS[name] for name, number in torch_internals.hook_numbers().items() if name in _HOOKS}
 
     def pre(args: Any) -> None:
         try:

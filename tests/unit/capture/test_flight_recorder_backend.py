@@ -14,7 +14,6 @@ from otel_netmon.capture.event import CollectiveEvent
 from otel_netmon.capture.recorder import Recorder
 from otel_netmon.capture.ring import EventRing
 from otel_netmon.capture.steps import StepTracker
-from otel_netmon.capture.work_waits import WorkWaitHook
 from otel_netmon.flight_recorder import dump_of
 from otel_netmon.job.groups import Groups
 
@@ -29,9 +28,8 @@ class Recorded:
         self.size = size
         self.number = 0
         self.ring = EventRing(10_000)
-        steps = StepTracker()
-        self.recorder = Recorder(self.ring, steps, WorkWaitHook(), on_first=lambda _: None)
-        self.backend = FlightRecorderBackend(self.recorder, Groups(), steps)
+        self.recorder = Recorder(self.ring, StepTracker())
+        self.backend = FlightRecorderBackend(self.recorder, Groups())
         monkeypatch.setattr(flight_recorder, "own_dump", self.dump)
 
     def dump(self, backend: str) -> Any:
