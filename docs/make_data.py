@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from otel_netmon import config, semconv
+from otel_netmon import config, schema, semconv
+from otel_netmon.records import Collective, Heartbeat, InFlight, PeerTraffic, RankStep
 
 PAGE: Final = Path(__file__).with_name("data.md")
 
@@ -28,6 +29,39 @@ All are of kind INTERNAL. A step is one trace, with the same trace id on every r
 success; on failure it is ERROR and `error.type` says what it was. When the launcher was started in a trace
 (`TRACEPARENT`), step spans carry a link to it.
 """
+
+_RECORDS: Final = """
+What spans and log events say is the same wherever it is written, read or stored: a record
+(`otel_netmon/records.py`), of which each field has an attribute in OpenTelemetry and a column in SQL.
+"""
+
+_LOGS: Final = f"""
+## Log events
+
+What a rank did in a step is told for *every* step. Where the trace is not sampled (by a sampler, or
+`OTEL_NETMON_TRACE_EVERY`), it is a log event with the attributes of the span, the ids that the span would have
+had, and `{semconv.STEP_START}`; its time stamp is the end. So is the traffic with each peer, as
+`{semconv.EVENT_TCP_PEER}`.
+"""
+
+_EVENTS: Final = (
+    *(
+        (f"`{name}`", "INFO", "what a rank did in one, where it is not traced")
+        for name in semconv.EVENT_OF_PERIOD.values()
+    ),
+    (f"`{semconv.EVENT_TCP_PEER}`", "INFO", "traffic with a peer meanwhile"),
+    (
+        f"`{semconv.EVENT_HEARTBEAT}`",
+        "INFO",
+        "every `OTEL_NETMON_HEARTBEAT` seconds: this rank lives, and what is in flight",
+    ),
+    (
+        f"`{semconv.EVENT_STALLED}`",
+        "WARN",
+        "a collective has been in flight for longer than `OTEL_NETMON_STALL_AFTER`; once each, with the ids that "
+        "its span will have",
+    ),
+)
 
 _METRICS: Final = """
 ## Metrics
@@ -81,8 +115,15 @@ def _default(value: Any) -> str:
     return "unset" if value in (None, ()) else f"`{value}`"
 
 
-def _spans_with(attribute: str) -> str:
-    return _code(span.name for span in semconv.SPANS if attribute in span.attributes)
+def _attributes(cls: type[Any]) -> str:
+    """The table of one type of record."""
+    return _table(
+        ("attribute", "type", "unit", "column", "what it says", "absent means"),
+        (
+            (f"`{a}`", a.type, a.unit and f"`{a.unit}`", f"`{column}`", a.description, a.absent or "never absent")
+            for column, a in schema.ATTRIBUTES[cls].items()
+        ),
+    )
 
 
 def render() -> str:
@@ -102,25 +143,20 @@ def render() -> str:
                     for span in semconv.SPANS
                 ),
             ),
-            "\n### Span attributes\n",
-            _table(
-                ("attribute", "type", "on", "what it says"),
-                ((f"`{a.name}`", a.type, _spans_with(a.name), a.description) for a in semconv.SPAN_ATTRIBUTES),
-            ),
-            "\n### Span events\n\n",
-            f"`{semconv.EVENT_TCP_PEER}` on a rank's step: what moved on the TCP connections to one other rank.\n",
-            _table(
-                ("attribute", "type", "what it says"),
-                ((f"`{a.name}`", a.type, a.description) for a in semconv.PAIR_ATTRIBUTES.values()),
-            ),
-            "\n## Log events\n\n",
-            f"`{semconv.EVENT_STALLED}`, severity WARN: a collective has been in flight for longer than "
-            "`OTEL_NETMON_STALL_AFTER`; once each. Trace and span id are those that its span will have; "
-            "operation, group, backend, size, sequence number and rank as on the span.\n",
-            _table(
-                ("attribute", "type", "what it says"),
-                ((f"`{a.name}`", a.type, a.description) for a in semconv.LOG_ATTRIBUTES),
-            ),
+            _RECORDS,
+            "\n### Of a collective\n",
+            _attributes(Collective),
+            "\n### Of a step on a rank\n\nThe root of a trace has the first seven of these alone.\n",
+            _attributes(RankStep),
+            "\n### Of the traffic with a peer\n\n",
+            f"On the event `{semconv.EVENT_TCP_PEER}` of a rank's step: what moved to and from another.\n",
+            _attributes(PeerTraffic),
+            _LOGS,
+            _table(("event", "severity", "what it says"), _EVENTS),
+            "\n### Of a collective that hangs\n",
+            _attributes(InFlight),
+            "\n### Of a heartbeat\n",
+            _attributes(Heartbeat),
             _METRICS,
             _table(
                 ("metric", "instrument", "unit", "in Prometheus", "attributes", "what it says"),
@@ -130,7 +166,7 @@ def render() -> str:
             _RESOURCE,
             _table(
                 ("attribute", "type", "what it says"),
-                ((f"`{a.name}`", a.type, a.description) for a in semconv.RESOURCE_ATTRIBUTES),
+                ((f"`{a}`", a.type, a.description) for a in semconv.RESOURCE_ATTRIBUTES),
             ),
             _VARIABLES,
             _table(

@@ -12,21 +12,23 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_netmon import semconv
-from otel_netmon.emit.attributes import pair_attributes, stats_attributes, usage_attributes
+from otel_netmon.emit.evidence import EvidenceWriter
 from otel_netmon.emit.finished_spans import Place
-from otel_netmon.emit.hangs import HangDetector
-from otel_netmon.emit.intervals import Interval, IntervalStats, StepResolver, of_step
+from otel_netmon.emit.hangs import HangDetector, HeartbeatSender
+from otel_netmon.emit.interval_stats import IntervalStats
+from otel_netmon.emit.intervals import Interval, StepResolver, of_step
+from otel_netmon.emit.log_events import LogEvents
 from otel_netmon.emit.metrics import MOST_SERIES, AttributeSet, CollectiveMetrics
-from otel_netmon.emit.spans import link_to
 from otel_netmon.emit.ties import tied_by_group
 from otel_netmon.guard import log_once
-from otel_netmon.job import identity, peers
+from otel_netmon.job import identity
 from otel_netmon.job.cadence import Cadence
-from otel_netmon.job.rank import RankIdentity, rank_attributes
+from otel_netmon.job.rank import RankIdentity
 from otel_netmon.job.steps import SETUP, Step, StepMarks
+from otel_netmon.records import Heartbeat, RankStep, ResourceUsage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Container
 
     from otel_netmon.capture.event import CollectiveEvent
     from otel_netmon.capture.operations import Operation
@@ -41,15 +43,6 @@ NEVER: Final = 1 << 62
 _PATIENCE: Final = 5_000_000_000
 """Nanoseconds that an ended step waits for its collectives: what comes later is not in its sums."""
 
-_SLACK: Final = 500_000_000
-"""Nanoseconds by which a reading of connections may be older than the period that shows it."""
-
-_ON_RANK: Final = {
-    semconv.SPAN_TRAIN_STEP: semconv.SPAN_RANK_STEP,
-    semconv.SPAN_SETUP: semconv.SPAN_RANK_SETUP,
-    semconv.SPAN_WINDOW: semconv.SPAN_RANK_WINDOW,
-}
-
 
 class Emitter:
     """Drained events in, spans and metrics out. Used by one thread at a time."""
@@ -61,14 +54,18 @@ class Emitter:
         *,
         hold: int,
         trace_every: int = 1,
+        trace_ranks: Container[int] | None = None,
         cadence: Cadence | None = None,
         window: int = 0,
         stall_after: float = 0.0,
+        heartbeat: float = 0.0,
         rank: RankIdentity | None = None,
         token: str = "",
         attempt: int = 0,
     ) -> None:
-        self._stalls = HangDetector(stall_after)
+        logs = LogEvents()
+        self._hangs = HangDetector(stall_after, logs)
+        self._heartbeat = HeartbeatSender(heartbeat, logs)
         self._sink = sink
         self._spans = spans
         self._hold = hold
@@ -81,7 +78,11 @@ class Emitter:
         # One anchor from the monotonic clock to the epoch: a step of the wall clock cannot make a negative
         # duration, nor move a span out of its parent.
         self._epoch = time.time_ns() - time.monotonic_ns()
-        self._calendar = StepResolver(self._epoch, window, token)
+        self._intervals = StepResolver(self._epoch, window, token)
+        self._evidence = EvidenceWriter(spans, logs, self._epoch, self._member)
+        self._traces_calls = trace_ranks is None or self.rank.rank is None or self.rank.rank in trace_ranks
+        self._opened = 0
+        """When the last step that ended did."""
         self._series: dict[tuple[Group, Operation, bool], AttributeSet] = {}
         self._waiting: deque[CollectiveEvent] = deque()
         self._steps: deque[Step] = deque()
@@ -96,6 +97,7 @@ class Emitter:
         series = self._series_of
         self._sink.record([(event, series(event.group, event.operation, event.on_host)) for event in events])
         self._sink.record_overwritten(series)
+        self._heartbeat.began(events)
         self._waiting.extend(events)
         while len(self._waiting) > self._hold:
             self._waiting.popleft()
@@ -116,14 +118,15 @@ class Emitter:
         ``unmarked`` is for how long, in ns, nothing has marked a step: no more steps are waited for then.
         """
         for step in marks.closed:
-            self._calendar.closed(step)
+            self._intervals.closed(step)
             self._cadence.closed(step)
+            self._opened = step.end
         self._cadence.poll()
         self._steps.extend(marks.closed)
         while len(self._steps) > self._hold:
             self._steps.popleft()
         crowded = len(self._waiting) > self._hold // 2
-        self._calendar.now(marks, NEVER if unmarked and crowded else unmarked)
+        self._intervals.now(marks, NEVER if unmarked and crowded else unmarked)
 
     def emit(self, run_id: str | None, *, last_call: bool = False) -> None:
         """Make the spans of the waiting events whose slice is known. With ``last_call`` no id is waited for."""
@@ -131,7 +134,7 @@ class Emitter:
             return
         waiting, self._waiting = self._waiting, deque()
         for event in waiting:
-            period = self._calendar.of(event)
+            period = self._intervals.of(event)
             of_group = event.group.run_id
             if period is None or (of_group is not None and of_group.resolve(last_call=last_call) is None):
                 self._waiting.append(event)
@@ -151,8 +154,8 @@ class Emitter:
             if in_flight is not None and in_flight < step.last_boundary and now - step.end < _PATIENCE:
                 break
             self._counted(self._emit_step, run_id, self._steps.popleft())
-        for period in [period for period in self._sums if self._calendar.ended(period, now - _PATIENCE)]:
-            self._counted(self._emit_period, run_id, period, *self._calendar.bounds(period))
+        for period in [period for period in self._sums if self._intervals.ended(period, now - _PATIENCE)]:
+            self._counted(self._emit_period, run_id, period, *self._intervals.bounds(period))
 
     def _counted(self, make: Callable[..., None], *about: Any) -> None:
         """Make spans. Samplers and processors are the user's: what they raise costs those spans, and no others."""
@@ -162,10 +165,16 @@ class Emitter:
             self.lost += 1
             log_once(_logger, error, "otel-netmon: a span is lost, its sampler or processor failed")
 
-    def stalled(self, run_id: str | None, in_flight: list[CollectiveEvent]) -> None:
-        """Tell of collectives that hang."""
-        if run_id is not None and in_flight:
-            self._stalls.look(in_flight, lambda event: self._ids(run_id, event), rank_attributes(self.rank))
+    def watch(self, run_id: str | None, in_flight: list[CollectiveEvent]) -> None:
+        """Report collectives that hang, and that this rank lives."""
+        if run_id is None:
+            return
+        if in_flight:
+            self._hangs.look(in_flight, lambda event: self._ids(run_id, event), self.rank)
+        interval = self._intervals.open
+        number = interval.number if interval.kind == semconv.SPAN_TRAIN_STEP else None
+        age = (time.monotonic_ns() - self._opened) / 1e9 if self._opened else None
+        self._heartbeat.look(in_flight, Heartbeat(run_id, step=number, step_age=age), self.rank)
 
     def _ids(self, run_id: str, event: CollectiveEvent) -> tuple[int, int]:
         """Of the span that it will have; its step is the one that is open, as long as it is not known."""
@@ -175,7 +184,7 @@ class Emitter:
         span_id = identity.collective_id(run_id, self._member, event.group.name, event.sequence)
         if of_group is not None:
             return of_group.trace_id, span_id
-        period = self._calendar.of(event) or self._calendar.open
+        period = self._intervals.of(event) or self._intervals.open
         return identity.trace_id(run_id, period.key), span_id
 
     def finish(self, run_id: str, last: Step | None = None) -> None:
@@ -187,7 +196,7 @@ class Emitter:
             if last is not None and period == of_step(last.index, last.key):
                 self._counted(self._emit_step, run_id, last)
             elif period.kind == semconv.SPAN_WINDOW:
-                start, end = self._calendar.bounds(period)
+                start, end = self._intervals.bounds(period)
                 self._counted(self._emit_period, run_id, period, start, min(end, now))
             elif last is not None and period == of_step(SETUP):  # no step ever came
                 setup = Step(SETUP, last.last_boundary, last.start, now, complete=False, used=last.used)
@@ -213,7 +222,7 @@ class Emitter:
         sums.add(event)
         of_group = tied_by_group(event)
         if of_group is None:
-            if not self._sampled(run_id, period):
+            if not self._traces_calls or not self._sampled(run_id, period):
                 return
             trace_id = identity.trace_id(run_id, period.key)
             parent_id: int | None = identity.rank_id(run_id, period.key, self._member)
@@ -236,57 +245,44 @@ class Emitter:
         self._emit_period(run_id, period, step.start, step.end, step)
 
     def _emit_period(self, run_id: str, period: Interval, start: int, end: int, step: Step | None = None) -> None:
-        sums = self._sums.pop(period, None)
-        summed = stats_attributes(sums, start, end)
-        if step is not None and step.complete and period.kind == semconv.SPAN_TRAIN_STEP:
-            first = start if sums is None else min(sums.first, start)
-            self._sink.record_step((end - first) / 1e9, summed[semconv.STEP_COLLECTIVE_TIME])
-        sampled = self._sampled(run_id, period)
+        stats = self._sums.pop(period, None)
+        in_collectives = 0.0 if stats is None else stats.busy(end) / 1e9
+        since = start if stats is None else min(stats.first, start)
+        number = period.number if period.kind == semconv.SPAN_TRAIN_STEP else None
+        if step is not None and step.complete and number is not None:
+            self._sink.record_step((end - since) / 1e9, in_collectives)
+        in_trace = self._sampled(run_id, period)
         self._verdicts.pop(period, None)
-        read = peers.readings.until(end)
-        if not sampled:
-            peers.readings.unseen(len(read))
-            return
-        attributes: dict[str, Any] = {semconv.RUN_ID: run_id, **rank_attributes(self.rank)}
-        if period.kind == semconv.SPAN_TRAIN_STEP:
-            attributes[semconv.STEP] = period.number
-        if self.attempt:
-            attributes[semconv.ATTEMPT] = self.attempt
-        if step is not None and not step.complete:
-            attributes[semconv.STEP_INCOMPLETE] = True
-        on_rank = {**attributes, **summed}
-        if step is not None:
-            on_rank |= usage_attributes(step.used)
-        if sums is not None:
-            start = min(sums.first, start)
-        trace_id, root = identity.trace_id(run_id, period.key), identity.root_id(run_id, period.key)
-        pairs = [
-            (reading.at + self._epoch, pair_attributes(reading))
-            for reading in read
-            if reading.at >= start - _SLACK
-        ]
-        peers.readings.unseen(len(read) - len(pairs))
-        links = list(self._spans.links)
-        if self.attempt and (period.kind == semconv.SPAN_SETUP or (step is not None and step.index == 0)):
-            before, key = identity.previous(run_id, self.attempt), of_step(SETUP).key
-            links.append(link_to(identity.trace_id(before, key), identity.root_id(before, key)))
-        for name, span_id, parent_id, each in (
-            (_ON_RANK[period.kind], identity.rank_id(run_id, period.key, self._member), root, on_rank),
-            (period.kind, root, None, attributes),
-        ):
-            if (
-                parent_id is not None
-                or self.rank.rank == 0
-                or (period.kind == semconv.SPAN_WINDOW and self._token)
-            ):
-                self._spans.emit(
-                    name,
-                    trace_id=trace_id,
-                    span_id=span_id,
-                    parent_id=parent_id,
-                    start=start + self._epoch,
-                    end=end + self._epoch,
-                    attributes=each,
-                    links=links,
-                    events=pairs if parent_id is not None else (),
-                )
+        used = ResourceUsage() if step is None else step.used
+        record = RankStep(
+            period.kind,
+            run_id=run_id,
+            attempt=self.attempt or None,
+            rank=self.rank.rank,
+            local_rank=self.rank.local_rank,
+            world_size=self.rank.world_size,
+            step=number,
+            incomplete=True if step is not None and not step.complete else None,
+            sampled=in_trace and self._traces_calls,
+            first_collective=None if stats is None or stats.first < start else (stats.first - start) / 1e9,
+            collective_count=0 if stats is None else stats.count,
+            collective_size=0 if stats is None else stats.size,
+            collective_time=in_collectives,
+            wait_time=_seconds(used.wait),
+            gc_time=_seconds(used.gc),
+            data_time=_seconds(used.data),
+            cpu_time=_seconds(used.cpu),
+            run_queue_time=_seconds(used.run_queue),
+            switches_voluntary=used.voluntary,
+            switches_involuntary=used.involuntary,
+            groups=() if stats is None else stats.groups(),
+            calls=() if stats is None else stats.calls(since),
+            start=since,
+            end=end,
+        )
+        is_root = self.rank.rank == 0 or (period.kind == semconv.SPAN_WINDOW and bool(self._token))
+        self._evidence.write(period.kind, period.key, record, in_trace=in_trace, is_root=is_root)
+
+
+def _seconds(nanoseconds: int | None) -> float | None:
+    return None if nanoseconds is None else nanoseconds / 1e9

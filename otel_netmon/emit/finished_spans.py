@@ -15,7 +15,8 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanLimits
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 from opentelemetry.trace.status import Status, StatusCode
 
-from otel_netmon.emit.attributes import event_attributes
+from otel_netmon import schema
+from otel_netmon.emit.attributes import collective
 
 if TYPE_CHECKING:
     from otel_netmon.capture.event import CollectiveEvent
@@ -129,7 +130,7 @@ class EventSpan(ReadableSpan):
 
     @property
     def _attributes(self) -> dict[str, Any]:  # type: ignore[override]
-        return event_attributes(self._event, self._series)
+        return schema.attributes(collective(self._event, self._series))
 
     @property
     def _status(self) -> Status:  # type: ignore[override]

@@ -1,43 +1,46 @@
-"""Collectives that hang, said while they do: a span comes only when a collective, or the process, ends."""
+"""Collectives that hang, and the rank's heartbeat: told while it happens, for a span comes only at the end."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from opentelemetry import _logs as logs
-from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
-
-from otel_netmon import semconv
-from otel_netmon.version import __version__
+from otel_netmon import schema, semconv
+from otel_netmon.emit.attributes import in_flight as record_of
+from otel_netmon.job.groups import Group
+from otel_netmon.records import Heartbeat, Sequence
 
 if TYPE_CHECKING:
     from otel_netmon.capture.event import CollectiveEvent
+    from otel_netmon.emit.log_events import LogEvents
+    from otel_netmon.job.rank import RankIdentity
 
 _logger = logging.getLogger(__name__)
 
 _MOST: Final = 16
-"""Told per look, so that a thousand that hang at once do not flood the log; the rest follows at the next ones."""
+"""Reported per look, so that a thousand that hang at once do not flood the log; the rest follows later."""
+_MOST_GROUPS: Final = 64
 
 
 class HangDetector:
-    """Tells of each collective that is in flight for longer than ``after`` seconds, once: as an OpenTelemetry log
-    event through the global provider, and in the process's log. 0 never tells. Used by one thread."""
+    """Reports each collective that is in flight for longer than ``after`` seconds, once: as a log event, and in
+    the process's log. 0 reports none. Used by one thread."""
 
-    def __init__(self, after: float) -> None:
+    def __init__(self, after: float, logs: LogEvents) -> None:
         self._after = int(after * 1e9)
+        self._logs = logs
 
     def look(
         self,
         in_flight: list[CollectiveEvent],
         ids: Callable[[CollectiveEvent], tuple[int, int]],
-        about: dict[str, Any],
+        rank: RankIdentity,
     ) -> None:
-        """Tell of those of ``in_flight`` that are new; ``ids`` gives trace and span id, ``about`` is the rank.
+        """Report those of ``in_flight`` that are new; ``ids`` gives the trace and span id that each will have.
 
-        A send that nobody waits for may have ended long ago: it is not said to hang.
+        A send that nobody waits for may have ended long ago: it is not taken to hang.
         """
         if not self._after:
             return
@@ -50,35 +53,65 @@ class HangDetector:
                 return
             left -= 1
             trace_id, event.span_id = ids(event)
-            self._tell(event, (now - event.start) / 1e9, trace_id, event.span_id, about)
+            self._report(event, now, trace_id, rank)
 
-    def _tell(
-        self, event: CollectiveEvent, age: float, trace_id: int, span_id: int, about: dict[str, Any]
-    ) -> None:
-        operation, group = event.operation.name, event.group
+    def _report(self, event: CollectiveEvent, now: int, trace_id: int, rank: RankIdentity) -> None:
+        record = record_of(event, rank, now)
         _logger.warning(
-            "otel-netmon: %s number %s of group %s (%d ranks) has been in flight for %.0f s on rank %s",
-            operation, event.sequence, group.name, group.size, age, about.get(semconv.RANK, "?"),
-        )  # fmt: skip
-        attributes = {
-            semconv.COLLECTIVE_NAME: operation,
-            semconv.GROUP_NAME: group.name,
-            semconv.GROUP_SIZE: group.size,
-            semconv.BACKEND: group.backend,
-            semconv.COLLECTIVE_SIZE: event.size,
-            semconv.COLLECTIVE_AGE: age,
-            **about,
-        }
-        if event.sequence is not None:
-            attributes[semconv.COLLECTIVE_SEQUENCE] = event.sequence
-        context = SpanContext(trace_id, span_id, is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
-        record = logs.LogRecord(
-            timestamp=time.time_ns(),
-            context=set_span_in_context(NonRecordingSpan(context)),
-            severity_number=logs.SeverityNumber.WARN,
-            severity_text="WARN",
-            body=f"{operation} of group {group.name} is in flight for {age:.0f} s",
-            attributes=attributes,
-            event_name=semconv.EVENT_STALLED,
+            "otel-netmon: %s number %s of group %s (%d ranks) has been in flight for %.0f s on rank %s; compare "
+            "what the other ranks are at",
+            *(record.operation, record.sequence, record.group, event.group.size, record.age),
+            "?" if rank.rank is None else rank.rank,
         )
-        logs.get_logger(semconv.SCOPE_COLLECTIVES, __version__, schema_url=semconv.SCHEMA_URL).emit(record)
+        self._logs.emit(
+            semconv.EVENT_STALLED,
+            f"{record.operation} of group {record.group} has been in flight for {record.age:.0f} s",
+            schema.attributes(record),
+            time=time.time_ns(),
+            trace_id=trace_id,
+            span_id=event.span_id,
+            sampled=True,
+            severity="WARN",
+        )
+
+
+class HeartbeatSender:
+    """Says every ``interval`` seconds that this rank lives, and what it is at: a rank that is stopped sends none,
+    one that hangs says in what. 0 sends none. Used by one thread."""
+
+    def __init__(self, interval: float, logs: LogEvents) -> None:
+        self._interval = int(interval * 1e9)
+        self._logs = logs
+        self._due = 0
+        self._sequences: dict[Group, int] = {}
+
+    def began(self, events: list[CollectiveEvent]) -> None:
+        """Remember how far the groups of these got."""
+        for event in events:
+            number = event.sequence
+            if number is not None and number > self._sequences.get(event.group, 0):
+                self._sequences[event.group] = number
+                if len(self._sequences) > _MOST_GROUPS:
+                    del self._sequences[next(iter(self._sequences))]
+
+    def look(self, in_flight: list[CollectiveEvent], beat: Heartbeat, rank: RankIdentity) -> None:
+        """Send one, if it is due: ``beat``, completed by what is in flight."""
+        now = time.monotonic_ns()
+        if not self._interval or now < self._due or not self._logs.ready():
+            return
+        self._due = now + self._interval
+        self.began(in_flight)
+        oldest = sorted(in_flight, key=lambda event: event.start)[:_MOST]
+        record = beat._replace(
+            rank=rank.rank,
+            local_rank=rank.local_rank,
+            world_size=rank.world_size,
+            sequences=tuple(Sequence(group.name, number) for group, number in self._sequences.items()),
+            in_flight=tuple(record_of(event, rank, now) for event in oldest),
+        )
+        self._logs.emit(
+            semconv.EVENT_HEARTBEAT,
+            f"{len(in_flight)} collectives in flight",
+            schema.attributes(record),
+            time=time.time_ns(),
+        )

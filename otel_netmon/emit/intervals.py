@@ -1,4 +1,4 @@
-"""The time slices that a run's traces are cut into, and what is summed up of each on this rank.
+"""The time slices that a run's traces are cut into.
 
 A slice is a training step, the setup before the first, or, where nothing marks steps, a window of the clock.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_netmon import semconv
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from otel_netmon.capture.event import CollectiveEvent
 
 _REMEMBERED: Final = 1024
-_MERGE_AT: Final = 4096
 
 
 class Interval(NamedTuple):
@@ -34,55 +32,6 @@ def of_step(index: int, key: str = "") -> Interval:
     if index == SETUP:
         return Interval(semconv.SPAN_SETUP, 0, f"{semconv.SPAN_SETUP} 0")
     return Interval(semconv.SPAN_TRAIN_STEP, index, key or str(index))
-
-
-class IntervalStats:
-    """What a rank's collectives in one slice add up to. Times in nanoseconds."""
-
-    __slots__ = ("_busy", "_settled", "count", "first", "last", "size")
-
-    def __init__(self, first: int) -> None:
-        self.first = first
-        """Start of the first collective."""
-        self.last = first
-        """End of the latest one that ended."""
-        self.count = 0
-        self.size = 0
-        self._busy: list[tuple[int, int]] = []
-        self._settled = 0
-
-    def add(self, event: CollectiveEvent) -> None:
-        """Count an event."""
-        self.count += 1
-        self.size += event.size
-        self.first = min(self.first, event.start)
-        if event.end is not None:
-            self.last = max(self.last, event.end)
-            self._busy.append((event.start, event.end))
-            if len(self._busy) > _MERGE_AT:
-                merged = _merged(self._busy)
-                old, self._busy = merged[: -_MERGE_AT // 2], merged[-_MERGE_AT // 2 :]
-                self._settled += _total(old)  # events come by their end: nothing more will overlap the oldest
-
-    def busy(self, until: int) -> int:
-        """Time with at least one collective in flight, before ``until``."""
-        return self._settled + _total(
-            (start, min(end, until)) for start, end in _merged(self._busy) if start < until
-        )
-
-
-def _total(intervals: Iterable[tuple[int, int]]) -> int:
-    return sum(end - start for start, end in intervals)
-
-
-def _merged(intervals: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    merged: list[tuple[int, int]] = []
-    for start, end in sorted(intervals):
-        if merged and start <= merged[-1][1]:
-            merged[-1] = merged[-1][0], max(end, merged[-1][1])
-        else:
-            merged.append((start, end))
-    return merged
 
 
 def _last_tick(step: tuple[int, Interval]) -> int:

@@ -18,7 +18,7 @@ from otel_netmon.emit.bulk import BulkHistogram
 from otel_netmon.internals.otel_internals import forget
 from otel_netmon.job import peers
 from otel_netmon.job.collective_window import SeriesKey, window
-from otel_netmon.job.rank import RankIdentity, rank_attributes
+from otel_netmon.job.rank import RankIdentity
 from otel_netmon.version import __version__
 
 if TYPE_CHECKING:
@@ -41,27 +41,22 @@ class AttributeSet:
         self.backend = group.serving_backend(on_host)
         self.factor = bus_factor(operation.formula, group.size) if operation.formula else None
         self.key = SeriesKey(self.operation, self.backend, group.name)
+        self.group = group.name
+        self.group_size = group.size if group.size > 0 else None  # a group need not say
+        self.group_rank = group.rank if group.rank >= 0 else None
+        self.rank = rank
         self.metric = {
-            semconv.COLLECTIVE_NAME: self.operation,
-            semconv.BACKEND: self.backend,
-            semconv.GROUP_NAME: group.name,
+            str(semconv.COLLECTIVE_NAME): self.operation,
+            str(semconv.BACKEND): self.backend,
+            str(semconv.GROUP_NAME): group.name,
         }
         self._failed: dict[str, dict[str, str]] = {}
-        self.span: dict[str, Any] = {
-            **self.metric,
-            semconv.COLLECTIVE_CLOCK: semconv.CLOCK_HOST,
-            **rank_attributes(rank),
-        }
-        if group.size > 0:  # a group need not say
-            self.span[semconv.GROUP_SIZE] = group.size
-        if group.rank >= 0:
-            self.span[semconv.GROUP_RANK] = group.rank
 
     def metric_attributes(self, error: str | None) -> dict[str, str]:
         if error is None:
             return self.metric
         if error not in self._failed:
-            self._failed[error] = {**self.metric, semconv.ERROR_TYPE: error}
+            self._failed[error] = {**self.metric, str(semconv.ERROR_TYPE): error}
         return self._failed[error]
 
 

@@ -122,7 +122,7 @@ class Rounds:
         for job, emitter in list(self._emitters.items()):
             run_id = self._id(job)
             hanging = [event for event in in_flight if event.group.job in (job, None)]
-            guarded(emitter.stalled, run_id, hanging)
+            guarded(emitter.watch, run_id, hanging)
             emitter.emit_periods(run_id, lowest)
         self._count_errors()
         if self._last is not None and self._last.rank.rank is None:
@@ -168,9 +168,11 @@ class Rounds:
                 self._spans,
                 hold=settings.ring_size,
                 trace_every=settings.trace_every,
+                trace_ranks=settings.trace_ranks,
                 cadence=Cadence(settings.trace_every, is_first=job.rank.rank == 0, store=job.store),
                 window=int(settings.window * 1e9),
                 stall_after=settings.stall_after,
+                heartbeat=settings.heartbeat,
                 rank=job.rank,
                 token=job.token,
                 attempt=job.run_id.attempt,

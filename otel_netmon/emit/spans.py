@@ -17,8 +17,8 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from otel_netmon import semconv
-from otel_netmon.emit.attributes import event_attributes
+from otel_netmon import schema, semconv
+from otel_netmon.emit.attributes import collective
 from otel_netmon.emit.finished_spans import FastSpanWriter, Place
 from otel_netmon.version import __version__
 
@@ -103,7 +103,7 @@ class SpanWriter:
             span_id=span_id,
             start=start,
             end=end,
-            attributes=event_attributes(event, series),
+            attributes=schema.attributes(collective(event, series)),
             error=event.error is not None,
         )
 

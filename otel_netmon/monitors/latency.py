@@ -16,6 +16,7 @@ from otel_netmon.monitors import tcp_connect
 from otel_netmon.monitors.base import HISTORY, ProbingMonitor, Series
 from otel_netmon.monitors.nics import names_or_globs
 from otel_netmon.monitors.values import LatencyStats
+from otel_netmon.values import parse_target
 
 _T = TypeVar("_T")
 
@@ -64,7 +65,7 @@ class NetworkLatencyMonitor(ProbingMonitor):
         super().__init__(clock=clock)
         settings = config.current()
         targets = settings.latency_targets if target_hosts is None else names_or_globs(target_hosts) or ()
-        self._targets = {target: config.parse_target(target) for target in targets}
+        self._targets = {target: parse_target(target) for target in targets}
         self._attempts = settings.latency_attempts if attempts is None else attempts
         self._timeout = settings.latency_timeout if timeout is None else timeout
         if self._attempts < 1 or not 0 < self._timeout < math.inf:

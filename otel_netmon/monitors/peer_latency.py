@@ -125,6 +125,6 @@ class PeerLatencyMonitor(ProbingMonitor):
                 peer = (
                     {semconv.PEER_ADDRESS: host.address}
                     if self._by == "address"
-                    else {semconv.PEER_HOST: host.name}
+                    else {str(semconv.PEER_HOST): host.name}
                 )
                 yield Observation(value, {**peer, semconv.LATENCY_METHOD: self._method})

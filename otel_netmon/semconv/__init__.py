@@ -12,14 +12,19 @@ from __future__ import annotations
 
 from typing import Final
 
+from otel_netmon.semconv.attributes import *
 from otel_netmon.semconv.collectives import *
 from otel_netmon.semconv.delivery import *
 from otel_netmon.semconv.model import *
-from otel_netmon.semconv.model import Metric
+from otel_netmon.semconv.model import Attribute, Metric
 from otel_netmon.semconv.monitors import *
 from otel_netmon.semconv.pressure import *
 from otel_netmon.semconv.rdma import *
+from otel_netmon.semconv.spans import *
 from otel_netmon.semconv.tcp import *
 
 METRICS: Final[tuple[Metric, ...]] = tuple(v for v in list(globals().values()) if isinstance(v, Metric))
 """All of them, in the order of their definition."""
+
+ATTRIBUTES: Final[tuple[Attribute, ...]] = tuple(v for v in list(globals().values()) if isinstance(v, Attribute))
+"""Those of spans, log events and the resource; metrics have names of their own besides."""

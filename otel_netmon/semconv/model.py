@@ -6,7 +6,6 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
-from opentelemetry.semconv.attributes import error_attributes as _error
 from opentelemetry.semconv.schemas import Schemas
 
 if TYPE_CHECKING:
@@ -21,16 +20,26 @@ SCHEMA_URL: Final = Schemas.V1_44_0.value
 SCOPE_MONITORS: Final = "otel_netmon.monitors"
 SCOPE_COLLECTIVES: Final = "otel_netmon.collectives"
 
-ERROR_TYPE: Final = _error.ERROR_TYPE
+AttributeType = Literal["string", "int", "double", "boolean"]
 
 
-@dataclass(frozen=True)
-class Attribute:
-    """One span or resource attribute of ours: its name, type, and what it says."""
+class Attribute(str):
+    """The name of an attribute of ours, a string wherever one is wanted, with what there is to know of it."""
 
-    name: str
-    type: Literal["string", "int", "double", "boolean"]
+    __slots__ = ("absent", "description", "type", "unit")
+    type: AttributeType
     description: str
+    absent: str
+    """What it means when it is not there; empty where it always is."""
+    unit: str
+    """UCUM; empty where it is no quantity."""
+
+    def __new__(
+        cls, name: str, type: AttributeType, description: str, absent: str = "", unit: str = ""
+    ) -> Attribute:
+        self = super().__new__(cls, name)
+        self.type, self.description, self.absent, self.unit = type, description, absent, unit
+        return self
 
 
 @dataclass(frozen=True)
@@ -40,7 +49,7 @@ class Span:
     name: str
     parent: str | None
     description: str
-    attributes: tuple[str, ...]
+    attributes: tuple[Attribute, ...]
 
 
 Kind = Literal[

@@ -1,4 +1,4 @@
-"""The training's own TCP connections, and what a rank's span says of each peer."""
+"""The training's own TCP connections, and round-trip times to the hosts of its job."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from typing import Final
 
 from opentelemetry.semconv.attributes import network_attributes as _net
 
-from otel_netmon.semconv.model import SECONDS_BUCKETS, Attribute, Metric
+from otel_netmon.semconv.model import SECONDS_BUCKETS, Metric
 from otel_netmon.semconv.monitors import DIRECTION
 
 PEER_ADDRESS: Final = _net.NETWORK_PEER_ADDRESS
-PEER_HOST: Final = "otel_netmon.peer.host"
 TCP_USE: Final = "otel_netmon.tcp.use"
 USE_COLLECTIVES: Final = "collectives"
 USE_STORE: Final = "store"
@@ -139,41 +138,3 @@ PEER_LATENCY_LOSS: Final = Metric(
     "Share of the last round's probes that did not come back.",
     _PROBED,
 )
-
-# --- on spans: the event `tcp.peer` of a rank's step ------------------------------------------------------------
-
-EVENT_TCP_PEER: Final = "tcp.peer"
-
-PAIR_ATTRIBUTES: Final = {
-    "peer": Attribute("otel_netmon.peer.rank", "int", "Rank at the other end."),
-    "host": Attribute(PEER_HOST, "string", "Its host name, as it says itself."),
-    "interval": Attribute(
-        "otel_netmon.tcp.interval", "double", "Seconds since the sample before; what follows moved in that time."
-    ),
-    "connections": Attribute("otel_netmon.tcp.connections", "int", "Open connections between the two."),
-    "bytes_sent": Attribute("otel_netmon.tcp.sent", "int", "Bytes that the peer acknowledged."),
-    "bytes_received": Attribute("otel_netmon.tcp.received", "int", "Bytes that came from the peer."),
-    "segments_sent": Attribute("otel_netmon.tcp.segments", "int", "Data segments sent, retransmissions included."),
-    "retransmits": Attribute("otel_netmon.tcp.retransmits", "int", "Segments sent again."),
-    "rtt": Attribute("otel_netmon.tcp.rtt", "double", "Longest smoothed round-trip time, seconds."),
-    "rtt_variation": Attribute(
-        "otel_netmon.tcp.rtt.variation", "double", "Largest mean deviation of the round-trip time, seconds."
-    ),
-    "min_rtt": Attribute(
-        "otel_netmon.tcp.rtt.min", "double", "Shortest round-trip time of the kernel's window, seconds."
-    ),
-    "busy_time": Attribute("otel_netmon.tcp.busy.time", "double", "Seconds with data to send or unacknowledged."),
-    "rwnd_limited_time": Attribute(
-        "otel_netmon.tcp.rwnd_limited.time", "double", "Seconds of those limited by the peer's window."
-    ),
-    "sndbuf_limited_time": Attribute(
-        "otel_netmon.tcp.sndbuf_limited.time", "double", "Seconds of those limited by our send buffer."
-    ),
-    "delivery_rate": Attribute(
-        "otel_netmon.tcp.delivery_rate", "int", "The kernel's estimate of the rate reached, By/s; the highest."
-    ),
-    "backoff": Attribute("otel_netmon.tcp.backoff", "int", "Doublings of the retransmission timeout; the most."),
-    "unacked": Attribute("otel_netmon.tcp.unacked", "int", "Bytes not acknowledged by the peer."),
-    "unread": Attribute("otel_netmon.tcp.unread", "int", "Bytes arrived and not read by this process."),
-}
-"""Attributes of the event, by the field of ``peers.PeerTraffic`` that they show."""

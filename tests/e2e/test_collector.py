@@ -212,7 +212,7 @@ def test_every_step_is_one_trace_of_both_ranks(job: Arrived) -> None:
 
 def test_spans_keep_the_contract(job: Arrived) -> None:
     declared = {span.name: set(span.attributes) for span in semconv.SPANS}
-    types = {a.name: a.type for a in semconv.SPAN_ATTRIBUTES}
+    types = {str(a): a.type for a in semconv.SPAN_ATTRIBUTES}
     python = {"string": str, "int": int, "double": float, "boolean": bool}
     for span in job.spans:
         assert set(span["attributes"]) <= declared.get(span["name"], declared[semconv.SPAN_COLLECTIVES[0]])
@@ -223,7 +223,7 @@ def test_spans_keep_the_contract(job: Arrived) -> None:
         assert not span.get("status")
         assert span["scope"] == semconv.SCOPE_COLLECTIVES
         assert semconv.COLLECTIVE_STATE not in span["attributes"]  # all had completed
-        assert {a.name for a in semconv.RESOURCE_ATTRIBUTES} <= set(span["resource"])
+        assert {str(a) for a in semconv.RESOURCE_ATTRIBUTES} <= set(span["resource"])
         assert span["resource"][semconv.RANK] == rank_of(span)
 
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_netmon import config
+from otel_netmon.values import parse_target
 
 
 def test_nothing_set_is_the_defaults() -> None:
@@ -82,7 +83,7 @@ def test_no_text_raises(environ: dict[str, str]) -> None:
 @given(st.text(max_size=60))
 def test_a_target_parses_or_is_a_value_error(text: str) -> None:
     try:
-        host, port = config.parse_target(text)
+        host, port = parse_target(text)
     except ValueError:
         return
     assert host

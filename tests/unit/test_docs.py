@@ -9,7 +9,8 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from otel_netmon import config, semconv
+from otel_netmon import config, schema, semconv
+from otel_netmon.records import Collective, Heartbeat, InFlight, PeerTraffic, RankStep
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
@@ -25,11 +26,18 @@ def rows(heading: str) -> dict[str, list[str]]:
     return {cells[0].strip("`"): cells for cells in lines}
 
 
+RECORDS = {
+    "Of a collective": Collective,
+    "Of a step on a rank": RankStep,
+    "Of the traffic with a peer": PeerTraffic,
+    "Of a collective that hangs": InFlight,
+    "Of a heartbeat": Heartbeat,
+}
+
+
 def names_known() -> Iterator[str]:
     yield from (metric.name for metric in semconv.METRICS)
-    yield from (attribute.name for attribute in (*semconv.SPAN_ATTRIBUTES, *semconv.RESOURCE_ATTRIBUTES))
-    yield from (attribute.name for attribute in (*semconv.PAIR_ATTRIBUTES.values(), *semconv.LOG_ATTRIBUTES))
-    yield semconv.EVENT_STALLED
+    yield from (*semconv.ATTRIBUTES, *semconv.RESOURCE_ATTRIBUTES, *semconv.EVENTS)
     yield from (name for metric in semconv.METRICS for name in metric.attributes)
     yield from (semconv.SCOPE_COLLECTIVES, semconv.SCOPE_MONITORS, semconv.SCOPE_DELIVERY)
 
@@ -58,15 +66,17 @@ def test_the_contract_has_every_metric() -> None:
 def test_the_contract_has_every_span_and_attribute() -> None:
     spans = {name: CODE.findall(parent)[:1] for name, (_, parent, _) in rows("Spans").items()}
     assert spans == {span.name: [span.parent] if span.parent else [] for span in semconv.SPANS}
-    attributes = {
-        name: (kind, set(CODE.findall(on))) for name, (_, kind, on, _) in rows("Span attributes").items()
-    }
-    assert attributes == {
-        a.name: (a.type, {span.name for span in semconv.SPANS if a.name in span.attributes})
-        for a in semconv.SPAN_ATTRIBUTES
-    }
+    for heading, cls in RECORDS.items():
+        found = {
+            name: (kind, unit.strip("`"), column.strip("`"), description, absent)
+            for name, (_, kind, unit, column, description, absent) in rows(heading).items()
+        }
+        assert found == {
+            str(a): (a.type, a.unit, column, a.description, a.absent or "never absent")
+            for column, a in schema.ATTRIBUTES[cls].items()
+        }
     resource = {name: kind for name, (_, kind, _) in rows("Resource attributes").items()}
-    assert resource == {a.name: a.type for a in semconv.RESOURCE_ATTRIBUTES}
+    assert resource == {str(a): a.type for a in semconv.RESOURCE_ATTRIBUTES}
 
 
 def test_the_contract_has_every_variable() -> None:

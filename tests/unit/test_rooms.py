@@ -15,7 +15,7 @@ PACKAGE = Path(inspect.getfile(otel_netmon)).parent
 
 BOTTOM = {
     *("semconv", "config", "records", "bandwidth", "internals", "threads", "forks", "patches", "guard", "text"),
-    *("streams", "version"),
+    *("streams", "version", "schema", "values"),
 }
 JOB = {"job", "flight_recorder"} | BOTTOM
 MAY_IMPORT = {

@@ -84,10 +84,10 @@ def _write_step(
     trace_id = ((0xABC if run == "run" else sum(run.encode())) << 64) + step + 1
     root = trace.SpanContext(trace_id, 7, is_remote=True, trace_flags=trace.TraceFlags(1))
     parent = trace.set_span_in_context(trace.NonRecordingSpan(root))
-    who = {semconv.RANK: rank, semconv.WORLD_SIZE: ranks}
+    who: dict[str, Any] = {semconv.RANK: rank, semconv.WORLD_SIZE: ranks}
     start, end = begin + int(late[rank] * MS), begin + int((max(late) + 10) * MS)
     algbw = SIZE * 1e9 / (end - start)
-    about = {
+    about: dict[str, Any] = {
         **who,
         semconv.COLLECTIVE_NAME: "all_reduce",
         semconv.COLLECTIVE_SEQUENCE: step + 5,
@@ -102,7 +102,7 @@ def _write_step(
         _span(tracer, "all_reduce", parent, (start, end), about)
     names = (semconv.SPAN_RANK_STEP, semconv.SPAN_TRAIN_STEP) if rank == 0 else (semconv.SPAN_RANK_STEP,)
     for name in names:
-        attributes = {**who, semconv.STEP: step, semconv.RUN_ID: run}
+        attributes: dict[str, Any] = {**who, semconv.STEP: step, semconv.RUN_ID: run}
         if name == semconv.SPAN_RANK_STEP:
             attributes |= sums
         if not lost(step, rank, name):
@@ -113,7 +113,7 @@ def write_metrics(
     folder: Path, *, ranks: int = 4, steps: int | None = 30, calls: int = 30, run: str = "run", **has: bool
 ) -> None:
     """What the same ranks count: steps (``None``: no such metric), and collectives by duration and by size."""
-    key = {semconv.COLLECTIVE_NAME: "all_reduce", semconv.GROUP_NAME: "0", semconv.BACKEND: "gloo"}
+    key: dict[str, str] = {semconv.COLLECTIVE_NAME: "all_reduce", semconv.GROUP_NAME: "0", semconv.BACKEND: "gloo"}
     counts: list[tuple[str, int, dict[str, str], str]] = [
         (semconv.COLLECTIVE_DURATION_METRIC.name, calls if has.get("durations", True) else 0, key, "histogram"),
         (semconv.COLLECTIVE_SIZE_METRIC.name, calls, key, "histogram"),

@@ -21,6 +21,7 @@ from otel_netmon.capture.operations import OPERATIONS
 from otel_netmon.capture.ring import EventRing
 from otel_netmon.emit.emitter import Emitter
 from otel_netmon.emit.hangs import HangDetector
+from otel_netmon.emit.log_events import LogEvents
 from otel_netmon.emit.metrics import CollectiveMetrics
 from otel_netmon.emit.spans import SpanWriter
 from otel_netmon.job import identity, peers
@@ -449,7 +450,7 @@ def test_what_finishes_while_the_engine_ends_is_not_lost(monkeypatch: pytest.Mon
 
 def pair_reading(at: int) -> PeerTraffic:
     numbers: list[Any] = [0] * 14
-    return PeerTraffic(at, 1.0, 1, "h", 1, *numbers)
+    return PeerTraffic(1, "h", 1.0, 1, *numbers)._replace(at=at)
 
 
 def test_readings_of_peers_that_no_span_shows_are_counted() -> None:
@@ -512,7 +513,7 @@ def test_a_foreign_groups_collectives_are_a_trace_each_and_its_first_rank_is_the
 
 def test_hangs_are_told_at_most_some_at_once_and_never_silenced(caplog: pytest.LogCaptureFixture) -> None:
     rank = Rank()
-    stalls = HangDetector(1.0)
+    stalls = HangDetector(1.0, LogEvents())
     now = time.monotonic_ns()
     hanging = [rank.event(start=now - 2_000_000_000, end=None) for _ in range(1000)]
     for event in hanging[:10]:
@@ -520,7 +521,7 @@ def test_hangs_are_told_at_most_some_at_once_and_never_silenced(caplog: pytest.L
     told = []
     for _ in range(70):
         before = len(caplog.records)
-        stalls.look(hanging, lambda _: (1, 2), {})
+        stalls.look(hanging, lambda _: (1, 2), RankIdentity())
         told.append(len(caplog.records) - before)
     assert max(told) <= 16 and sum(told) == 990
     assert not any(event.span_id for event in hanging[:10])

@@ -1,0 +1,119 @@
+"""What a rank did in a step, setup or window, for every one of them: diagnosis must not depend on what is sampled.
+
+As a span where the trace is sampled, else as a log event of the same fields. The same goes for what moved between
+this rank and its peers meanwhile: an event of that span, or a log event.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from otel_netmon import schema, semconv
+from otel_netmon.emit.intervals import of_step
+from otel_netmon.emit.spans import link_to
+from otel_netmon.job import identity, peers
+from otel_netmon.job.steps import SETUP
+from otel_netmon.records import RankStep
+
+if TYPE_CHECKING:
+    from otel_netmon.emit.log_events import LogEvents
+    from otel_netmon.emit.spans import SpanWriter
+    from otel_netmon.records import PeerTraffic
+
+_SLACK: Final = 500_000_000
+"""Nanoseconds by which a reading of connections may be older than the interval that shows it."""
+
+_ON_RANK: Final = {
+    semconv.SPAN_TRAIN_STEP: semconv.SPAN_RANK_STEP,
+    semconv.SPAN_SETUP: semconv.SPAN_RANK_SETUP,
+    semconv.SPAN_WINDOW: semconv.SPAN_RANK_WINDOW,
+}
+
+
+class EvidenceWriter:
+    """Writes one process's records of intervals. Used by one thread at a time."""
+
+    def __init__(self, spans: SpanWriter, logs: LogEvents, epoch: int, member: int | str) -> None:
+        self._spans = spans
+        self._logs = logs
+        self._epoch = epoch
+        """What makes a time of the monotonic clock one of the epoch, in nanoseconds."""
+        self._member = member
+
+    def write(self, kind: str, key: str, record: RankStep, *, in_trace: bool, is_root: bool) -> None:
+        """Write a record, whose times are monotonic: a span of the trace that ``key`` is of, if ``in_trace``.
+
+        ``is_root``: this process also makes the root of the trace.
+        """
+        run_id = record.run_id or ""
+        seen = peers.readings.until(record.end)
+        traffic = [each._replace(rank=record.rank) for each in seen if each.at >= record.start - _SLACK]
+        record = record._replace(
+            name=_ON_RANK[kind], start=record.start + self._epoch, end=record.end + self._epoch
+        )
+        trace_id, root = identity.trace_id(run_id, key), identity.root_id(run_id, key)
+        span_id = identity.rank_id(run_id, key, self._member)
+        if in_trace:
+            self._write_spans(kind, record, traffic, (trace_id, span_id, root), is_root)
+        elif self._logs.ready():
+            self._write_logs(record, traffic, trace_id, span_id)
+        else:
+            traffic = []
+        peers.readings.unseen(len(seen) - len(traffic))
+
+    def _write_spans(
+        self,
+        kind: str,
+        record: RankStep,
+        traffic: list[PeerTraffic],
+        ids: tuple[int, int, int],
+        is_root: bool,
+    ) -> None:
+        trace_id, span_id, root = ids
+        links = list(self._spans.links)
+        if record.attempt and (kind == semconv.SPAN_SETUP or record.step == 0):
+            before, key = identity.previous(record.run_id or "", record.attempt), of_step(SETUP).key
+            links.append(link_to(identity.trace_id(before, key), identity.root_id(before, key)))
+        self._spans.emit(
+            record.name,
+            trace_id=trace_id,
+            span_id=span_id,
+            parent_id=root,
+            start=record.start,
+            end=record.end,
+            attributes=schema.attributes(record),
+            links=links,
+            events=[(each.at + self._epoch, schema.attributes(each)) for each in traffic],
+        )
+        if is_root:
+            of_the_job: Any = record[1 : 1 + record._fields.index("incomplete")]
+            self._spans.emit(
+                kind,
+                trace_id=trace_id,
+                span_id=root,
+                parent_id=None,
+                start=record.start,
+                end=record.end,
+                attributes=schema.attributes(RankStep(kind, *of_the_job)),
+                links=links,
+            )
+
+    def _write_logs(self, record: RankStep, traffic: list[PeerTraffic], trace_id: int, span_id: int) -> None:
+        what = record.name if record.step is None else f"{record.name} {record.step}"
+        self._logs.emit(
+            semconv.EVENT_OF_PERIOD[record.name],
+            f"{what}, not traced",
+            {**schema.attributes(record), str(semconv.STEP_START): record.start},
+            time=record.end,
+            trace_id=trace_id,
+            span_id=span_id,
+        )
+        for each in traffic:
+            self._logs.emit(
+                semconv.EVENT_TCP_PEER,
+                f"traffic with rank {each.peer}",
+                schema.attributes(each),
+                time=each.at + self._epoch,
+                trace_id=trace_id,
+                span_id=span_id,
+            )

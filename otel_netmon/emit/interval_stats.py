@@ -1,0 +1,108 @@
+"""What is summed up of the collectives of a step, a setup or a window on this rank."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+from otel_netmon.records import Call, GroupUse
+from otel_netmon.schema import MOST_CALLS
+
+if TYPE_CHECKING:
+    from otel_netmon.capture.event import CollectiveEvent
+
+_MERGE_AT: Final = 4096
+_MOST_GROUPS: Final = 64
+_UNKNOWN: Final = -1
+
+
+class IntervalStats:
+    """What a rank's collectives in one interval add up to, and the first ones one by one. Times in nanoseconds."""
+
+    __slots__ = (
+        *("_busy", "_durations", "_groups", "_kind", "_kinds", "_settled", "_starts"),
+        *("count", "first", "last", "size"),
+    )
+
+    def __init__(self, first: int) -> None:
+        self.first = first
+        """Start of the first collective."""
+        self.last = first
+        """End of the latest one that ended."""
+        self.count = 0
+        self.size = 0
+        self._busy: list[tuple[int, int]] = []
+        self._settled = 0
+        self._groups: dict[str, list[int]] = {}
+        """By name: calls, bytes, calls with a known duration, the sum of those, the last sequence number."""
+        self._kinds: dict[tuple[str, str], int] = {}
+        self._kind, self._starts, self._durations = array("q"), array("q"), array("q")
+
+    def add(self, event: CollectiveEvent) -> None:
+        """Count an event."""
+        self.count += 1
+        self.size += event.size
+        self.first = min(self.first, event.start)
+        self._add_call(event)
+        if event.end is not None:
+            self.last = max(self.last, event.end)
+            self._busy.append((event.start, event.end))
+            if len(self._busy) > _MERGE_AT:
+                merged = _merged(self._busy)
+                old, self._busy = merged[: -_MERGE_AT // 2], merged[-_MERGE_AT // 2 :]
+                self._settled += _total(old)  # events come by their end: nothing more will overlap the oldest
+
+    def _add_call(self, event: CollectiveEvent) -> None:
+        name, duration = event.group.name, event.duration
+        use = self._groups.get(name)
+        if use is None and len(self._groups) < _MOST_GROUPS:
+            use = self._groups[name] = [0, 0, 0, 0, 0]
+        if use is not None:
+            use[0] += 1
+            use[1] += event.size
+            if duration is not None:
+                use[2] += 1
+                use[3] += duration
+            use[4] = max(use[4], event.sequence or 0)
+        if len(self._starts) < MOST_CALLS:
+            kind = event.operation.name, name
+            self._kind.append(self._kinds.setdefault(kind, len(self._kinds)))
+            self._starts.append(event.start)
+            self._durations.append(_UNKNOWN if duration is None else duration)
+
+    def groups(self) -> tuple[GroupUse, ...]:
+        """What was done on each group; of at most some of them."""
+        return tuple(
+            GroupUse(name, calls, size, total // 1000 if known else None, last or None)
+            for name, (calls, size, known, total, last) in self._groups.items()
+        )
+
+    def calls(self, start: int) -> tuple[Call, ...]:
+        """The first ones, by their start; ``start`` is where their interval begins."""
+        kinds = list(self._kinds)
+        rows = sorted(zip(self._starts, self._kind, self._durations, strict=True))
+        return tuple(
+            Call(*kinds[kind], (begun - start) // 1000, None if duration == _UNKNOWN else duration // 1000)
+            for begun, kind, duration in rows
+        )
+
+    def busy(self, until: int) -> int:
+        """Time with at least one collective in flight, before ``until``."""
+        return self._settled + _total(
+            (start, min(end, until)) for start, end in _merged(self._busy) if start < until
+        )
+
+
+def _total(intervals: Iterable[tuple[int, int]]) -> int:
+    return sum(end - start for start, end in intervals)
+
+
+def _merged(intervals: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted(intervals):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = merged[-1][0], max(end, merged[-1][1])
+        else:
+            merged.append((start, end))
+    return merged

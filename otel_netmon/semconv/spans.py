@@ -1,0 +1,92 @@
+"""Spans and log events: their names, what stands above them, and which attributes they may have."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from otel_netmon.semconv.attributes import *
+from otel_netmon.semconv.model import Span
+
+SPAN_TRAIN_STEP: Final = "train_step"
+SPAN_RANK_STEP: Final = "rank_step"
+SPAN_SETUP: Final = "setup"
+SPAN_RANK_SETUP: Final = "rank_setup"
+SPAN_WINDOW: Final = "window"
+SPAN_RANK_WINDOW: Final = "rank_window"
+SPAN_PERIODS: Final = (
+    *(SPAN_TRAIN_STEP, SPAN_RANK_STEP, SPAN_SETUP, SPAN_RANK_SETUP, SPAN_WINDOW, SPAN_RANK_WINDOW),
+)
+"""All that stand above collectives."""
+
+SPAN_COLLECTIVES: Final = (
+    *("all_reduce", "all_reduce_coalesced", "broadcast", "reduce", "gather", "scatter"),
+    *("all_gather", "all_gather_into_tensor", "all_gather_coalesced", "all_gather_into_tensor_coalesced"),
+    *("reduce_scatter", "reduce_scatter_tensor", "reduce_scatter_tensor_coalesced"),
+    *("all_to_all", "all_to_all_single", "barrier", "monitored_barrier", "send", "recv"),
+)
+"""A collective's span is named by its operation, as PyTorch calls it."""
+
+SYNCHRONISING: Final = frozenset(SPAN_COLLECTIVES) - {"broadcast", "reduce", "gather", "scatter", "send", "recv"}
+"""Those that no rank leaves before all have entered."""
+
+# --- log events -------------------------------------------------------------------------------------------
+
+EVENT_STALLED: Final = "torch.distributed.collective.stalled"
+"""Name of the log event of a collective that hangs."""
+EVENT_HEARTBEAT: Final = "torch.distributed.heartbeat"
+"""Name of the log event by which a rank says that it lives, and what it is at."""
+EVENT_TCP_PEER: Final = "tcp.peer"
+"""Of a reading of the connections to one peer: an event of the span of a rank's step, or a log event."""
+EVENT_OF_PERIOD: Final = {
+    SPAN_RANK_STEP: "torch.distributed.rank_step",
+    SPAN_RANK_SETUP: "torch.distributed.rank_setup",
+    SPAN_RANK_WINDOW: "torch.distributed.rank_window",
+}
+"""Of the log event that stands in for a rank's span in a trace that is not sampled, by that span's name."""
+EVENTS: Final = (*EVENT_OF_PERIOD.values(), EVENT_TCP_PEER, EVENT_HEARTBEAT, EVENT_STALLED)
+
+_JOB: Final = (RANK, LOCAL_RANK, WORLD_SIZE)
+_PERIOD: Final = (RUN_ID, ATTEMPT, *_JOB)
+_STEP: Final = (STEP, STEP_INCOMPLETE, *_PERIOD)
+_SUMS: Final = (
+    *(STEP_SAMPLED, STEP_FIRST_COLLECTIVE, STEP_COLLECTIVE_COUNT, STEP_COLLECTIVE_SIZE, STEP_COLLECTIVE_TIME),
+    *(STEP_GROUPS, STEP_COLLECTIVES, STEP_PAUSES),
+)
+_USED: Final = (
+    *(STEP_WAIT_TIME, STEP_GC_TIME, STEP_DATA_TIME, STEP_CPU_TIME, STEP_RUN_QUEUE_TIME),
+    *(STEP_SWITCHES_VOLUNTARY, STEP_SWITCHES_INVOLUNTARY),
+)
+_COLLECTIVE: Final = (
+    *(COLLECTIVE_NAME, COLLECTIVE_SEQUENCE, COLLECTIVE_SIZE, COLLECTIVE_ELEMENT_COUNT, COLLECTIVE_DTYPE),
+    *(COLLECTIVE_REDUCE_OP, COLLECTIVE_ASYNC, COLLECTIVE_ALGBW, COLLECTIVE_BUSBW, COLLECTIVE_CLOCK),
+    *(COLLECTIVE_DEVICE_DURATION, COLLECTIVE_DEVICE_BOUND, COLLECTIVE_STATE, GROUP_NAME, GROUP_SIZE, GROUP_RANK),
+    *(BACKEND, *_JOB, ERROR_TYPE),
+)
+
+SPANS: Final = (
+    Span(SPAN_TRAIN_STEP, None, "One training step, from rank 0 only: the root of the step's trace.", _STEP),
+    Span(SPAN_RANK_STEP, SPAN_TRAIN_STEP, "One training step on one rank.", (*_STEP, *_SUMS, *_USED)),
+    Span(SPAN_SETUP, None, "What was communicated before the first step, from rank 0 only: a root.", _PERIOD),
+    Span(SPAN_RANK_SETUP, SPAN_SETUP, "The same on one rank.", (*_PERIOD, *_SUMS, *_USED)),
+    Span(
+        SPAN_WINDOW,
+        None,
+        "A slice of the clock where nothing marks steps (inference, say), from rank 0 only: a root.",
+        _PERIOD,
+    ),
+    Span(SPAN_RANK_WINDOW, SPAN_WINDOW, "The same on one rank.", (*_PERIOD, *_SUMS)),
+    Span(
+        SPAN_COLLECTIVES[0],
+        SPAN_RANK_STEP,
+        "One collective on one rank, from the call to its completion; below `rank_setup` or `rank_window` where "
+        "it is in no step. Named by its operation; likewise "
+        + ", ".join(f"`{name}`" for name in SPAN_COLLECTIVES[1:])
+        + ".",
+        _COLLECTIVE,
+    ),
+)
+
+SPAN_ATTRIBUTES: Final = tuple(
+    dict.fromkeys(attribute for span in reversed(SPANS) for attribute in span.attributes)
+)
+"""All that a span of ours may have."""
