@@ -162,7 +162,7 @@ def kernel_library(namespace: str) -> tuple[Any, Callable[[], None]]:
 def future_after() -> Callable[[list[Any]], Any]:
     """What makes a future that completes after others: ``_C._collect_all``.
 
-    Without it the public ``torch.futures.collect_all`` does the same, some microseconds slower.
+    Without it the public ``torch.futures.collect_all`` does the same, a little slower.
     """
     import torch
     from torch.futures import collect_all

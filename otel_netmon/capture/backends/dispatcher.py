@@ -35,7 +35,7 @@ class DispatcherBackend(CaptureBackend):
         super().__init__(recorder, groups)
         self._operations = operations
         self._python_groups = PythonGroups(recorder)
-        self._destroy: Callable[[], None] | None = None
+        self._remove_kernels: Callable[[], None] | None = None
 
     def install(self) -> None:
         """Register the kernels."""
@@ -51,7 +51,7 @@ class DispatcherBackend(CaptureBackend):
         except BaseException:
             destroy()
             raise
-        self._destroy = destroy
+        self._remove_kernels = destroy
 
     def group_created(self, process_group: Any) -> None:
         """See to a group that is written in Python: its calls do not pass the dispatcher."""
@@ -60,9 +60,9 @@ class DispatcherBackend(CaptureBackend):
     def remove(self) -> None:
         """Take the kernels out."""
         self._python_groups.remove()
-        if self._destroy is not None:
-            self._destroy()
-            self._destroy = None
+        if self._remove_kernels is not None:
+            self._remove_kernels()
+            self._remove_kernels = None
 
 
 class _Arguments:

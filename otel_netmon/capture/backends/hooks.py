@@ -74,11 +74,7 @@ _HOOKS: Final = {
         None, True, _op("_allgather_base_"), _op("allgather_"), _op("allgather_into_tensor_coalesced_")
     ),
     "REDUCE_SCATTER": _Hook(
-        None,
-        False,
-        _op("_reduce_scatter_base_"),
-        _op("reduce_scatter_"),
-        _op("reduce_scatter_tensor_coalesced_"),
+        None, False, _op("_reduce_scatter_base_"), _op("reduce_scatter_"), _op("reduce_scatter_tensor_coalesced_")
     ),
     "ALLTOALL": _Hook(None, False, _op("alltoall_base_"), _op("alltoall_"), _op("alltoall_")),
 }
