@@ -7,9 +7,11 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from otel_netmon.capture.backend import choose
+from otel_netmon.capture.backends import hooks
+from otel_netmon.capture.backends.dispatcher import DispatcherBackend
+from otel_netmon.capture.backends.flight_recorder import FlightRecorderBackend
 from otel_netmon.capture.compiling import keep_compiler_out
-from otel_netmon.capture.lifecycle import LifecycleCallbacks, LifecycleHooks
+from otel_netmon.capture.lifecycle import LifecycleHooks
 from otel_netmon.capture.recorder import Recorder
 from otel_netmon.capture.ring import EventRing
 from otel_netmon.capture.steps import StepTracker
@@ -53,7 +55,7 @@ class Capture:
         self.steps = StepTracker(read=self._usage.read, begun=begun)
         self._recorder = Recorder(self.ring, self.steps, expect=self._waits.expect, on_first=self._first_event)
         self._lifecycle = LifecycleHooks(
-            LifecycleCallbacks(self.steps.constructed, self._group_registered, self._groups_closing, on_destroyed)
+            self.steps.constructed, self._group_registered, self._groups_closing, on_destroyed
         )
         self._backend: CaptureBackend | None = None
         self._optimizer_hook: Any = None
@@ -157,6 +159,22 @@ class Capture:
 
     def _optimizer_stepped(self, optimizer: object, _args: object, _kwargs: object) -> None:
         guarded(self.steps.optimizer_stepped, optimizer)
+
+
+def choose(kind: str) -> tuple[type[CaptureBackend], ...]:
+    """The backend that ``kind`` names, or for ``auto`` the cheapest that this torch has, whatever its version; and
+    after it the one that stands in where it cannot be installed."""
+    if kind == "flight_recorder":
+        return FlightRecorderBackend, DispatcherBackend
+    if kind in ("auto", "hooks"):
+        if hooks.are_available():
+            return hooks.HooksBackend, DispatcherBackend
+        if kind == "hooks":
+            _logger.warning(
+                "otel-netmon: OTEL_NETMON_CAPTURE=hooks, but this torch has no process-group hooks (2.14 is the "
+                "first that has); capturing in the dispatcher, which sees the same at a higher cost per call"
+            )
+    return (DispatcherBackend,)
 
 
 def _installed(costs: str, install: Callable[[], object], remove: Callable[[], object] = lambda: None) -> bool:

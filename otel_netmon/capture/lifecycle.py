@@ -8,34 +8,33 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from otel_netmon.guard import guarded
 from otel_netmon.internals import torch_internals
 from otel_netmon.patches import Patches
 
 
-class LifecycleCallbacks(NamedTuple):
-    """What is called when. What they raise is logged, and seen by nobody."""
-
-    constructed: Callable[[], None]
-    """After each construction of an optimizer, or of DDP."""
-    group_registered: Callable[[Any], None]
-    """With each process group, once torch knows it."""
-    groups_closing: Callable[[], None]
-    """Before the default group is destroyed: it and its store still answer."""
-    groups_destroyed: Callable[[], None]
-    """After it was destroyed, with all others."""
-
-
 class LifecycleHooks:
-    """Has them called from ``install`` to ``remove``, which puts back by identity what is replaced in torch."""
+    """Calls these from ``install`` to ``remove``, which puts back by identity what is replaced in torch; what they
+    raise is logged, and seen by nobody:
 
-    def __init__(self, callbacks: LifecycleCallbacks) -> None:
-        self._callbacks = callbacks
+    ``constructed`` after each construction of an optimizer, or of DDP; ``registered`` with each process group,
+    once torch knows it; ``closing`` before the default group is destroyed, while it and its store still answer;
+    ``destroyed`` after it was destroyed, with all others.
+    """
+
+    def __init__(
+        self,
+        constructed: Callable[[], None],
+        registered: Callable[[Any], None],
+        closing: Callable[[], None],
+        destroyed: Callable[[], None],
+    ) -> None:
+        self._callbacks = constructed, registered, closing, destroyed
         self._patches = Patches()
         self.sees_groups = False
-        """Whether ``group_registered`` is called for every new group."""
+        """Whether ``registered`` is called for every new group."""
 
     def install(self) -> None:
         """Begin to watch. torch must be imported."""

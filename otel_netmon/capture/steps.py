@@ -177,9 +177,7 @@ class StepTracker:
 
     def _close(self, boundary: int, at: _At, index: int | None = None, *, complete: bool = True) -> None:
         if len(self._closed) < _HELD:
-            number = self._next if index is None else index
-            used = at.used.since(self._start.used)
-            self._closed.append(Step(number, boundary, self._start.time, at.time, complete, used, self._key()))
+            self._closed.append(self._step(self._next if index is None else index, boundary, at, complete))
         if index is None:
             self._next += 1
             self._without_collectives = self._without_collectives + 1 if at.begun == self._start.begun else 0
@@ -187,6 +185,10 @@ class StepTracker:
         self._start = at
         if self._cycle:
             self._expected, self._cycle = self._cycle, []
+
+    def _step(self, index: int, boundary: int, at: _At, complete: bool) -> Step:
+        used = at.used.since(self._start.used)
+        return Step(index, boundary, self._start.time, at.time, complete, used, self._key())
 
     def _key(self) -> str:
         return f"{self._start.begun}.{self._without_collectives}"
@@ -215,8 +217,4 @@ class StepTracker:
         with self._lock:
             if self._cycle:
                 self._close(self.boundaries, self._last)
-            at = self._now()
-            used = at.used.since(self._start.used)
-            return Step(
-                self._next, self.boundaries, self._start.time, at.time, complete=False, used=used, key=self._key()
-            )
+            return self._step(self._next, self.boundaries, self._now(), complete=False)

@@ -140,11 +140,11 @@ def _backend(capture: str) -> str:
     """The class of what captures here, chosen as in a rank. Imports torch, which takes seconds."""
     import torch.distributed
 
-    from otel_netmon.capture import backend
+    from otel_netmon.capture.capture import choose
 
     if not torch.distributed.is_available():
         raise ImportError("it was built without torch.distributed")
-    return backend.choose(capture)[0].__name__
+    return choose(capture)[0].__name__
 
 
 _BACKENDS: Final = {

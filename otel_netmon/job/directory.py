@@ -45,17 +45,18 @@ class StoreDirectory:
 
     def __init__(self, find: Callable[[], DefaultGroup | None] = find_default_group) -> None:
         self._find = find
+        self._group: weakref.ref[Any] | None = None
         self._connections = _Connections()
         self._hosts = _Hosts()
 
     def exchange(self, own: Collection[Connection]) -> dict[Connection, Peer]:
         """See ``Directory``. A store that does not answer costs what is new, not what is known."""
-        found = self._find()
+        found = self._found()
         return {} if found is None else self._connections.exchange(found, own)
 
     def some_hosts(self, most: int) -> list[Host]:
         """See ``Directory``."""
-        found = self._find()
+        found = self._found()
         return [] if found is None else self._hosts.some(found, most)
 
     def store_endpoint(self) -> tuple[str, int] | None:
@@ -63,14 +64,18 @@ class StoreDirectory:
         found = self._find()
         return None if found is None else found.store.address
 
+    def _found(self) -> DefaultGroup | None:
+        """The default group of now; what was known of another one is forgotten."""
+        found = self._find()
+        if found is not None and (self._group is None or self._group() is not found.group):
+            self._group = weakref.ref(found.group)
+            self._connections, self._hosts = _Connections(), _Hosts()
+        return found
+
 
 class _Connections:
     def __init__(self) -> None:
         self._host = bounded(socket.gethostname())
-        self._group: weakref.ref[Any] | None = None
-        self._forget()
-
-    def _forget(self) -> None:
         self._published: set[Connection] = set()
         self._peers: dict[Connection, Peer] = {}
         self._asked: dict[Connection, tuple[int, int]] = {}
@@ -80,9 +85,6 @@ class _Connections:
         self._store_addresses: frozenset[str] | None = None
 
     def exchange(self, found: DefaultGroup, own: Collection[Connection]) -> dict[Connection, Peer]:
-        if self._group is None or self._group() is not found.group:
-            self._group = weakref.ref(found.group)
-            self._forget()
         store = found.store
         now = set(own)
         self._published &= now
@@ -161,14 +163,10 @@ class _Connections:
 
 class _Hosts:
     def __init__(self) -> None:
-        self._group: weakref.ref[Any] | None = None
         self._known: dict[int, Host] = {}
         self._next: int | None = None
 
     def some(self, found: DefaultGroup, most: int) -> list[Host]:
-        if self._group is None or self._group() is not found.group:
-            self._group = weakref.ref(found.group)
-            self._known, self._next = {}, None
         if self._next is None or self._next >= found.size:
             # so that not all hosts begin with the same one
             self._next = random.SystemRandom().randrange(found.size)

@@ -89,7 +89,7 @@ class Jobs:
                 return
             group.run_id = self._foreign(process_group, group, job)
             if job is None:
-                job = self._without_default(group)
+                job = self._enter(_launched_rank(), group.run_id, None)
             if job.world is None and job.run_id is group.run_id:
                 group.begun = job.begun
             group.job = job
@@ -116,15 +116,12 @@ class Jobs:
         )
         self._generation += 1
         self._used.append(run_id)
-        job = self.current = Job(RankIdentity(rank, local, size), run_id, weakref.ref(world), self._number)
+        job = self._enter(RankIdentity(rank, local, size), run_id, weakref.ref(world))
         run_id.agree_through(job.store, is_first=rank == 0)
-        self._number += 1
-        self._changed(job)
         return job
 
-    def _without_default(self, group: Group) -> Job:
-        assert group.run_id is not None
-        job = self.current = Job(_launched_rank(), group.run_id, None, self._number)
+    def _enter(self, rank: RankIdentity, run_id: RunId, world: weakref.ref[Any] | None) -> Job:
+        job = self.current = Job(rank, run_id, world, self._number)
         self._number += 1
         self._changed(job)
         return job

@@ -42,41 +42,36 @@ _WITHOUT_HOOKS: Final = {name: OPERATIONS[name] for name in ("monitored_barrier_
 
 
 class _Hook(NamedTuple):
-    """What a ``HookOpName`` stands for. Where that is several operations, the numbers of tensors tell which."""
+    """What a ``HookOpName`` stands for."""
 
-    one: Operation | None = None
-    """The operation, if it is only one whatever the tensors."""
-    by_output: bool = False
+    operations: tuple[Operation, ...]
+    """One; or three, of which the numbers of tensors tell the one: with one input and one output, with one on one
+    side and a list on the other, with lists on both."""
+    by_output: bool
     """The buffer is the output."""
-    single: Operation | None = None
-    """With one input and one output."""
-    listed: Operation | None = None
-    """With one on one side and a list on the other."""
-    coalesced: Operation | None = None
-    """With several on both."""
-    is_p2p: bool = False
+    one: Operation | None
+    """The operation, if there is only one."""
+    is_p2p: bool
 
 
-def _op(name: str) -> Operation:
-    return OPERATIONS[name]
+def _hook(*names: str, by_output: bool = False) -> _Hook:
+    operations = tuple(OPERATIONS[name] for name in names)
+    one = operations[0] if len(operations) == 1 else None
+    return _Hook(operations, by_output, one, operations[0].is_p2p)
 
 
 _HOOKS: Final = {
-    "SEND": _Hook(_op("send"), is_p2p=True),
-    "RECV": _Hook(_op("recv_"), by_output=True, is_p2p=True),
-    "BROADCAST": _Hook(_op("broadcast_")),
-    "REDUCE": _Hook(_op("reduce_")),
-    "BARRIER": _Hook(_op("barrier")),
-    "SCATTER": _Hook(_op("scatter_"), by_output=True),
-    "GATHER": _Hook(_op("gather_")),
-    "ALLREDUCE": _Hook(None, False, _op("allreduce_"), _op("allreduce_"), _op("allreduce_coalesced_")),
-    "ALLGATHER": _Hook(
-        None, True, _op("_allgather_base_"), _op("allgather_"), _op("allgather_into_tensor_coalesced_")
-    ),
-    "REDUCE_SCATTER": _Hook(
-        None, False, _op("_reduce_scatter_base_"), _op("reduce_scatter_"), _op("reduce_scatter_tensor_coalesced_")
-    ),
-    "ALLTOALL": _Hook(None, False, _op("alltoall_base_"), _op("alltoall_"), _op("alltoall_")),
+    "SEND": _hook("send"),
+    "RECV": _hook("recv_", by_output=True),
+    "BROADCAST": _hook("broadcast_"),
+    "REDUCE": _hook("reduce_"),
+    "BARRIER": _hook("barrier"),
+    "SCATTER": _hook("scatter_", by_output=True),
+    "GATHER": _hook("gather_"),
+    "ALLREDUCE": _hook("allreduce_", "allreduce_", "allreduce_coalesced_"),
+    "ALLGATHER": _hook("_allgather_base_", "allgather_", "allgather_into_tensor_coalesced_", by_output=True),
+    "REDUCE_SCATTER": _hook("_reduce_scatter_base_", "reduce_scatter_", "reduce_scatter_tensor_coalesced_"),
+    "ALLTOALL": _hook("alltoall_base_", "alltoall_", "alltoall_"),
 }
 """By torch's ``HookOpName``. Those that are no collective (a split, a window) are left out."""
 
@@ -163,13 +158,11 @@ class HooksBackend(CaptureBackend):
         self._python_groups.watch(process_group, group)
 
 
-def _which(hook: _Hook, inputs: Sequence[Any], outputs: Sequence[Any]) -> Operation | None:
+def _which(hook: _Hook, inputs: Sequence[Any], outputs: Sequence[Any]) -> Operation:
     """Which of the hook's operations it is. An all_reduce has no outputs; lists of lists arrive flattened."""
     if len(inputs) == 1 and len(outputs) <= 1:
-        return hook.single
-    if len(inputs) == 1 or len(outputs) == 1:
-        return hook.listed
-    return hook.coalesced
+        return hook.operations[0]
+    return hook.operations[1 if len(inputs) == 1 or len(outputs) == 1 else 2]
 
 
 def _hooks(
@@ -192,8 +185,6 @@ def _hooks(
             if operation is None:
                 other = args.input_tensors if by_output else args.output_tensors
                 operation = _which(hook, other, tensors) if by_output else _which(hook, tensors, other)
-                if operation is None:
-                    return
                 is_even = not operation.splits
             event = begin(operation, group, process_group, tensors, args.async_op, sequence, is_even)
             thread = get_ident()
