@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
-    from otel_netmon.job.job import Job
-
 _logger = logging.getLogger(__name__)
 
 _LAST_WAIT: Final = 2.0
@@ -50,7 +48,7 @@ class Engine:
     ) -> None:
         self._settings = config.current()
         self._lock = threads.RLock()
-        self._jobs = Jobs(self._job_changed)
+        self._jobs = Jobs(lambda job: self._capture.steps.joined(again=job.number > 0))
         self._groups = Groups(self._jobs.place)
         self._capture = Capture(
             self._settings.ring_size,
@@ -157,9 +155,6 @@ class Engine:
         """The job's groups are destroyed: have everything exported, and wait for that a little."""
         self._jobs.end()
         self._background.flush(min(_FLUSH_WAIT, self._settings.exit_timeout))
-
-    def _job_changed(self, job: Job) -> None:
-        self._capture.steps.joined(again=job.number > 0)
 
     def _terminated(self, dies: bool) -> None:
         """SIGTERM. In a thread of its own: the last round, in flight collectives too, and everything exported."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -246,9 +246,3 @@ def own_dump(backend: str) -> Dump | None:
     """
     dump = flight_recorder_json(backend)
     return None if dump is None else dump_of(json.loads(dump))
-
-
-def own_entries(backend: str) -> Iterable[Entry]:
-    """The entries of ``own_dump``."""
-    dump = own_dump(backend)
-    return () if dump is None else dump.entries

@@ -12,10 +12,11 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from otel_netmon.flight_recorder import Entry, own_entries
+from otel_netmon.flight_recorder import Dump, Entry, own_dump
+from otel_netmon.guard import log_once
 
 if TYPE_CHECKING:
     from otel_netmon.capture.event import CollectiveEvent
@@ -36,7 +37,7 @@ class DeviceTimes:
 
     def __init__(
         self,
-        read: Callable[[str], Iterable[Entry]] = own_entries,
+        read: Callable[[str], Dump | None] = own_dump,
         *,
         patience: float = 10.0,
         clock: Callable[[], int] = time.monotonic_ns,
@@ -48,8 +49,6 @@ class DeviceTimes:
         self._entries: dict[tuple[str, int], Entry] = {}
         self._offsets: dict[Group, int] = {}
         self._epoch = time.time_ns() - clock()
-        self.errors = 0
-        """Reads that failed."""
 
     def pass_through(self, events: list[CollectiveEvent], *, last: bool = False) -> list[CollectiveEvent]:
         """Events in, events out: those on the host at once, those on a device when their end is known.
@@ -75,13 +74,12 @@ class DeviceTimes:
     def _read_entries(self) -> None:
         try:
             for backend in {event.group.serving_backend(on_host=False) for event in self._held}:
-                for entry in self._read(backend):
+                dump = self._read(backend)
+                for entry in () if dump is None else dump.entries:
                     if not entry.is_p2p and (entry.duration is not None or entry.discovered_completed is not None):
                         self._entries[entry.group, entry.sequence] = entry
-        except Exception:  # a torch whose recorder is another: law 1
-            self.errors += 1
-            if self.errors == 1:
-                _logger.exception("otel-netmon: the Flight Recorder cannot be read; going on without device times")
+        except Exception as error:  # noqa: BLE001 - a torch whose recorder is another: law 1
+            log_once(_logger, error, "otel-netmon: the Flight Recorder cannot be read; device times are absent")
         while len(self._entries) > _REMEMBERED:
             del self._entries[next(iter(self._entries))]
 

@@ -138,9 +138,7 @@ class Recorder:
             ):
                 self.follow(event, work)
         except Exception:  # noqa: BLE001 - law 1
-            self.failure()
-            event.is_late = True
-            self.finished(event)
+            self._failed_to_follow(event)
 
     def follow(self, event: CollectiveEvent, work: Any) -> None:
         """Finish the event by a callback of ``work``'s future."""
@@ -152,8 +150,7 @@ class Recorder:
             if event.operation.is_p2p:
                 event.group.p2p_has_futures = False
             if not self._expect(work, event):  # of a class with a wait of its own: the call is a bound
-                event.is_late = True
-                self.finished(event)
+                self.ended_by_now(event)
             return
         event.future = future = self._future_after([future])
         future.add_done_callback(functools.partial(self._completed, event))
@@ -165,9 +162,16 @@ class Recorder:
             event.is_late = work.is_completed()
             self.follow(event, work)
         except Exception:  # noqa: BLE001 - law 1
-            self.failure()
-            event.is_late = True
-            self.finished(event)
+            self._failed_to_follow(event)
+
+    def _failed_to_follow(self, event: CollectiveEvent) -> None:
+        self.failure()
+        self.ended_by_now(event)
+
+    def ended_by_now(self, event: CollectiveEvent) -> None:
+        """It ended, when is not known: now is a bound."""
+        event.is_late = True
+        self.finished(event)
 
     def finished(self, event: CollectiveEvent) -> None:
         """The call or the wait returned, and that was all."""

@@ -20,9 +20,6 @@ Make: TypeAlias = "Callable[[Any], Callable[..., Any]]"
 """Makes a replacement of the original function."""
 
 
-# --- process groups: torch.distributed.distributed_c10d ---------------------------------------------------------
-
-
 def _c10d() -> Any:
     from torch.distributed import distributed_c10d
 
@@ -30,27 +27,21 @@ def _c10d() -> Any:
 
 
 def registered_groups() -> Mapping[Any, Any]:
-    """Every process group, with its backend and its store: ``_world.pg_map``.
-
-    Empty without it: then groups are seen only when they are made, and the job's store is not found: each rank has
-    a run id of its own unless one is set, and TCP connections are not matched to ranks.
-    """
+    """Every process group, with its backend and its store: ``_world.pg_map``. Empty without it: then groups are
+    seen only when they are made, and the job's store is not found, so that each rank has a run id of its own
+    unless one is set, and TCP connections are not matched to ranks."""
     return cast("Mapping[Any, Any]", getattr(getattr(_c10d(), "_world", None), "pg_map", {}))
 
 
 def registered_name(process_group: Any) -> Any:
-    """The name that torch gave a group: ``_world.pg_names``. Raises without it.
-
-    Lost then: the names of groups that are written in Python, which need not know their own.
-    """
+    """The name that torch gave a group: ``_world.pg_names``. Raises without it: then groups that are written in
+    Python, which need not know their own, have none."""
     return _c10d()._world.pg_names[process_group]
 
 
 def registered_size(process_group: Any) -> int:
-    """The number of ranks that torch noted for a group: ``_world.pg_group_ranks``. Raises without it.
-
-    Lost then: the sizes of groups that are written in Python and do not tell.
-    """
+    """The number of ranks in a group: ``_world.pg_group_ranks``. Raises without it: then the size of groups that
+    are written in Python and do not tell is absent."""
     return len(_c10d()._world.pg_group_ranks[process_group])
 
 
@@ -60,48 +51,36 @@ def can_find_groups() -> bool:
 
 
 def replace_register_group(patches: Patches, make: Make) -> bool:
-    """Replace the function that each new group is registered with; the group is its last argument.
-
-    Without it groups are found by polling.
-    """
+    """Replace what each new group is registered with; the group is its last argument. Without it they are
+    polled."""
     costs = "groups are found when they are first looked for, up to half a second late"
     return patches.put(_c10d(), "_register_process_group", make, costs=costs)
 
 
 def replace_set_default_group(patches: Patches, make: Make) -> bool:
-    """Replace the function that sets the default group, and unsets it (``None``) before its store goes.
-
-    Without it nothing can be asked of the store at the last moment.
-    """
+    """Replace what sets the default group, and unsets it (``None``) before its store goes: without it nothing can
+    be asked of the store at the last moment."""
     costs = "what a job recorded at its very end may be in a trace of its own"
     return patches.put(_c10d(), "_update_default_pg", make, costs=costs)
 
 
 def replace_unregister_all_groups(patches: Patches, make: Make) -> bool:
-    """Replace the function that ``destroy_process_group()`` ends with.
-
-    Without it what was captured is exported with the next round or at exit.
-    """
+    """Replace what ``destroy_process_group()`` ends with: without it what was captured is exported a bit later."""
     costs = "nothing is exported at once when the groups are destroyed"
     return patches.put(_c10d(), "_unregister_all_process_groups", make, costs=costs)
 
 
 def backend_name(process_group: Any, device_type: str) -> Any:
-    """Name of the backend that serves ``device_type`` in a group: ``ProcessGroup._get_backend``.
-
-    Raises without it, and where no backend serves the device. Lost then: which backend served which device; the
-    group's own name for its backend stands in.
-    """
+    """Name of the backend that serves ``device_type`` in a group: ``ProcessGroup._get_backend``. Raises where none
+    does, and without it: then the group's own name for its backend stands in."""
     import torch
 
     return process_group._get_backend(torch.device(device_type)).name()
 
 
 def hook_numbers() -> dict[str, int]:
-    """Numbers of the operations that hooks are called with, by name: ``HookOpName``. Since torch 2.14.
-
-    Empty on a torch without hooks: there the dispatcher's kernels see the same, at a higher cost per call.
-    """
+    """Numbers of the operations that hooks are called with, by name: ``HookOpName``. Since torch 2.14; empty
+    without it: then the dispatcher's kernels see the same, at a higher cost per call."""
     from torch._C import _distributed_c10d
     from torch.distributed import ProcessGroup
 
@@ -112,58 +91,40 @@ def hook_numbers() -> dict[str, int]:
     return {name: int(member) for name, member in members.items()}
 
 
-# --- the dispatcher --------------------------------------------------------------------------------------------
-
-
 def keys_below(key: str) -> Any:
-    """The dispatch keys below ``key``, to call on from a kernel at it: ``_dispatch_keyset_full_after``.
-
-    Raises without it: then there is no capture in the dispatcher.
-    """
+    """The dispatch keys below ``key``, with which a kernel calls on: ``_dispatch_keyset_full_after``. Raises
+    without it: then there is no capture in the dispatcher."""
     import torch
 
     return torch._C._dispatch_keyset_full_after(getattr(torch._C.DispatchKey, key))
 
 
 def unboxed() -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
-    """What turns the dispatcher's arguments into a ``ProcessGroup`` and a ``Work``: their ``unbox``, which has no
-    underscore but is not documented either.
-
-    Raises without it: then there is no capture in the dispatcher.
-    """
+    """What turns the dispatcher's arguments into a ``ProcessGroup`` and a ``Work``: their ``unbox``, which is not
+    documented. Raises without it: then there is no capture in the dispatcher."""
     from torch.distributed import ProcessGroup, Work
 
     return ProcessGroup.unbox, Work.unbox
 
 
 def schema_of(overload: Any) -> Any:
-    """Names and defaults of an operation's arguments, and what it returns: ``OpOverload._schema``.
-
-    Raises without it: then there is no capture in the dispatcher.
-    """
+    """Names and defaults of an operation's arguments, and what it returns: ``OpOverload._schema``. Raises without
+    it: then there is no capture in the dispatcher."""
     return overload._schema
 
 
 def kernel_library(namespace: str) -> tuple[Any, Callable[[], None]]:
-    """A library for kernels of ours, and what takes them all out again: ``Library._destroy``.
-
-    Raises without it, before any kernel is in: those could never be taken out, so there is no capture in the
-    dispatcher.
-    """
+    """A library for kernels of ours, and what takes them all out again: ``Library._destroy``. Raises without it,
+    for they could never be taken out: then there is no capture in the dispatcher."""
     import torch
 
     library = torch.library.Library(namespace, "IMPL")
     return library, library._destroy
 
 
-# --- tensors and futures ---------------------------------------------------------------------------------------
-
-
 def future_after() -> Callable[[list[Any]], Any]:
-    """What makes a future that completes after others: ``_C._collect_all``.
-
-    Without it the public ``torch.futures.collect_all`` does the same, a little slower.
-    """
+    """What makes a future that completes after others: ``_C._collect_all``. Without it the public
+    ``torch.futures.collect_all`` does the same, a little slower."""
     import torch
     from torch.futures import collect_all
 
@@ -171,23 +132,16 @@ def future_after() -> Callable[[list[Any]], Any]:
 
 
 def sparse_values(tensor: Any) -> Any:
-    """The values of a sparse tensor, coalesced or not: ``Tensor._values``.
-
-    Without it those of tensors that are not coalesced raise: their collectives are counted as not recorded.
-    """
+    """The values of a sparse tensor, coalesced or not: ``Tensor._values``. Without it tensors that are not
+    coalesced raise: then their collectives are counted as not recorded."""
     values = getattr(tensor, "_values", None) if tensor.is_sparse else None
     return tensor.values() if values is None else values()
 
 
-# --- the Flight Recorder, the data loader and the compiler -----------------------------------------------------
-
-
 def flight_recorder_json(backend: str) -> str | bytes | None:
-    """What this process's Flight Recorder holds: ``_dump_nccl_trace_json`` in a torch with NCCL, which has a
-    recorder of its own, and ``_dump_fr_trace_json`` for all other backends.
-
-    ``None`` without it: then there are no device times, and nothing to capture from the recorder.
-    """
+    """What this process's Flight Recorder holds: ``_dump_nccl_trace_json`` in a torch with NCCL, which has one of
+    its own, else ``_dump_fr_trace_json``. ``None`` without it: then there are no device times, and nothing is
+    captured from the recorder."""
     from torch._C import _distributed_c10d
 
     name = "_dump_nccl_trace_json" if backend == "nccl" else "_dump_fr_trace_json"
@@ -196,10 +150,8 @@ def flight_recorder_json(backend: str) -> str | bytes | None:
 
 
 def replace_next_batch(patches: Patches, make: Make) -> bool:
-    """Replace ``__next__`` of the iterators of data loaders: ``_BaseDataLoaderIter``.
-
-    Without it the time that steps wait for data is absent.
-    """
+    """Replace ``__next__`` of the iterators of data loaders: ``_BaseDataLoaderIter``. Without it the time that
+    steps wait for data is absent."""
     from torch.utils.data import dataloader
 
     costs = "the time in data loaders is not measured"
@@ -212,10 +164,8 @@ def replace_next_batch(patches: Patches, make: Make) -> bool:
 
 def compiler_skip() -> Callable[[CodeType], None] | None:
     """What has torch.compile pass over code, but not over what that calls: ``eval_frame.set_code_exec_strategy``.
-
-    ``None`` without it: then torch.compile tries to compile our code where that runs in a compiled program, which
-    costs time and is counted among the user's frames, but changes no result.
-    """
+    ``None`` without it: then our code is compiled where it runs in a compiled program, which costs time and is
+    counted among the user's frames, but changes no result."""
     from torch._C._dynamo import eval_frame
 
     try:

@@ -121,12 +121,16 @@ class Groups:
     """
 
     def __init__(self, place: Callable[[Any, Group], None] | None = None) -> None:
-        self._lock = threads.RLock()
         self._place = place
+        self._unnamed = itertools.count(1)
+        self.after_fork_in_child()
+
+    def after_fork_in_child(self) -> None:
+        """The parent's groups are the parent's."""
+        self._lock = threads.RLock()
         self._known: dict[int, tuple[weakref.ref[Any], Group]] = {}
         self._by_name: dict[str, deque[tuple[int, Group]]] = {}
         """With the time when each was first seen, in ns since the epoch; a name may be used again."""
-        self._unnamed = itertools.count(1)
 
     def of(self, process_group: Any) -> Group:
         """The group of torch's ``ProcessGroup`` object. Costs a dict look-up after the first call.
@@ -178,8 +182,3 @@ class Groups:
         for group in groups:
             group.placed()
         return [group.run_id for group in groups if group.run_id is not None]
-
-    def after_fork_in_child(self) -> None:
-        """The parent's groups are the parent's."""
-        self._lock = threads.RLock()
-        self._known, self._by_name = {}, {}

@@ -36,18 +36,15 @@ class Jobs:
 
     def __init__(self, changed: Callable[[Job], None]) -> None:
         self._changed = changed
+        self.after_fork_in_child()
+
+    def after_fork_in_child(self) -> None:
+        """A process is in no job until it has a group of its own."""
         self._lock = threads.RLock()
         self._number = self._generation = 0
         self._used: deque[RunId] = deque(maxlen=_MOST_USED)
         self.current: Job | None = None
         self._unknown: Job | None = None
-
-    def after_fork_in_child(self) -> None:
-        """A child is in no job until it has a group of its own."""
-        self._lock = threads.RLock()
-        self.current = self._unknown = None
-        self._number = self._generation = 0
-        self._used.clear()
 
     def begun(self) -> int:
         """The ``SharedCount`` of the job of now."""
@@ -87,7 +84,10 @@ class Jobs:
                     group.begun = job.begun
                 group.job = job
                 return
-            group.run_id = self._foreign(process_group, group, job)
+            group.run_id = self._run_id(foreign=True)
+            source = None if job is None or job.world is None else job.run_id
+            store = partial(store_of, weakref.ref(process_group))
+            group.run_id.agree_through(store, is_first=group.rank == 0, source=source)
             if job is None:
                 job = self._enter(_launched_rank(), group.run_id, None)
             if job.world is None and job.run_id is group.run_id:
@@ -103,37 +103,26 @@ class Jobs:
             return self._unknown
 
     def _begin(self, world: Any) -> Job:
-        settings = config.current()
         rank, size = _whole(world, "rank"), _whole(world, "size")
         launched = roles.environment_rank(os.environ)
         local = launched.local_rank if launched is not None and launched.rank == rank else None
-        run_id = RunId(
-            settings.run_id,
-            settings.run_id_timeout,
-            attempt=roles.restart_count(),
-            generation=self._generation,
-            used=[one.value for one in self._used],
-        )
+        run_id = self._run_id(generation=self._generation, used=[one.value for one in self._used])
         self._generation += 1
         self._used.append(run_id)
         job = self._enter(RankIdentity(rank, local, size), run_id, weakref.ref(world))
         run_id.agree_through(job.store, is_first=rank == 0)
         return job
 
+    @staticmethod
+    def _run_id(**about: Any) -> RunId:
+        settings = config.current()
+        return RunId(settings.run_id, settings.run_id_timeout, attempt=roles.restart_count(), **about)
+
     def _enter(self, rank: RankIdentity, run_id: RunId, world: weakref.ref[Any] | None) -> Job:
         job = self.current = Job(rank, run_id, world, self._number)
         self._number += 1
         self._changed(job)
         return job
-
-    def _foreign(self, process_group: Any, group: Group, job: Job | None) -> RunId:
-        settings = config.current()
-        run_id = RunId(settings.run_id, settings.run_id_timeout, attempt=roles.restart_count(), foreign=True)
-        source = None if job is None or job.world is None else job.run_id
-        run_id.agree_through(
-            partial(store_of, weakref.ref(process_group)), is_first=group.rank == 0, source=source
-        )
-        return run_id
 
 
 def _whole(process_group: Any, method: str) -> int | None:

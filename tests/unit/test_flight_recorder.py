@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from otel_netmon.capture.device_times import DeviceTimes
 from otel_netmon.capture.event import CollectiveEvent
 from otel_netmon.capture.operations import OPERATIONS
-from otel_netmon.flight_recorder import Entry, FlightRecorderError, last_collectives, load, parse
+from otel_netmon.flight_recorder import Dump, Entry, FlightRecorderError, last_collectives, load, parse
 from otel_netmon.job.groups import Group
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "flight_recorder"
@@ -246,7 +246,7 @@ class Device:
         self.group.device_backend = "nccl"
         self.recorded: list[Entry] = []
         self.now = 0
-        self.times = DeviceTimes(lambda _backend: self.recorded, clock=lambda: self.now)
+        self.times = DeviceTimes(lambda _backend: Dump("", {}, tuple(self.recorded)), clock=lambda: self.now)
         self.epoch = self.times._epoch
 
     def event(self, sequence: int, operation: str = "allreduce_") -> CollectiveEvent:
@@ -333,5 +333,4 @@ def test_a_recorder_that_raises_costs_the_times_only(caplog: pytest.LogCaptureFi
     times.pass_through([event])
     times.pass_through([])
     assert times.pass_through([], last=True) == [event]
-    assert times.errors == 3
     assert len(caplog.records) == 1

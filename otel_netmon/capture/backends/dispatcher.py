@@ -38,7 +38,6 @@ class DispatcherBackend(CaptureBackend):
         self._remove_kernels: Callable[[], None] | None = None
 
     def install(self) -> None:
-        """Register the kernels."""
         import torch
 
         library, destroy = torch_internals.kernel_library("c10d")
@@ -58,7 +57,6 @@ class DispatcherBackend(CaptureBackend):
         self._python_groups.watch(process_group, self._groups.of(process_group))
 
     def remove(self) -> None:
-        """Take the kernels out."""
         self._python_groups.remove()
         if self._remove_kernels is not None:
             self._remove_kernels()

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 from otel_netmon import forks, threads
 from otel_netmon.capture.backends.base import CaptureBackend
 from otel_netmon.capture.backends.dispatcher import DispatcherBackend
-from otel_netmon.capture.backends.python_groups import PythonGroups
 from otel_netmon.capture.operations import OPERATIONS, Operation
 from otel_netmon.guard import guarded, log_once
 from otel_netmon.internals import torch_internals
@@ -87,7 +86,6 @@ class HooksBackend(CaptureBackend):
     def __init__(self, recorder: Recorder, groups: Groups) -> None:
         super().__init__(recorder, groups)
         self._rest = DispatcherBackend(recorder, groups, _WITHOUT_HOOKS)
-        self._python_groups = PythonGroups(recorder)
         self._lock = threads.RLock()
         self._hooked: dict[int, weakref.ref[Any]] = {}
         self._pending: dict[int, _Pending] = {}
@@ -116,12 +114,10 @@ class HooksBackend(CaptureBackend):
             pending.clear()
 
     def remove(self) -> None:
-        """Take all hooks out."""
         if not self._installed:
             return
         self._installed = False
         guarded(self._rest.remove)
-        self._python_groups.remove()
         with self._lock:
             hooked, self._hooked = self._hooked, {}
         for ref in hooked.values():
@@ -155,7 +151,7 @@ class HooksBackend(CaptureBackend):
         pre, post = _hooks(group, weakref.ref(process_group), self._recorder, pending)
         process_group.register_pre_hook(_HOOK_ID, pre)
         process_group.register_post_hook(_HOOK_ID, post)
-        self._python_groups.watch(process_group, group)
+        self._rest.group_created(process_group)
 
 
 def _which(hook: _Hook, inputs: Sequence[Any], outputs: Sequence[Any]) -> Operation:

@@ -124,7 +124,8 @@ def _end(recorder: Recorder, event: CollectiveEvent, work: Any) -> None:
             recorder.follow(event, work)
             return
         except Exception:  # noqa: BLE001 - a work written in Python may have none, and raise anything
-            event.is_late = True
+            recorder.ended_by_now(event)
+            return
     recorder.finished(event)
 
 
