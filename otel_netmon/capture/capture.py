@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from otel_netmon.capture.backends import hooks
 from otel_netmon.capture.backends.dispatcher import DispatcherBackend
 from otel_netmon.capture.backends.flight_recorder import FlightRecorderBackend
-from otel_netmon.capture.compiling import keep_compiler_out
 from otel_netmon.capture.lifecycle import LifecycleHooks
 from otel_netmon.capture.recorder import Recorder
 from otel_netmon.capture.ring import EventRing
@@ -18,7 +17,7 @@ from otel_netmon.capture.steps import StepTracker
 from otel_netmon.capture.usage import UsageSampler
 from otel_netmon.capture.work_waits import WorkWaitHook
 from otel_netmon.guard import guarded, log_once
-from otel_netmon.internals.torch_internals import registered_groups
+from otel_netmon.internals.torch_internals import keep_compiler_out, registered_groups
 
 if TYPE_CHECKING:
     from otel_netmon.capture.backends.base import CaptureBackend

@@ -122,8 +122,7 @@ class WorkWaitHook:
         if work is None or event is None:
             return
         if event.is_async is False:
-            del self._expected[key]
-            if self._follow is not None:
+            if self._expected.pop(key, None) is not None and self._follow is not None:
                 self._follow(event, work)
             return
         handle = _Handle(work, self._dropped)

@@ -8,8 +8,9 @@ installation.
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Mapping
-from types import CodeType
+from types import CodeType, FunctionType
 from typing import Any, TypeAlias, cast
 
 from otel_netmon.patches import Patches
@@ -175,3 +176,36 @@ def compiler_skip() -> Callable[[CodeType], None] | None:
         _logger.warning("otel-netmon: this torch has no way to keep our code out of torch.compile: it is compiled")
         return None
     return lambda code: set_strategy(code, strategy)
+
+
+def keep_compiler_out() -> None:
+    """Mark all code of ours that is imported by now; some milliseconds.
+
+    While a compiled program runs, torch._dynamo looks at every Python frame that is entered, ours in kernels,
+    hooks and replaced methods too. It passes over marked code; the marks cost nothing per call, and need no import
+    of the compiler.
+    """
+    skip = compiler_skip()
+    package = __name__.partition(".")[0] + "."
+    for name, module in list(sys.modules.items()):
+        if name.startswith(package) and skip is not None:
+            for value in list(vars(module).values()):
+                if getattr(value, "__module__", None) == name:
+                    _mark(value, str(module.__file__), skip)
+
+
+def _mark(value: Any, file: str, skip: Callable[[CodeType], None]) -> None:
+    if isinstance(value, FunctionType):
+        _mark(value.__code__, file, skip)
+        _mark(getattr(value, "__wrapped__", None), file, skip)
+    elif isinstance(value, CodeType):
+        # "<string>" is what dataclasses and named tuples generate, for each class its own; the code of a decorator
+        # or an enum is shared with others.
+        if value.co_filename not in (file, "<string>"):
+            return
+        skip(value)
+        for constant in value.co_consts:
+            _mark(constant, file, skip)
+    elif isinstance(value, type):
+        for member in list(vars(value).values()):
+            _mark(getattr(member, "__func__", getattr(member, "fget", member)), file, skip)

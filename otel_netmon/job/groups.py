@@ -7,6 +7,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_netmon import threads
@@ -23,6 +24,7 @@ _SAME_NAME: Final = 16
 """Groups that are remembered by one name, and names: a process may make and destroy groups all the time."""
 
 
+@dataclass(eq=False)
 class Group:
     """A process group: ``name`` as torch has it (``0`` is the default group), ``size`` and this ``rank`` in it.
 
@@ -30,40 +32,25 @@ class Group:
     re-initialisation the same name is another group.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_counter",
-        "_place",
-        "backend",
-        "begun",
-        "device_backend",
-        "job",
-        "name",
-        "p2p_has_futures",
-        "rank",
-        "run_id",
-        "size",
-    )
+    name: str
+    size: int
+    rank: int
+    backend: str
+    """The backend that serves tensors in host memory."""
+    _place: Callable[[Group], None] | None = None
+    """Sets ``job`` and what goes with it."""
+    device_backend: str | None = None
+    """The backend that serves tensors on a device, once there was one."""
+    p2p_has_futures: bool = True
+    """Whether the works of sends and receives have futures; gloo's have none, as the first one shows."""
+    job: Job | None = None
+    """The job that it is in, from its first collective on."""
+    run_id: RunId | None = None
+    """Of a foreign group: what the ids of its members' traces are made of."""
+    begun: SharedCount | None = None
+    """What counts its collectives, if all ranks of the job take part in them."""
 
-    def __init__(
-        self, name: str, size: int, rank: int, backend: str, place: Callable[[Group], None] | None = None
-    ) -> None:
-        self.name = name
-        self.size = size
-        self.rank = rank
-        self.backend = backend
-        """The backend that serves tensors in host memory."""
-        self.device_backend: str | None = None
-        """The backend that serves tensors on a device, once there was one."""
-        self.p2p_has_futures = True
-        """Whether the works of sends and receives have futures; gloo's have none, as the first one shows."""
-        self.job: Job | None = None
-        """The job that it is in, from its first collective on."""
-        self.run_id: RunId | None = None
-        """Of a foreign group: what the ids of its members' traces are made of."""
-        self.begun: SharedCount | None = None
-        """What counts its collectives, if all ranks of the job take part in them."""
-        self._place = place
+    def __post_init__(self) -> None:
         self._counter = itertools.count(1)
 
     def serving_backend(self, on_host: bool) -> str:
