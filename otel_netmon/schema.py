@@ -7,9 +7,10 @@ column is the field's name. Small tuples of records are packed into one attribut
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar, get_type_hints
 
 from otel_netmon import semconv
 from otel_netmon.records import (
@@ -130,11 +131,15 @@ def _rows(cls: Any) -> _Packed:
     return _Packed(lambda records: records, lambda found: tuple(_checked(cls, each) for each in found))
 
 
+@functools.cache
+def _kinds(cls: Any) -> tuple[Any, ...]:
+    return tuple(get_type_hints(cls).values())
+
+
 def _checked(cls: Any, values: Any) -> Any:
-    kinds = cls.__annotations__.values()
-    for value, kind in zip(values, kinds, strict=True):
-        expected = int if "int" in kind else str
-        if type(value) is not expected and not (value is None and "None" in kind):
+    """The small record ``cls`` of values of the right types; raises TypeError or ValueError for others."""
+    for value, kind in zip(values, _kinds(cls), strict=True):
+        if isinstance(value, bool) or not isinstance(value, kind):
             raise TypeError(f"{value!r} is no {kind}")
     return cls(*values)
 
@@ -195,12 +200,12 @@ _FIELDS: Final = {cls: _fields(cls) for cls in ATTRIBUTES}
 def attributes(record: Collective | RankStep | PeerTraffic | InFlight | Heartbeat) -> dict[str, Value]:
     """``record`` as attributes of its span, span event or log record, without what is not known. Some 2 µs."""
     first, names, packs = _FIELDS[type(record)]
-    values: Any = record[first : first + len(names)]
+    values: Any = record[first:] if first else record
     if packs:
         values = list(values)
         for place, pack in packs:
             values[place] = json.dumps(pack(values[place]), separators=(",", ":")) if values[place] else None
-    return {name: value for name, value in zip(names, values, strict=True) if value is not None}
+    return {name: value for name, value in zip(names, values, strict=False) if value is not None}
 
 
 Record = TypeVar("Record", Collective, RankStep, PeerTraffic, InFlight, Heartbeat)

@@ -21,32 +21,27 @@ def _dtype_name(dtype: Any) -> str:
 
 def collective(event: CollectiveEvent, about: AttributeSet) -> Collective:
     """The record of an event; ids and times are its span's."""
-    has_buffer, dtype = event.operation.buffer is not None, event.dtype
-    on_device = event.device_duration
-    duration = event.duration
-    algbw = event.size * 1e9 / duration if duration and event.size and event.error is None else None
+    dtype, size, on_device = event.dtype, event.size, event.device_duration
+    algbw = busbw = None
+    if size and event.error is None and (duration := event.duration):
+        algbw = size * 1e9 / duration
+        if about.factor is not None and event.is_even:
+            busbw = algbw * about.factor
     return Collective(
-        about.operation,
-        about.group,
-        about.backend,
-        about.group_size,
-        about.group_rank,
-        about.rank.rank,
-        about.rank.local_rank,
-        about.rank.world_size,
+        *about.known,
         semconv.CLOCK_HOST if on_device is None else semconv.CLOCK_DEVICE,
-        event.size if has_buffer else None,
+        None if event.operation.buffer is None else size,
         event.sequence,
         None if dtype is None else _dtype_name(dtype),
-        None if dtype is None else event.size // dtype.itemsize,
+        None if dtype is None else size // dtype.itemsize,
         event.reduce_op,
         event.is_async,
         event.error,
         semconv.STATE_IN_FLIGHT if event.end is None else semconv.STATE_LATE if event.is_late else None,
         None if on_device is None else on_device / 1e9,
-        event.device_bound / 1e9 if on_device is None and event.device_bound is not None else None,
+        None if on_device is not None or event.device_bound is None else event.device_bound / 1e9,
         algbw,
-        algbw * about.factor if algbw is not None and about.factor is not None and event.is_even else None,
+        busbw,
     )
 
 

@@ -41,7 +41,7 @@ _REMEMBERED: Final = 1024
 NEVER: Final = 1 << 62
 """As nanoseconds."""
 _PATIENCE: Final = 5_000_000_000
-"""Nanoseconds that an ended step waits for its collectives: what comes later is not in its sums."""
+"""Nanoseconds that an ended step waits for its collectives: what comes later is not counted in it."""
 
 
 class Emitter:
@@ -49,7 +49,7 @@ class Emitter:
 
     def __init__(
         self,
-        sink: CollectiveMetrics,
+        metrics: CollectiveMetrics,
         spans: SpanWriter,
         *,
         hold: int,
@@ -66,7 +66,7 @@ class Emitter:
         logs = LogEvents()
         self._hangs = HangDetector(stall_after, logs)
         self._heartbeat = HeartbeatSender(heartbeat, logs)
-        self._sink = sink
+        self._metrics = metrics
         self._spans = spans
         self._hold = hold
         self._trace_every = trace_every
@@ -83,34 +83,34 @@ class Emitter:
         self._traces_calls = trace_ranks is None or self.rank.rank is None or self.rank.rank in trace_ranks
         self._opened = 0
         """When the last step that ended did."""
-        self._series: dict[tuple[Group, Operation, bool], AttributeSet] = {}
+        self._attribute_sets: dict[tuple[Group, Operation, bool], AttributeSet] = {}
         self._waiting: deque[CollectiveEvent] = deque()
         self._steps: deque[Step] = deque()
         """Ended, and not emitted yet."""
-        self._sums: dict[Interval, IntervalStats] = {}
+        self._stats: dict[Interval, IntervalStats] = {}
         self._verdicts: dict[Interval, bool] = {}
         self.lost = 0
         """Spans lost: no provider or run id came while more than ``hold`` waited, or the provider failed."""
 
     def take(self, events: list[CollectiveEvent]) -> None:
         """Feed the metrics; keep the events for their spans."""
-        series = self._series_of
-        self._sink.record([(event, series(event.group, event.operation, event.on_host)) for event in events])
-        self._sink.record_overwritten(series)
+        about = self._about
+        self._metrics.record([(event, about(event.group, event.operation, event.on_host)) for event in events])
+        self._metrics.record_overwritten(about)
         self._heartbeat.began(events)
         self._waiting.extend(events)
         while len(self._waiting) > self._hold:
             self._waiting.popleft()
             self.lost += 1
 
-    def _series_of(self, group: Group, operation: Operation, on_host: bool) -> AttributeSet:
+    def _about(self, group: Group, operation: Operation, on_host: bool) -> AttributeSet:
         key = (group, operation, on_host)
-        series = self._series.get(key)
-        if series is None:
-            series = self._series[key] = AttributeSet(group, operation, on_host, self.rank)
-            if len(self._series) > MOST_SERIES:  # groups that came and went
-                del self._series[next(iter(self._series))]
-        return series
+        about = self._attribute_sets.get(key)
+        if about is None:
+            about = self._attribute_sets[key] = AttributeSet(group, operation, on_host, self.rank)
+            if len(self._attribute_sets) > MOST_SERIES:  # groups that came and went
+                del self._attribute_sets[next(iter(self._attribute_sets))]
+        return about
 
     def marks(self, marks: StepMarks, unmarked: int = 0) -> None:
         """What ``StepTracker`` said: call this before the events that it is about are taken.
@@ -129,19 +129,19 @@ class Emitter:
         self._intervals.now(marks, NEVER if unmarked and crowded else unmarked)
 
     def emit(self, run_id: str | None, *, last_call: bool = False) -> None:
-        """Make the spans of the waiting events whose slice is known. With ``last_call`` no id is waited for."""
+        """Make the spans of the waiting events whose interval is known. With ``last_call`` no id is waited for."""
         if run_id is None or not self._spans.ready():
             return
         waiting, self._waiting = self._waiting, deque()
         for event in waiting:
-            period = self._intervals.of(event)
+            interval = self._intervals.of(event)
             of_group = event.group.run_id
-            if period is None or (of_group is not None and of_group.resolve(last_call=last_call) is None):
+            if interval is None or (of_group is not None and of_group.resolve(last_call=last_call) is None):
                 self._waiting.append(event)
             else:
-                self._counted(self._emit_event, run_id, period, event)
+                self._counted(self._emit_event, run_id, interval, event)
 
-    def emit_periods(self, run_id: str | None, in_flight: int | None) -> None:
+    def emit_intervals(self, run_id: str | None, in_flight: int | None) -> None:
         """Make the spans of the steps and windows that ended.
 
         A step waits for its collectives: ``in_flight`` is the lowest boundary of those that have not ended.
@@ -154,13 +154,13 @@ class Emitter:
             if in_flight is not None and in_flight < step.last_boundary and now - step.end < _PATIENCE:
                 break
             self._counted(self._emit_step, run_id, self._steps.popleft())
-        for period in [period for period in self._sums if self._intervals.ended(period, now - _PATIENCE)]:
-            self._counted(self._emit_period, run_id, period, *self._intervals.bounds(period))
+        for interval in [interval for interval in self._stats if self._intervals.ended(interval, now - _PATIENCE)]:
+            self._counted(self._emit_interval, run_id, interval, *self._intervals.bounds(interval))
 
-    def _counted(self, make: Callable[..., None], *about: Any) -> None:
+    def _counted(self, make: Callable[..., None], *what: Any) -> None:
         """Make spans. Samplers and processors are the user's: what they raise costs those spans, and no others."""
         try:
-            make(*about)
+            make(*what)
         except Exception as error:  # noqa: BLE001  # law 1, see above
             self.lost += 1
             log_once(_logger, error, "otel-netmon: a span is lost, its sampler or processor failed")
@@ -184,48 +184,48 @@ class Emitter:
         span_id = identity.collective_id(run_id, self._member, event.group.name, event.sequence)
         if of_group is not None:
             return of_group.trace_id, span_id
-        period = self._intervals.of(event) or self._intervals.open
-        return identity.trace_id(run_id, period.key), span_id
+        interval = self._intervals.of(event) or self._intervals.open
+        return identity.trace_id(run_id, interval.key), span_id
 
     def finish(self, run_id: str, last: Step | None = None) -> None:
         """Make the spans of what was open when the process ended, if anything happened in it; and of windows."""
         if not self._spans.ready():
             return
         now = time.monotonic_ns()
-        for period in list(self._sums):
-            if last is not None and period == of_step(last.index, last.key):
+        for interval in list(self._stats):
+            if last is not None and interval == of_step(last.index, last.key):
                 self._counted(self._emit_step, run_id, last)
-            elif period.kind == semconv.SPAN_WINDOW:
-                start, end = self._intervals.bounds(period)
-                self._counted(self._emit_period, run_id, period, start, min(end, now))
-            elif last is not None and period == of_step(SETUP):  # no step ever came
+            elif interval.kind == semconv.SPAN_WINDOW:
+                start, end = self._intervals.bounds(interval)
+                self._counted(self._emit_interval, run_id, interval, start, min(end, now))
+            elif last is not None and interval == of_step(SETUP):  # no step ever came
                 setup = Step(SETUP, last.last_boundary, last.start, now, complete=False, used=last.used)
                 self._counted(self._emit_step, run_id, setup)
 
-    def _sampled(self, run_id: str, period: Interval) -> bool:
-        verdict = self._verdicts.get(period)
+    def _sampled(self, run_id: str, interval: Interval) -> bool:
+        verdict = self._verdicts.get(interval)
         if verdict is None:
             verdict = (
-                period.kind != semconv.SPAN_TRAIN_STEP or self._cadence.takes(period.number, period.key)
-            ) and self._spans.is_sampled(identity.trace_id(run_id, period.key), period.kind)
-            self._verdicts[period] = verdict
+                interval.kind != semconv.SPAN_TRAIN_STEP or self._cadence.takes(interval.number, interval.key)
+            ) and self._spans.is_sampled(identity.trace_id(run_id, interval.key), interval.kind)
+            self._verdicts[interval] = verdict
             if len(self._verdicts) > _REMEMBERED:
                 del self._verdicts[next(iter(self._verdicts))]
         return verdict
 
-    def _emit_event(self, run_id: str, period: Interval, event: CollectiveEvent) -> None:
-        sums = self._sums.get(period)
-        if sums is None:
-            sums = self._sums[period] = IntervalStats(event.start)
-            if len(self._sums) > _REMEMBERED:  # of steps that were emitted before their last collective
-                del self._sums[next(iter(self._sums))]
-        sums.add(event)
+    def _emit_event(self, run_id: str, interval: Interval, event: CollectiveEvent) -> None:
+        stats = self._stats.get(interval)
+        if stats is None:
+            stats = self._stats[interval] = IntervalStats(event.start)
+            if len(self._stats) > _REMEMBERED:  # of steps that were emitted before their last collective
+                del self._stats[next(iter(self._stats))]
+        stats.add(event)
         of_group = tied_by_group(event)
         if of_group is None:
-            if not self._traces_calls or not self._sampled(run_id, period):
+            if not self._traces_calls or not self._sampled(run_id, interval):
                 return
-            trace_id = identity.trace_id(run_id, period.key)
-            parent_id: int | None = identity.rank_id(run_id, period.key, self._member)
+            trace_id = identity.trace_id(run_id, interval.key)
+            parent_id: int | None = identity.rank_id(run_id, interval.key, self._member)
             span_id = event.span_id
         else:
             trace_id, parent_id, span_id = of_group.trace_id, of_group.root_id, event.span_id
@@ -233,29 +233,31 @@ class Emitter:
                 return
             if of_group.is_root:
                 parent_id, span_id = None, of_group.root_id
-        series = self._series_of(event.group, event.operation, event.on_host)
+        about = self._about(event.group, event.operation, event.on_host)
         start = event.start + self._epoch
         end = (time.monotonic_ns() if event.end is None else event.end) + self._epoch
-        self._spans.emit_event(event, series, Place(trace_id, parent_id, span_id, start, end))
+        self._spans.emit_event(event, about, Place(trace_id, parent_id, span_id, start, end))
 
     def _emit_step(self, run_id: str, step: Step) -> None:
-        period = of_step(step.index, step.key)
-        if (step.index == SETUP or not step.complete) and period not in self._sums:
+        interval = of_step(step.index, step.key)
+        if (step.index == SETUP or not step.complete) and interval not in self._stats:
             return  # nothing was communicated
-        self._emit_period(run_id, period, step.start, step.end, step)
+        self._emit_interval(run_id, interval, step.start, step.end, step)
 
-    def _emit_period(self, run_id: str, period: Interval, start: int, end: int, step: Step | None = None) -> None:
-        stats = self._sums.pop(period, None)
+    def _emit_interval(
+        self, run_id: str, interval: Interval, start: int, end: int, step: Step | None = None
+    ) -> None:
+        stats = self._stats.pop(interval, None)
         in_collectives = 0.0 if stats is None else stats.busy(end) / 1e9
         since = start if stats is None else min(stats.first, start)
-        number = period.number if period.kind == semconv.SPAN_TRAIN_STEP else None
+        number = interval.number if interval.kind == semconv.SPAN_TRAIN_STEP else None
         if step is not None and step.complete and number is not None:
-            self._sink.record_step((end - since) / 1e9, in_collectives)
-        in_trace = self._sampled(run_id, period)
-        self._verdicts.pop(period, None)
+            self._metrics.record_step((end - since) / 1e9, in_collectives)
+        in_trace = self._sampled(run_id, interval)
+        self._verdicts.pop(interval, None)
         used = ResourceUsage() if step is None else step.used
         record = RankStep(
-            period.kind,
+            interval.kind,
             run_id=run_id,
             attempt=self.attempt or None,
             rank=self.rank.rank,
@@ -280,8 +282,8 @@ class Emitter:
             start=since,
             end=end,
         )
-        is_root = self.rank.rank == 0 or (period.kind == semconv.SPAN_WINDOW and bool(self._token))
-        self._evidence.write(period.kind, period.key, record, in_trace=in_trace, is_root=is_root)
+        is_root = self.rank.rank == 0 or (interval.kind == semconv.SPAN_WINDOW and bool(self._token))
+        self._evidence.write(interval.kind, interval.key, record, in_trace=in_trace, is_root=is_root)
 
 
 def _seconds(nanoseconds: int | None) -> float | None:

@@ -1,6 +1,6 @@
-"""The time slices that a run's traces are cut into.
+"""The intervals that a run's traces are cut into.
 
-A slice is a training step, the setup before the first, or, where nothing marks steps, a window of the clock.
+An interval is a training step, the setup before the first, or, where nothing marks steps, a window of the clock.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _REMEMBERED: Final = 1024
 
 
 class Interval(NamedTuple):
-    """One slice: its number among those of its ``kind`` on this rank, and its ``key``, the same on every rank."""
+    """Its number among those of its ``kind`` on this rank, and its ``key``, the same on every rank."""
 
     kind: str
     number: int
@@ -28,18 +28,18 @@ class Interval(NamedTuple):
 
 
 def of_step(index: int, key: str = "") -> Interval:
-    """The slice of a step of that number; where no ``key`` ties it to other ranks' steps, the number has to."""
+    """That of a step of that number; where no ``key`` ties it to other ranks' steps, the number has to."""
     if index == SETUP:
         return Interval(semconv.SPAN_SETUP, 0, f"{semconv.SPAN_SETUP} 0")
     return Interval(semconv.SPAN_TRAIN_STEP, index, key or str(index))
 
 
-def _last_tick(step: tuple[int, Interval]) -> int:
+def _last_boundary(step: tuple[int, Interval]) -> int:
     return step[0]
 
 
 class StepResolver:
-    """Which slice an event belongs to, as the steps' marks become known. Used by one thread."""
+    """Which interval an event belongs to, as the steps' marks become known. Used by one thread."""
 
     def __init__(self, epoch: int, window: int, token: str = "") -> None:
         self._epoch = epoch
@@ -48,7 +48,7 @@ class StepResolver:
         self._token = token
         """What tells this process's windows from those of others, where no rank does."""
         self._steps: deque[tuple[int, Interval]] = deque(maxlen=_REMEMBERED)
-        """``(last boundary, slice)`` of the latest steps: an asynchronous collective may outlast its step."""
+        """``(last boundary, interval)`` of the latest steps: an asynchronous collective may outlast its step."""
         self._now = StepMarks([])
         self._windows = False
 
@@ -67,8 +67,8 @@ class StepResolver:
         return of_step(self._now.open_step, self._now.open_key)
 
     def of(self, event: CollectiveEvent) -> Interval | None:
-        """The event's slice; ``None`` when it is not known yet."""
-        place = bisect_right(self._steps, event.boundary, key=_last_tick)
+        """The event's interval; ``None`` when it is not known yet."""
+        place = bisect_right(self._steps, event.boundary, key=_last_boundary)
         if place < len(self._steps):
             return self._steps[place][1]
         if event.boundary <= self._now.settled:
@@ -80,9 +80,9 @@ class StepResolver:
             return of_step(SETUP)
         return None
 
-    def ended(self, period: Interval, now: int) -> bool:
-        """Whether ``period`` is a window that is over; ``now`` is monotonic."""
-        return period.kind == semconv.SPAN_WINDOW and (period.number + 1) * self._window <= now + self._epoch
+    def ended(self, interval: Interval, now: int) -> bool:
+        """Whether ``interval`` is a window that is over; ``now`` is monotonic."""
+        return interval.kind == semconv.SPAN_WINDOW and (interval.number + 1) * self._window <= now + self._epoch
 
     def bounds(self, window: Interval) -> tuple[int, int]:
         """Start and end of a window, monotonic."""

@@ -41,10 +41,15 @@ class AttributeSet:
         self.backend = group.serving_backend(on_host)
         self.factor = bus_factor(operation.formula, group.size) if operation.formula else None
         self.key = SeriesKey(self.operation, self.backend, group.name)
-        self.group = group.name
-        self.group_size = group.size if group.size > 0 else None  # a group need not say
-        self.group_rank = group.rank if group.rank >= 0 else None
-        self.rank = rank
+        self.known: Final = (
+            self.operation,
+            group.name,
+            self.backend,
+            group.size if group.size > 0 else None,  # a group need not say
+            group.rank if group.rank >= 0 else None,
+            *(rank.rank, rank.local_rank, rank.world_size),
+        )
+        """The first fields of a ``Collective``."""
         self.metric = {
             str(semconv.COLLECTIVE_NAME): self.operation,
             str(semconv.BACKEND): self.backend,
@@ -164,33 +169,33 @@ class CollectiveMetrics:
     def record(self, events: list[tuple[CollectiveEvent, AttributeSet]]) -> None:
         """Feed finished events to the histograms, the counter and the window; and what the ring overwrote."""
         tally = Aggregator()
-        series_of: dict[tuple[Group, Operation, bool], AttributeSet] = {}
-        for event, series in events:
+        sets: dict[tuple[Group, Operation, bool], AttributeSet] = {}
+        for event, about in events:
             if event.end is None:
                 continue
             tally.add(event)
-            series_of[event.group, event.operation, event.on_host] = series
+            sets[event.group, event.operation, event.on_host] = about
             duration = event.duration
             if event.error is None and duration is not None:
-                factor = series.factor if event.is_even else None
-                window.add(series.key, event.end / 1e9, event.size, duration / 1e9, factor)
+                factor = about.factor if event.is_even else None
+                window.add(about.key, event.end / 1e9, event.size, duration / 1e9, factor)
         for key, amounts in tally.take().items():
-            self._feed(series_of[key.group, key.operation, key.on_host], key, amounts)
-        self._see(series.key for series in series_of.values())
+            self._feed(sets[key.group, key.operation, key.on_host], key, amounts)
+        self._see(about.key for about in sets.values())
 
     def record_step(self, seconds: float, in_collectives: float) -> None:
         """Feed a training step: how long it took on this rank, and how much of that had collectives in flight."""
         self._step.record(seconds)
         self._step_collectives.add(in_collectives)
 
-    def record_overwritten(self, series_of: Callable[[Group, Operation, bool], AttributeSet]) -> None:
+    def record_overwritten(self, about_of: Callable[[Group, Operation, bool], AttributeSet]) -> None:
         """Feed the metrics with the events that the ring overwrote since the last call."""
         if self._ring is not None:
             for key, amounts in self._ring.aggregator.take().items():
-                self._feed(series_of(key.group, key.operation, key.on_host), key, amounts)
+                self._feed(about_of(key.group, key.operation, key.on_host), key, amounts)
 
-    def _feed(self, series: AttributeSet, key: Key, amounts: Histograms) -> None:
-        attributes = series.metric_attributes(key.error)
+    def _feed(self, about: AttributeSet, key: Key, amounts: Histograms) -> None:
+        attributes = about.metric_attributes(key.error)
         self._duration.record(amounts.seconds, attributes)
         self._size.record(amounts.sizes, attributes)
         if any(amounts.sizes.counts):

@@ -123,7 +123,7 @@ class Rounds:
             run_id = self._id(job)
             hanging = [event for event in in_flight if event.group.job in (job, None)]
             guarded(emitter.watch, run_id, hanging)
-            emitter.emit_periods(run_id, lowest)
+            emitter.emit_intervals(run_id, lowest)
         self._count_errors()
         if self._last is not None and self._last.rank.rank is None:
             self._export_at_once(ended)
@@ -223,7 +223,7 @@ class Rounds:
         self._drain()
         self._take(self._ring.abandon(lambda event: event.group.job is job))
         emitter.emit(run_id, last_call=True)
-        emitter.emit_periods(run_id, None)
+        emitter.emit_intervals(run_id, None)
         emitter.finish(run_id)
         self._lost += emitter.lost
         del self._emitters[job]
@@ -248,7 +248,7 @@ class Rounds:
             run_id = self._ids.get(job) or job.resolve(last_call=True)
             assert run_id is not None
             emitter.emit(run_id, last_call=True)
-            emitter.emit_periods(run_id, None)
+            emitter.emit_intervals(run_id, None)
             emitter.finish(run_id, last)
         self._count_errors()
 

@@ -90,20 +90,20 @@ class SpanWriter:
             return True
         return bool(sampler.should_sample(_EMPTY, trace_id, name).decision.is_sampled())
 
-    def emit_event(self, event: CollectiveEvent, series: AttributeSet, place: Place) -> None:
+    def emit_event(self, event: CollectiveEvent, about: AttributeSet, place: Place) -> None:
         """Make the span of a collective."""
         if self._fast is not None and self._fast.fit():
-            self._fast.emit(event, series, place)
+            self._fast.emit(event, about, place)
             return
         trace_id, parent_id, span_id, start, end = place
         self.emit(
-            series.operation,
+            about.operation,
             trace_id=trace_id,
             parent_id=parent_id,
             span_id=span_id,
             start=start,
             end=end,
-            attributes=schema.attributes(collective(event, series)),
+            attributes=schema.attributes(collective(event, about)),
             error=event.error is not None,
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from opentelemetry.semconv.schemas import Schemas
 
@@ -40,6 +40,10 @@ class Attribute(str):
         self = super().__new__(cls, name)
         self.type, self.description, self.absent, self.unit = type, description, absent, unit
         return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copied and pickled as the plain string: exporters do that with what they are given."""
+        return str, (str(self),)
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ def test_both_ends_agree_and_steps_show_the_pair(tmp_path: Path) -> None:
         events = report["events"]
         assert events and {event["otel_netmon.peer.rank"] for event in events} == {1 - rank}
         assert {event["span"] for event in events} <= {"rank_step", "rank_setup"}
-        assert sum(event["otel_netmon.tcp.sent"] for event in events) > ELEMENTS * 4
+        assert sum(event["otel_netmon.peer.sent"] for event in events) > ELEMENTS * 4
         for event in events:
             assert event["start"] - 5e8 <= event["at"] <= event["end"]
-            assert event["otel_netmon.tcp.interval"] > 0.1
+            assert event["otel_netmon.peer.interval"] > 0.1

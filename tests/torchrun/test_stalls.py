@@ -13,7 +13,7 @@ TD = "torch.distributed."
 
 @pytest.mark.row("a rank hangs in a collective")
 def test_a_hang_is_told_once_while_it_lasts(tmp_path: Path) -> None:
-    run = forked("stalls.py", tmp_path, OTEL_NETMON_STALL_AFTER="1", OTEL_NETMON_EMIT_INTERVAL="0.1")
+    run = forked("stalls.py", tmp_path, OTEL_NETMON_STALL_AFTER="1", OTEL_NETMON_HEARTBEAT="0")
     assert run.code == 0, run.output
     waiting, late = run.ranks
     (age,) = waiting["age"]

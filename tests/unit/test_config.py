@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import logging
+import pickle
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_netmon import config
+from otel_netmon import config, semconv
 from otel_netmon.values import parse_target
 
 
@@ -47,6 +49,10 @@ def test_values_are_parsed() -> None:
         ("LATENCY_TARGETS", "::1:22", "host:port pairs"),
         ("LATENCY_TARGETS", "a:70000", "host:port pairs"),
         ("INTERFACES", " , ", "names or globs"),
+        *(
+            ("TRACE_RANKS", value, "ranks and ranges of ranks")
+            for value in ("/0", "/", "a", "3-1", "-1", "1-", ",", "9" * 12)
+        ),
     ],
 )
 def test_a_bad_value_is_named_with_what_is_accepted(name: str, value: str, accepted: str) -> None:
@@ -88,3 +94,17 @@ def test_a_target_parses_or_is_a_value_error(text: str) -> None:
         return
     assert host
     assert 0 < port < 65536
+
+
+@pytest.mark.parametrize(
+    ("text", "ranks"),
+    [("0", {0}), ("1, 3", {1, 3}), ("2-4,8", {2, 3, 4, 8}), ("/4", {0, 4, 8}), ("/1", set(range(10)))],
+)
+def test_ranks_are_listed_or_every_nth(text: str, ranks: set[int]) -> None:
+    chosen = config.load({"OTEL_NETMON_TRACE_RANKS": text})[0].trace_ranks
+    assert chosen is not None and {rank for rank in range(10) if rank in chosen} == ranks
+
+
+def test_an_attribute_is_copied_as_a_plain_string() -> None:
+    for again in (copy.deepcopy(semconv.RANK), pickle.loads(pickle.dumps(semconv.RANK)), copy.copy(semconv.RANK)):
+        assert type(again) is str and again == semconv.RANK == "torch.distributed.rank"

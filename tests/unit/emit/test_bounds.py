@@ -37,7 +37,7 @@ def test_ten_thousand_groups_are_two_thousand_series_and_one_more() -> None:
         emitter.marks(StepMarks([Step(number, last_boundary=number + 1, start=0, end=3000)], number + 1, number))
         emitter.take([event])
         emitter.emit("run")
-    assert len(emitter._series) <= MOST_SERIES and len(sink._seen) <= MOST_SERIES
+    assert len(emitter._attribute_sets) <= MOST_SERIES and len(sink._seen) <= MOST_SERIES
     data: Any = reader.get_metrics_data()
     metrics = {
         m.name: m.data.data_points for r in data.resource_metrics for s in r.scope_metrics for m in s.metrics

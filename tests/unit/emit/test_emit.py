@@ -63,6 +63,7 @@ class Rank:
         trace_every: int = 1,
         window: int = 0,
         attempt: int = 0,
+        **more: Any,
     ) -> None:
         self.exported = InMemorySpanExporter()
         provider = TracerProvider(sampler=sampler)
@@ -79,6 +80,7 @@ class Rank:
             window=window,
             rank=RankIdentity(rank, rank, 4),
             attempt=attempt,
+            **more,
         )
         self.group = Group("0", 4, rank, "gloo")
 
@@ -93,7 +95,7 @@ class Rank:
         self.emitter.marks(StepMarks(list(steps), len(steps), settled))
         self.emitter.take(events)
         self.emitter.emit(self.run)
-        self.emitter.emit_periods(self.run, None)
+        self.emitter.emit_intervals(self.run, None)
         return list(self.exported.get_finished_spans())
 
     def points(self, metric: str) -> Any:
@@ -172,11 +174,11 @@ def test_a_step_waits_for_its_collectives_in_flight() -> None:
     now = time.monotonic_ns()
     step = Step(0, last_boundary=1, start=now - 1000, end=now)
     rank.emitter.marks(StepMarks([step], 1, 1))
-    rank.emitter.emit_periods(RUN, in_flight=0)
+    rank.emitter.emit_intervals(RUN, in_flight=0)
     assert rank.exported.get_finished_spans() == ()
     rank.emitter.take([rank.event(start=now - 500, end=now + 500)])
     rank.emitter.emit(RUN)
-    rank.emitter.emit_periods(RUN, in_flight=1)  # of the next step
+    rank.emitter.emit_intervals(RUN, in_flight=1)  # of the next step
     attributes = by_name(list(rank.exported.get_finished_spans()))["rank_step"].attributes
     assert attributes is not None and attributes[semconv.STEP_COLLECTIVE_COUNT] == 1
 
@@ -214,7 +216,7 @@ def test_without_steps_there_are_windows_of_the_clock() -> None:
     assert rank.exported.get_finished_spans() == ()  # a step may still be marked
     rank.emitter.marks(StepMarks([], 0, -1), unmarked=1_000_000_000)
     rank.emitter.emit(RUN)
-    rank.emitter.emit_periods(RUN, None)
+    rank.emitter.emit_intervals(RUN, None)
     spans = list(rank.exported.get_finished_spans())
     roots = [span for span in spans if span.name == "window"]
     assert 4 <= len(roots) <= 5

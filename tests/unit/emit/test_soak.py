@@ -58,7 +58,7 @@ def test_memory_is_flat(ledger: Callable[..., None]) -> None:
         )
         emitter.take(events)
         emitter.emit("run")
-        emitter.emit_periods("run", None)
+        emitter.emit_intervals("run", None)
         if number % 20 == 19:
             provider.force_flush()  # the exporter keeps pace, as it does in a job
             reader.get_metrics_data()
@@ -89,7 +89,7 @@ def test_a_clock_that_jumps(monkeypatch: pytest.MonkeyPatch, ledger: Callable[..
         rank.emitter.marks(StepMarks([step], number + 1, number))
         rank.emitter.take([rank.event(boundary=number, start=since + 1000, end=since + 2000)])
         rank.emitter.emit("run")
-        rank.emitter.emit_periods("run", None)
+        rank.emitter.emit_intervals("run", None)
     spans = rank.exported.get_finished_spans()
     assert len(spans) == 3 * len(offsets)
     for name, length in (("all_reduce", 1000), ("rank_step", 5000), ("train_step", 5000)):

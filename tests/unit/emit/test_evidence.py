@@ -1,0 +1,218 @@
+"""What diagnosis needs goes out for every step, whatever is sampled: as a span, or as a log event."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+from opentelemetry import _logs
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+
+from otel_netmon import schema, semconv
+from otel_netmon.job import identity, peers
+from otel_netmon.job.groups import Group
+from otel_netmon.job.steps import Step, StepMarks
+from otel_netmon.records import Call, GroupUse, Heartbeat, InFlight, PeerTraffic, RankStep, ResourceUsage, Sequence
+from otel_netmon.values import Ranks
+from tests.unit.emit.test_emit import ALL_REDUCE, RUN, Rank, by_name, context
+
+USED = ResourceUsage(wait=1, gc=2_000_000_000, data=3, cpu=4, run_queue=5, voluntary=6, involuntary=7)
+STEPS = [
+    Step(n, last_boundary=n + 1, start=n * 10_000_000, end=(n + 1) * 10_000_000, used=USED, key=f"{n}.0")
+    for n in range(4)
+]
+
+
+@pytest.fixture
+def logged(monkeypatch: pytest.MonkeyPatch) -> InMemoryLogRecordExporter:
+    """Where log events go, through a provider that is there for one test."""
+    exporter = InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]
+    provider = LoggerProvider()
+    provider.add_log_record_processor(SimpleLogRecordProcessor(exporter))
+    monkeypatch.setattr(_logs, "get_logger_provider", lambda: provider)
+    peers.readings.until(1 << 62)
+    return exporter
+
+
+def events_in(exporter: InMemoryLogRecordExporter, name: str) -> list[Any]:
+    return [one.log_record for one in exporter.get_finished_logs() if one.log_record.event_name == name]
+
+
+def record_of(cls: Any, attributes: Any, **own: Any) -> Any:
+    found, wrong = schema.record(cls, attributes, **own)
+    assert wrong == 0
+    return found
+
+
+def four_steps(rank: Rank) -> list[ReadableSpan]:
+    events = [
+        rank.event(boundary=n, start=n * 10_000_000 + 1_000_000, end=n * 10_000_000 + 3_000_000) for n in range(4)
+    ]
+    return rank.play(*STEPS, events=events)
+
+
+@pytest.mark.parametrize(
+    "how", [{"sampler": ALWAYS_OFF}, {"trace_every": 1 << 20}], ids=["sampler", "trace_every"]
+)
+def test_a_step_that_is_not_sampled_is_a_log_event_of_the_same_fields(
+    logged: InMemoryLogRecordExporter, how: Any
+) -> None:
+    traced = Rank()
+    spans = [span for span in four_steps(traced) if span.name == "rank_step"]
+    assert not logged.get_finished_logs()
+    four_steps(Rank(**how))
+    events = events_in(logged, semconv.EVENT_OF_PERIOD["rank_step"])
+    assert len(spans) == 4 and len(events) == (4 if "sampler" in how else 3)
+    for span, event in zip(spans[-len(events) :], events, strict=True):
+        said = dict(event.attributes)
+        start = said.pop(semconv.STEP_START)
+        assert (event.timestamp - start) == (span.end_time or 0) - (span.start_time or 0) == 10_000_000
+        one = record_of(RankStep, span.attributes, name="rank_step")
+        assert record_of(RankStep, said, name="rank_step") == one._replace(sampled=False)
+        assert one.sampled is True
+        assert (event.trace_id, event.span_id) == (context(span).trace_id, context(span).span_id)
+        assert not event.trace_flags.sampled
+
+
+def test_what_a_rank_step_says_of_its_collectives(logged: InMemoryLogRecordExporter) -> None:
+    rank = Rank()
+    other = Group("tp", 2, 1, "gloo")
+    events = [
+        rank.event(start=2_000_000, end=2_500_000),
+        rank.event(start=1_000_000, end=4_000_000),
+        rank.event(start=3_000_000, end=3_100_000),
+    ]
+    events[1].group, events[1].sequence = other, 9
+    events[2].is_late = True  # its end is only a bound
+    span = by_name(rank.play(STEPS[0], events=events))["rank_step"]
+    one = record_of(RankStep, span.attributes, name="rank_step")
+    assert one.groups == (GroupUse("0", 2, 8000, 500, 7), GroupUse("tp", 1, 4000, 3000, 9))
+    assert one.calls == (
+        Call("all_reduce", "tp", 1000, 3000),
+        Call("all_reduce", "0", 2000, 500),
+        Call("all_reduce", "0", 3000, None),
+    )
+    assert (one.first_collective, one.gc_time, one.switches_involuntary) == (0.001, 2.0, 7)
+
+
+def test_a_rank_step_is_bounded(logged: InMemoryLogRecordExporter) -> None:
+    rank = Rank(hold=10_000)
+    events = []
+    for n in range(3000):
+        events.append(rank.event(start=1_000_000 + n, end=1_000_500 + n))
+        events[-1].group = Group(f"group {n % 300}", 4, 0, "gloo")
+    span = by_name(rank.play(STEPS[0], events=events))["rank_step"]
+    one = record_of(RankStep, span.attributes, name="rank_step")
+    assert (one.collective_count, len(one.calls), len(one.groups)) == (3000, schema.MOST_CALLS, 64)
+    assert sum(len(str(value)) for value in (span.attributes or {}).values()) < 40_000
+
+
+def test_traffic_with_a_peer_goes_out_with_steps_that_are_not_sampled(logged: InMemoryLogRecordExporter) -> None:
+    before = peers.readings.dropped
+    numbers: list[Any] = [0] * 14
+    said = PeerTraffic(3, "h", 1.0, 1, *numbers)
+    rank = Rank(2, trace_every=2)
+    peers.readings.extend([said._replace(at=n * 10_000_000 + 5) for n in range(4)])
+    spans = four_steps(rank)
+    on_spans = [event for span in spans for event in span.events]
+    in_logs = events_in(logged, semconv.EVENT_TCP_PEER)
+    for one in (*on_spans, *in_logs):
+        assert record_of(PeerTraffic, one.attributes) == said._replace(rank=2)
+    assert (len(on_spans), len(in_logs)) == (2, 2)
+    assert peers.readings.dropped == before
+    assert in_logs[0].trace_id == identity.trace_id(RUN, "1.0")
+
+
+def test_without_anybody_who_takes_logs_the_traffic_counts_as_dropped() -> None:
+    peers.readings.until(1 << 62)
+    before = peers.readings.dropped
+    peers.readings.extend([PeerTraffic(3, "h", 1.0, 1, *([0] * 14))._replace(at=5)])  # type: ignore[arg-type]
+    four_steps(Rank(sampler=ALWAYS_OFF))
+    assert peers.readings.dropped == before + 1
+
+
+def test_ranks_that_are_not_to_be_traced_make_no_spans_of_single_collectives(
+    logged: InMemoryLogRecordExporter,
+) -> None:
+    for number in range(3):
+        spans = four_steps(Rank(number, trace_ranks=Ranks("/2")))
+        names = [span.name for span in spans]
+        steps = [span for span in spans if span.name == "rank_step"]
+        assert names.count("all_reduce") == (4 if number % 2 == 0 else 0)
+        assert len(steps) == 4  # in the trace all the same
+        assert {(step.attributes or {})[semconv.STEP_SAMPLED] for step in steps} == {number % 2 == 0}
+    assert not logged.get_finished_logs()
+
+
+def test_a_heartbeat_says_what_is_in_flight(logged: InMemoryLogRecordExporter) -> None:
+    rank = Rank(1, heartbeat=3600.0)
+    rank.play(STEPS[0], events=[rank.event()])
+    now = time.monotonic_ns()
+    hanging = [rank.event(start=now - (n + 1) * 1_000_000_000, end=None) for n in range(20)]
+    hanging[0].sequence = 8
+    for _ in range(3):
+        rank.emitter.watch(RUN, hanging)
+    (event,) = events_in(logged, semconv.EVENT_HEARTBEAT)  # the next is due in an hour
+    one = record_of(Heartbeat, event.attributes)
+    assert (one.run_id, one.rank, one.step, one.sequences) == (RUN, 1, 1, (Sequence("0", 8),))
+    assert len(one.in_flight) == 16
+    oldest = one.in_flight[0]
+    assert oldest._replace(age=0) == InFlight("all_reduce", "0", 7, 4000, 0)
+    assert 20 <= oldest.age < 30
+    assert one.step_age is not None and one.step_age > 0
+
+
+@pytest.mark.parametrize("run_id", [None, RUN])
+def test_no_heartbeat_where_none_is_wanted_or_no_job_is_known(
+    logged: InMemoryLogRecordExporter, run_id: str | None
+) -> None:
+    rank = Rank(heartbeat=0.0 if run_id else 1.0)
+    rank.emitter.watch(run_id, [])
+    assert not logged.get_finished_logs()
+
+
+def test_a_hang_is_a_log_event_with_the_ids_of_the_span_to_come(logged: InMemoryLogRecordExporter) -> None:
+    rank = Rank(1, stall_after=1.0)
+    event = rank.event(start=time.monotonic_ns() - 2_000_000_000, end=None)
+    rank.emitter.marks(StepMarks([], 0, 0))
+    for _ in range(2):
+        rank.emitter.watch(RUN, [event])
+    (said,) = events_in(logged, semconv.EVENT_STALLED)
+    one = record_of(InFlight, said.attributes)
+    assert one._replace(age=0.0) == InFlight("all_reduce", "0", 7, 4000, 0.0, "gloo", 4, 1, 1, 4)
+    assert (said.span_id, said.severity_text) == (event.span_id, "WARN")
+    event.end = time.monotonic_ns()
+    (span,) = [span for span in rank.play(events=[event]) if span.name == "all_reduce"]
+    assert (context(span).trace_id, context(span).span_id) == (said.trace_id, said.span_id)
+
+
+def test_packed_attributes_that_are_damaged_count_as_absent() -> None:
+    good = json.dumps([["0", 1, 2, 3, 4]])
+    for bad in (
+        "",
+        "[",
+        "[1]",
+        '[["0", 1]]',
+        '[["0", true, 2, 3, 4]]',
+        "{}" * 3,
+        '[["0", 1.5, 2, 3, 4]]',
+        "[" * 9999,
+    ):
+        found, wrong = schema.record(RankStep, {semconv.STEP_GROUPS: bad}, name="rank_step")
+        assert found is not None and (found.groups, wrong) == ((), 1), bad
+    found, _ = schema.record(RankStep, {semconv.STEP_GROUPS: good}, name="rank_step")
+    assert found is not None and found.groups == (GroupUse("0", 1, 2, 3, 4),)
+
+
+def test_a_collective_without_a_name_is_none() -> None:
+    from otel_netmon.records import Collective
+
+    assert schema.record(Collective, {semconv.RANK: 1}) == (None, 1)
+    found, wrong = schema.record(Collective, {semconv.COLLECTIVE_NAME: "x", semconv.RANK: "1"}, start=5)
+    assert (found and (found.operation, found.rank, found.start), wrong) == (("x", None, 5), 1)
+    assert ALL_REDUCE.name == "all_reduce"
