@@ -156,15 +156,15 @@ class TorchDistributedInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # t
 
 def _torch_imported(_module: Any) -> None:
     """torch is imported: start, if still wanted. wrapt cannot unregister a hook, so this may come late."""
-    guarded(_start_engine, TorchDistributedInstrumentor())
+    instrumentor = TorchDistributedInstrumentor()
+    if instrumentor._arguments is not None and instrumentor._engine is None:
+        guarded(_start_engine, instrumentor, *instrumentor._arguments)
 
 
-def _start_engine(instrumentor: TorchDistributedInstrumentor) -> None:
-    if instrumentor._arguments is None or instrumentor._engine is not None:
-        return
+def _start_engine(instrumentor: TorchDistributedInstrumentor, *providers: Any) -> None:
     from otel_netmon.engine import Engine
 
-    engine = Engine(*instrumentor._arguments, joined=NetmonInstrumentor().joined)
+    engine = Engine(*providers, joined=NetmonInstrumentor().joined)
     engine.start(from_the_start=not instrumentor._is_late)
     instrumentor._engine = engine
 

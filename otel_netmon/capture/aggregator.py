@@ -29,8 +29,6 @@ class Key(NamedTuple):
 class Distribution:
     """Values of one histogram series: ``counts`` and ``sums`` per bucket, the least and the greatest."""
 
-    __slots__ = ("boundaries", "counts", "greatest", "least", "sums")
-
     def __init__(self, boundaries: tuple[float, ...]) -> None:
         self.boundaries = boundaries
         self.counts = [0] * (len(boundaries) + 1)
@@ -59,8 +57,6 @@ class Distribution:
 
 class Histograms:
     """Durations in seconds and sizes in bytes of the events of one key."""
-
-    __slots__ = ("seconds", "sizes")
 
     def __init__(self) -> None:
         self.seconds = Distribution(semconv.SECONDS_BUCKETS)

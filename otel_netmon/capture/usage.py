@@ -33,7 +33,6 @@ class UsageSampler:
         """Nanoseconds in collections that ended, and since when one is under way. One assignment at a time."""
         self._data = 0
         self._schedstat: int | None = None
-        self._usage: Any = None
         self._patches = Patches()
         self._counts_data = False
         self._installed = False
@@ -44,12 +43,6 @@ class UsageSampler:
         self._installed = True
         gc.callbacks.append(self._collecting)
         self._open_schedstat()
-        try:
-            import resource
-        except ImportError:  # not on Windows
-            pass
-        else:
-            self._usage = lambda: resource.getrusage(resource.RUSAGE_SELF)
         guarded(self._patch_loader)
 
     def remove(self) -> None:
@@ -76,15 +69,10 @@ class UsageSampler:
         """The totals now. Some 5 µs."""
         if not self._installed:
             return ResourceUsage()
-        usage = None if self._usage is None else self._usage()
+        cpu, voluntary, involuntary = _cpu_and_switches()
+        data = self._data if self._counts_data else None
         return ResourceUsage(
-            self._blocked(),
-            self._collected(),
-            self._data if self._counts_data else None,
-            None if usage is None else int((usage.ru_utime + usage.ru_stime) * 1e9),
-            self._run_queue(),
-            None if usage is None else usage.ru_nvcsw,
-            None if usage is None else usage.ru_nivcsw,
+            self._blocked(), self._collected(), data, cpu, self._run_queue(), voluntary, involuntary
         )
 
     def _collecting(self, phase: str, _info: dict[str, int]) -> None:
@@ -131,3 +119,13 @@ class UsageSampler:
             return next_batch
 
         self._counts_data = replace_next_batch(self._patches, make)
+
+
+def _cpu_and_switches() -> tuple[int | None, int | None, int | None]:
+    """Of all threads: nanoseconds on a CPU, voluntary and involuntary context switches."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return None, None, None
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return int((usage.ru_utime + usage.ru_stime) * 1e9), usage.ru_nvcsw, usage.ru_nivcsw

@@ -91,7 +91,8 @@ class RunId:
         """Whether it is a foreign group's: another group of the same name may come, with the same numbers."""
         self._used = used
         """Ids of earlier groups of this process: one store may serve several, one after the other."""
-        self._value = None if fixed is None or generation or foreign else of_attempt(fixed, attempt)
+        self.value = None if fixed is None or generation or foreign else of_attempt(fixed, attempt)
+        """The id; ``None`` while it is not known yet."""
         self._timeout = timeout
         self._clock = clock
         self._store: Callable[[], JobStore | None] = lambda: None
@@ -100,11 +101,6 @@ class RunId:
         self._source: RunId | None = None
         self._deadline: float | None = None
 
-    @property
-    def value(self) -> str | None:
-        """The id; ``None`` while it is not known yet."""
-        return self._value
-
     def agree_through(
         self, store: Callable[[], JobStore | None], *, is_first: bool, source: RunId | None = None
     ) -> None:
@@ -112,7 +108,7 @@ class RunId:
 
         The first rank writes the id for the others: that of ``source`` where there is one, else a new one.
         """
-        if self._value is None:
+        if self.value is None:
             self._store, self.is_first, self._source = store, is_first, source
 
     def resolve(self, *, last_call: bool = False) -> str | None:
@@ -121,8 +117,8 @@ class RunId:
         After the timeout, which the first call begins, or with ``last_call``, an id of this process's own is
         used, with a warning: its spans are then in traces of their own.
         """
-        if self._value is not None:
-            return self._value
+        if self.value is not None:
+            return self.value
         if self._deadline is None:
             self._deadline = self._clock() + self._timeout
         store = self._store()
@@ -131,16 +127,16 @@ class RunId:
         elif store is not None:
             value = store.read(STORE_KEY)
             if value not in self._used:
-                self._value = value
+                self.value = value
         late = self._clock() > self._deadline
-        if self._value is None and (late or last_call):
-            self._value = secrets.token_hex(16)
+        if self.value is None and (late or last_call):
+            self.value = secrets.token_hex(16)
             if not self.is_first:
                 _logger.warning(
                     "otel-netmon: no run id from the group's first rank (is it instrumented?): this rank's spans "
                     "get traces of their own; OTEL_NETMON_RUN_ID sets one id for all"
                 )
-        return self._value
+        return self.value
 
     def _write(self, store: JobStore, last_call: bool) -> None:
         if self._source is not None:
@@ -154,7 +150,7 @@ class RunId:
         if self._foreign:
             value = f"{value.partition(NONCE)[0]}{NONCE}{secrets.token_hex(4)}"
         if store.write(STORE_KEY, value):
-            self._value = value
+            self.value = value
 
     def _job_id(self, store: JobStore) -> str:
         """What the attempts of one job share: kept in the launcher's own store, which outlives its ranks."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import secrets
 import weakref
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from otel_netmon.job.identity import NONCE, RunId
@@ -24,20 +25,22 @@ class SharedCount:
         self.value = 0
 
 
+@dataclass(eq=False)
 class Job:
     """One job of this process. Compared by identity."""
 
-    def __init__(self, rank: RankIdentity, run_id: RunId, world: weakref.ref[Any] | None, number: int = 0) -> None:
-        self.number = number
-        """How many this process was in before."""
-        self.rank = rank
-        self.run_id = run_id
-        self.world = world
-        """The default group; ``None`` where there is none."""
+    rank: RankIdentity
+    run_id: RunId
+    world: weakref.ref[Any] | None
+    """The default group; ``None`` where there is none."""
+    number: int = 0
+    """How many this process was in before."""
+    ended: bool = False
+
+    def __post_init__(self) -> None:
         self.begun = SharedCount()
-        self.token = "" if rank.rank is not None else secrets.token_hex(8)
+        self.token = "" if self.rank.rank is not None else secrets.token_hex(8)
         """What tells this process from others in its job where no rank does."""
-        self.ended = False
 
     def store(self) -> JobStore | None:
         """The default group's store, while there is one."""
