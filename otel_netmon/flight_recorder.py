@@ -59,7 +59,7 @@ class Entry:
     """By its PyTorch name."""
     backend: str
     state: str
-    """``scheduled``, ``started`` or ``completed``, as the watchdog saw it last; empty where it is not said."""
+    """``scheduled``, ``started`` or ``completed``, as the watchdog saw it last; empty where that is unknown."""
     retired: bool
     created: int
     discovered_started: int | None

@@ -32,7 +32,7 @@ class Capture:
 
     ``on_activity`` is called, on the training thread, at the first event and with every new group: it may start
     what drains the ring. ``on_closing`` and ``on_destroyed`` are called around the destruction of all groups;
-    ``begun`` tells how many collectives all ranks of the job have begun together. torch must be imported.
+    ``begun`` gives how many collectives all ranks of the job have begun together. torch must be imported.
     """
 
     def __init__(
@@ -79,8 +79,8 @@ class Capture:
                 self._waits.remove,
             )
         _installed("what a step used is not measured", self._usage.install, self._usage.remove)
-        _installed("setup and steps are not told apart", self._lifecycle.install, self._lifecycle.remove)
-        _installed("optimizers mark no steps", self._hook_optimizers)
+        _installed("setup is taken for a part of the first step", self._lifecycle.install, self._lifecycle.remove)
+        _installed("steps do not end with optimizers: mark them with otel_netmon.step()", self._hook_optimizers)
         return True
 
     def _install_backend(self, kind: str) -> CaptureBackend | None:

@@ -34,7 +34,7 @@ class CollectiveEvent:
     on_host: bool = True
     """False when the tensors are on a device: then ``end`` is not when the transfer ended."""
     reduce_op: str | None = None
-    """Its name; ``None`` where the backend does not say."""
+    """Its name; ``None`` where the backend does not know it."""
     end: int | None = None
     """``None`` while in flight."""
     error: str | None = None
@@ -42,7 +42,7 @@ class CollectiveEvent:
     is_late: bool = False
     """True when the completion was noticed some time after it happened: ``end`` is then only a bound."""
     is_unseen: bool = False
-    """True while nothing can tell of the end: no future, and nobody waits (gloo's sends and receives)."""
+    """True while the end cannot be seen: no future, and nobody waits (gloo's sends and receives)."""
     span_id: int = 0
     """Id of its span, where that had to be named before it was made; 0 elsewhere."""
     device_duration: int | None = None
@@ -50,13 +50,13 @@ class CollectiveEvent:
     device_bound: int | None = None
     """Nanoseconds within which it ended on the device, where only that is known."""
     future: Any = None
-    """torch's future that tells of the completion, while in flight."""
+    """torch's future that completes with it, while in flight."""
 
     @property
     def duration(self) -> int | None:
         """How long the collective took, in nanoseconds; ``None`` where that is not known.
 
-        On a device the host's times are of the call that enqueued it, and tell nothing of the transfer.
+        On a device the host's times are of the call that enqueued it, and not of the transfer.
         """
         if self.device_duration is not None:
             return self.device_duration

@@ -33,7 +33,7 @@ _CALLBACK_TRIES: Final = 500
 class Recorder:
     """``begin`` for each call, then ``watch``, ``finished`` or ``failed``. torch must be imported.
 
-    ``on_first`` is called with the first event. ``expect`` takes a work and its event, and tells whether it will
+    ``on_first`` is called with the first event. ``expect`` takes a work and its event, and returns whether it will
     finish the event when the caller waits for the work.
     """
 
@@ -72,7 +72,7 @@ class Recorder:
     ) -> CollectiveEvent | None:
         """Record that a collective starts now; ``None`` when it could not be.
 
-        ``tensors`` are those of the buffer; ``is_async`` is ``None`` where the backend does not say.
+        ``tensors`` are those of the buffer; ``is_async`` is ``None`` where the backend does not know.
         ``sequence`` is ``group.next_sequence()``, drawn before anything that can fail: a number that is skipped
         on one rank would shift all that follow against the other ranks.
         """
@@ -146,7 +146,7 @@ class Recorder:
         # while the interpreter is being finalised aborts the process. This one between is ours to complete.
         try:
             future = work.get_future()
-        except RuntimeError:  # gloo's sends and receives have none: the caller's wait tells
+        except RuntimeError:  # gloo's sends and receives have none: the caller's wait is the end
             if event.operation.is_p2p:
                 event.group.p2p_has_futures = False
             if not self._expect(work, event):  # of a class with a wait of its own: the call is a bound

@@ -54,7 +54,7 @@ class EventRing:
     def finish(self, event: CollectiveEvent, end: int, error: str | None = None) -> None:
         """Move ``event`` from in flight to finished. A second call for the same event does nothing."""
         if self._in_flight.pop(event, _GONE) is _GONE:
-            return  # finished before, or abandoned: its span said so
+            return  # finished before, or abandoned
         event.end = end
         event.error = error
         self._finished.append(event)

@@ -3,7 +3,7 @@
 A caller that asks for a blocking collective calls ``wait()`` on its work at once, in Python. The end of that
 call is the completion, exactly, for two clock readings on the thread that waits anyway. C++ callers (DDP's
 reducer) wait in C++ and are not seen here; they ask for asynchronous works, which are followed by their futures.
-gloo's sends and receives have no future: there the wait is all that tells, and one that came too late is a bound.
+gloo's sends and receives have no future: there the wait is all there is, and one that came too late is a bound.
 
 A work that its caller releases is released here too, and that is an end, though only a bound. The Python object of
 a work lives from the backend to the caller only if somebody keeps it on that way: that is done here, until the
@@ -117,7 +117,7 @@ class WorkWaitHook:
 
     def _release(self, key: int) -> None:
         """From now on only the caller keeps the work alive. Where the caller was to wait at once and does not, the
-        work's future tells of the end."""
+        work's future is followed."""
         work, event = self._held.pop(key, None), self._expected.get(key)
         if work is None or event is None:
             return

@@ -42,7 +42,7 @@ def registered_name(process_group: Any) -> Any:
 
 def registered_size(process_group: Any) -> int:
     """The number of ranks in a group: ``_world.pg_group_ranks``. Raises without it: then the size of groups that
-    are written in Python and do not tell is absent."""
+    are written in Python and do not know theirs is absent."""
     return len(_c10d()._world.pg_group_ranks[process_group])
 
 

@@ -224,7 +224,7 @@ def _is_address(text: str) -> bool:
 
 @functools.cache
 def _this_host() -> str:
-    """What tells this network namespace from any other: the boot, and the number of the namespace."""
+    """Identifies this network namespace: the boot, and the number of the namespace."""
     boot = config.current().proc_root / "sys" / "kernel" / "random" / "boot_id"
     try:
         namespace = str(Path("/proc/self/ns/net").readlink())

@@ -28,7 +28,7 @@ _SAME_NAME: Final = 16
 class Group:
     """A process group: ``name`` as torch has it (``0`` is the default group), ``size`` and this ``rank`` in it.
 
-    A group that does not tell has a size of 0 and a rank of -1. Compared by identity: after a
+    Where torch does not know them, the size is 0 and the rank -1. Compared by identity: after a
     re-initialisation the same name is another group.
     """
 

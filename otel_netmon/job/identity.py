@@ -22,7 +22,7 @@ _logger = logging.getLogger(__name__)
 STORE_KEY: Final = "otel_netmon/run_id"
 JOB_KEY: Final = "otel_netmon/job_id"
 NONCE: Final = "+"
-"""What follows it tells the foreign groups of one run apart."""
+"""Comes before what makes the id of a foreign group unique in its run."""
 
 
 @functools.lru_cache(maxsize=64)

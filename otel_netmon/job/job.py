@@ -40,7 +40,7 @@ class Job:
     def __post_init__(self) -> None:
         self.begun = SharedCount()
         self.token = "" if self.rank.rank is not None else secrets.token_hex(8)
-        """What tells this process from others in its job where no rank does."""
+        """Identifies this process in its job where no rank does."""
 
     def store(self) -> JobStore | None:
         """The default group's store, while there is one."""

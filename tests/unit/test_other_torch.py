@@ -24,7 +24,7 @@ LOST: dict[str, tuple[dict[str, Any], str]] = {
     "c10d._world.pg_map": ({}, ""),
     "c10d.GroupMember": ({}, ""),
     "dataloader._BaseDataLoaderIter": ({"data": False}, "the time in data loaders is not measured"),
-    "optimizer.register_optimizer_step_post_hook": ({"steps": 1}, "optimizers mark no steps"),
+    "optimizer.register_optimizer_step_post_hook": ({"steps": 1}, "steps do not end with optimizers"),
     "_C._dynamo.eval_frame.set_code_exec_strategy": ({}, "no way to keep our code out of torch.compile"),
     "ProcessGroup._get_backend": ({}, ""),
     "ProcessGroup.register_pre_hook": ({}, ""),

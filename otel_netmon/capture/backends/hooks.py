@@ -5,7 +5,7 @@ Hooks belong to one group. New groups are hooked when torch registers them, whoe
 installed; and those that get into torch's table another way, by polling. Hooks go with their group.
 ``monitored_barrier`` has no hooks: a kernel in the dispatcher stands in.
 
-Hooks are not told the reduction, nor whether the splits of an ``all_to_all`` are equal.
+Hooks do not get the reduction, nor whether the splits of an ``all_to_all`` are equal.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _logger = logging.getLogger(__name__)
 _Pending: TypeAlias = "dict[int, CollectiveEvent]"
 """By thread, the call that it is inside of on one group: between its pre-hook and its post-hook."""
 
-_HOOK_ID: Final = 0x6F74656C  # "otel"; hooks are told apart by it
+_HOOK_ID: Final = 0x6F74656C  # "otel"; torch knows a hook by its number
 _UNKNOWN_ERROR: Final = "_OTHER"
 """OpenTelemetry's ``error.type`` for a failure of which the class is not known."""
 
@@ -44,7 +44,7 @@ class _Hook(NamedTuple):
     """What a ``HookOpName`` stands for."""
 
     operations: tuple[Operation, ...]
-    """One; or three, of which the numbers of tensors tell the one: with one input and one output, with one on one
+    """One; or three, chosen by the numbers of tensors: with one input and one output, with one on one
     side and a list on the other, with lists on both."""
     by_output: bool
     """The buffer is the output."""

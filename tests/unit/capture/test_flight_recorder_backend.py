@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from typing import Any
 
@@ -147,7 +148,33 @@ def test_groups_of_one_name_are_told_apart_by_when_they_were_there(monkeypatch: 
     assert (event.group.name, event.group.size, event.group.rank) == ("gone", 0, -1)
 
 
-def test_a_recorder_that_is_off_is_said(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_polls_of_two_threads_take_each_entry_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One from the background, which has read the recorder already, and one where the groups are destroyed."""
+    recorded = Recorded(monkeypatch)
+    recorded.call(5)
+    has_read, go_on = threading.Event(), threading.Event()
+
+    def dump(backend: str) -> Any:
+        found = recorded.dump(backend)
+        if backend == "gloo" and not has_read.is_set():
+            has_read.set()
+            go_on.wait(0.5)
+        return found
+
+    monkeypatch.setattr(flight_recorder, "own_dump", dump)
+    background = threading.Thread(target=recorded.backend.poll)
+    background.start()
+    has_read.wait(10)
+    recorded.call(5)
+    recorded.backend.groups_closing()
+    go_on.set()
+    background.join(10)
+    assert [event.sequence for event in recorded.ring.drain()] == list(range(1, 11))
+
+
+def test_a_recorder_that_is_off_is_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     recorded = Recorded(monkeypatch)
     monkeypatch.setenv("TORCH_FR_BUFFER_SIZE", "0")
     recorded.backend.install()
