@@ -71,7 +71,7 @@ class Capture:
         if self._backend is None:
             return False
         self.steps.from_the_start = from_the_start
-        self._recorder.rearm(self._first_event)
+        self._recorder.on_first = self._first_event
         if self._backend.records_calls:
             _installed(
                 "the ends of blocking calls are seen late",
@@ -116,7 +116,7 @@ class Capture:
 
     def after_fork_in_child(self) -> None:
         """What was recorded is the parent's, and the first event is yet to come."""
-        self._recorder.rearm(self._first_event)
+        self._recorder.on_first = self._first_event
         self._recorder.errors = 0
 
     @property

@@ -33,7 +33,7 @@ _CALLBACK_TRIES: Final = 500
 class Recorder:
     """``begin`` for each call, then ``watch``, ``finished`` or ``failed``. torch must be imported.
 
-    ``on_first`` is called with the first event. ``expect`` takes a work and its event, and returns whether it will
+    ``expect`` takes a work and its event, and returns whether it will
     finish the event when the caller waits for the work.
     """
 
@@ -50,14 +50,11 @@ class Recorder:
         self.ring = ring
         self.steps = steps
         self._expect = expect
-        self._on_first: Callable[[CollectiveEvent], None] | None = on_first
+        self.on_first: Callable[[CollectiveEvent], None] | None = on_first
+        """Called with the next event, once; set again after a fork."""
         self._future_after, self._strided = future_after(), torch.strided
         self.errors = 0
         """Events lost to failures of ours."""
-
-    def rearm(self, on_first: Callable[[CollectiveEvent], None]) -> None:
-        """Call ``on_first`` at the next event again (after a fork)."""
-        self._on_first = on_first
 
     def begin(  # noqa: PLR0917 - by position: this runs for every collective
         self,
@@ -109,18 +106,12 @@ class Recorder:
             )
             if not self.ring.begin(event):
                 return None
-            if self._on_first is not None:
+            if self.on_first is not None:
                 guarded(self._announce, event)
         except Exception:  # noqa: BLE001 - law 1
             self.failure()
             return None
         return event
-
-    def missed(self, overwritten: int, unreadable: int) -> None:
-        """Count collectives of which a backend knows only that they were."""
-        if overwritten:
-            self.ring.missed(overwritten)
-        self.errors += unreadable
 
     def watch(self, event: CollectiveEvent, work: Any) -> None:
         """The call returned ``work``: finish the event when it completes.
@@ -216,7 +207,7 @@ class Recorder:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(future))
 
     def _announce(self, event: CollectiveEvent) -> None:
-        announce, self._on_first = self._on_first, None
+        announce, self.on_first = self.on_first, None
         if announce is not None:  # two threads at once: it is made to be called twice
             announce(event)
 

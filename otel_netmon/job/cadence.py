@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final
 
 from otel_netmon.job.steps import SETUP, Step
 from otel_netmon.job.store import JobStore
@@ -21,17 +21,11 @@ _LOOKED_AT: Final = 8
 _MOST: Final = 1 << 48
 
 
-class Count(NamedTuple):
-    """When a step began: how many collectives all ranks had begun together, and steps since then."""
-
-    begun: int
-    same: int
-
-
-def count_of(key: str) -> Count | None:
-    """The count in a step's key; ``None`` where there is none."""
+def _counts(key: str) -> tuple[int, int] | None:
+    """Of a step's key: how many collectives all ranks had begun together, and steps since then; ``None`` of
+    another."""
     begun, dot, same = key.partition(".")
-    return Count(int(begun), int(same)) if dot and begun.isdigit() and same.isdigit() else None
+    return (int(begun), int(same)) if dot and begun.isdigit() and same.isdigit() else None
 
 
 class Cadence:
@@ -51,18 +45,18 @@ class Cadence:
         """Whether the step of that number and key is one of them."""
         if self._every == 1:
             return True
-        count = count_of(key)
+        count = _counts(key)
         if self._agreed is None or count is None:
             return number % self._every == 0
         start, length = self._agreed
-        return count.same == 0 and (count.begun - start) % (self._every * length) < length
+        return count[1] == 0 and (count[0] - start) % (self._every * length) < length
 
     def closed(self, step: Step) -> None:
         """A step ended: the first rank learns from it."""
-        count = count_of(step.key)
+        count = _counts(step.key)
         learns = self._every > 1 and self._is_first and self._agreed is None
         if learns and step.index != SETUP and count is not None and len(self._seen) < _LOOKED_AT:
-            self._seen.append((step.index, count.begun))
+            self._seen.append((step.index, count[0]))
 
     def poll(self) -> None:
         """Write, or ask once for, what is agreed. Never waits for another rank."""

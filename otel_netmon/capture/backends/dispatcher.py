@@ -88,7 +88,10 @@ class _Arguments:
 
     def reduce_op(self, args: Sequence[Any]) -> str | None:
         """Its name, read now: the object may hold a tensor, which must not be kept."""
-        return None if self._reduce_op is None else reduce_op_name(args[self._reduce_op])
+        try:
+            return None if self._reduce_op is None else _REDUCE_OPS[args[self._reduce_op].op()]
+        except Exception:  # noqa: BLE001 - another torch may pass anything: absent, then
+            return None
 
     def is_async(self, args: Sequence[Any]) -> bool | None:
         if self._async is None:
@@ -97,14 +100,6 @@ class _Arguments:
 
     def is_even(self, args: Sequence[Any]) -> bool:
         return all(len(set(args[place])) < 2 for place in self._splits)
-
-
-def reduce_op_name(script_object: Any) -> str | None:
-    """Name of a ``ReduceOp`` as the dispatcher passes it on; ``None`` where it has none."""
-    try:
-        return _REDUCE_OPS[script_object.op()]
-    except Exception:  # noqa: BLE001 - another torch may pass anything: absent, then
-        return None
 
 
 def _kernel(overload: Any, operation: Operation, recorder: Recorder, groups: Groups) -> Callable[..., Any]:

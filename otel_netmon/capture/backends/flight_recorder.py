@@ -138,7 +138,8 @@ class FlightRecorderBackend(CaptureBackend):
         self._next[backend] = last + 1
         new = {number for number in entries if number >= since}
         unreadable = last + 1 - max(first, since) - len(new)
-        self._recorder.missed(max(0, first - since), unreadable)
+        self._recorder.ring.missed(max(0, first - since))
+        self._recorder.errors += unreadable
         pending = {number for of, number in self._pending if of == backend}
         for number in sorted(new | pending):
             entry = entries.get(number)
@@ -153,7 +154,7 @@ class FlightRecorderBackend(CaptureBackend):
         operation = _BY_NAME.get(entry.operation)
         if operation is None:
             if not entry.operation.endswith(_WRAPPER):
-                self._recorder.missed(0, 1)
+                self._recorder.errors += 1
             return
         event = self._pending.pop((backend, number), None)
         if event is None:
