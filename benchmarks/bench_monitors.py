@@ -14,13 +14,14 @@ import socket
 import statistics
 import time
 from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
 
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from otel_netmon.job import peers
 from otel_netmon.job.peers import Connection, Host, Peer
-from otel_netmon.monitors import Monitor, NetworkLatencyMonitor, Scheduler, choose_interfaces
+from otel_netmon.monitors import Monitor, NetworkLatencyMonitor, choose_interfaces
 from otel_netmon.monitors.registry import monitors_for
 
 GOAL_MS = 10.0
@@ -82,17 +83,14 @@ def main() -> None:
         one.register(meter)
 
     def round_of(*monitors: Monitor) -> Callable[[], object]:
-        scheduler = Scheduler(monitors, 3600)
+        # as the scheduler does it: each in a thread of its own, which stays, and waited for
+        threads = ThreadPoolExecutor(len(monitors))
 
         def run() -> None:
-            # as a boundary of the scheduler does it, each in its thread, and waited for
-            for one in monitors:
-                scheduler._launch(one)
-            for worker in scheduler._workers.values():
-                if not worker.idle.wait(60):
-                    raise RuntimeError("a monitor did not end its sample")
+            if not all(threads.map(lambda one: one.run_once(), monitors, timeout=60)):
+                raise RuntimeError("a monitor could not sample")
 
-        run()  # the threads start, and stay
+        run()
         return run
 
     def hang_up() -> None:

@@ -10,6 +10,7 @@ from otel_netmon.monitors.latency import NetworkLatencyMonitor
 from otel_netmon.monitors.network import RealNetworkMonitor
 from otel_netmon.monitors.nics import choose_interfaces
 from otel_netmon.monitors.peer_latency import PeerLatencyMonitor
+from otel_netmon.monitors.points import Point
 from otel_netmon.monitors.pressure import PressureMonitor, ProcessPressureMonitor
 from otel_netmon.monitors.rdma import RdmaMonitor
 from otel_netmon.monitors.scheduler import Scheduler
@@ -39,6 +40,7 @@ __all__ = [
     "NetworkLatencyMonitor",
     "NetworkMetrics",
     "PeerLatencyMonitor",
+    "Point",
     "PressureMonitor",
     "ProcessPressureMonitor",
     "RdmaMonitor",

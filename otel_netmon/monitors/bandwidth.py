@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import ClassVar
-
-from opentelemetry.metrics import Observation
+from typing import ClassVar, Final
 
 from otel_netmon import semconv
-from otel_netmon.monitors.base import HISTORY, Monitor, Series
+from otel_netmon.monitors.base import HISTORY, DirectMonitor
 from otel_netmon.monitors.interface import NetworkInterfaceMonitor, share
+from otel_netmon.monitors.points import Point, Row, points_of
 from otel_netmon.monitors.values import BandwidthStats, InterfaceStats
 
+_ROWS: Final[tuple[Row, ...]] = (
+    (semconv.THROUGHPUT, "receive_rate", "transmit_rate"),
+    (semconv.THROUGHPUT_PEAK, "peak_receive_rate", "peak_transmit_rate"),
+    (semconv.LINK_UTILIZATION, "receive_utilization", "transmit_utilization"),
+)
 
-class NetworkBandwidthMonitor(Monitor):
+
+class NetworkBandwidthMonitor(DirectMonitor):
     """Adds up the rates of an interface monitor's NICs; sends nothing.
 
     ``interface_monitor`` is the one to read, by default one of its own over ``interfaces``. A NIC whose traffic
-    another one counts too (``InterfaceStats.part_of``) is left out of the sum. Costs what the interface
-    monitor's sample costs.
+    another one counts too (``InterfaceStats.part_of``) is left out of the sum. Costs next to nothing where the
+    interface monitor is sampled as well, else what that one's sample costs.
     """
 
     name: ClassVar[str] = "bandwidth"
+    metrics: ClassVar[tuple[semconv.Metric, ...]] = tuple(row[0] for row in _ROWS)
 
     def __init__(
         self,
@@ -39,8 +46,9 @@ class NetworkBandwidthMonitor(Monitor):
             raise ValueError("give interfaces to the interface_monitor")
         self._interface_monitor = interface_monitor
         self._history: deque[BandwidthStats] = deque(maxlen=HISTORY)
-        self._latest: BandwidthStats | None = None
-        self._peaks: dict[str, float] = {}
+        self._counted_at: float | None = None
+        self._peak_receive_rate: float | None = None
+        self._peak_transmit_rate: float | None = None
 
     @property
     def bandwidth_history(self) -> deque[BandwidthStats]:
@@ -64,54 +72,45 @@ class NetworkBandwidthMonitor(Monitor):
         speeds = [s.speed for s in counted if s.up is not False]
         capacity = None if None in speeds else _total(speeds)
         with self._lock:
-            for direction, rate in ((semconv.DIRECTION_RECEIVE, received), (semconv.DIRECTION_TRANSMIT, sent)):
-                if rate is not None:
-                    self._peaks[direction] = max(rate, self._peaks.get(direction, rate))
+            self._peak_receive_rate = _highest(self._peak_receive_rate, received)
+            self._peak_transmit_rate = _highest(self._peak_transmit_rate, sent)
+            self._counted_at = _read_at(interfaces)
             stats = BandwidthStats(
-                time=max((s.time for s in interfaces.values()), default=time.time()),
+                time=time.time() if self._counted_at is None else self._counted_at,
                 interfaces=tuple(s.name for s in counted),
                 receive_rate=received,
                 transmit_rate=sent,
-                peak_receive_rate=self._peaks.get(semconv.DIRECTION_RECEIVE),
-                peak_transmit_rate=self._peaks.get(semconv.DIRECTION_TRANSMIT),
-                window=max((s.window for s in counted if s.window is not None), default=None),
+                peak_receive_rate=self._peak_receive_rate,
+                peak_transmit_rate=self._peak_transmit_rate,
+                window=_highest(*(s.window for s in counted)),
                 capacity=capacity,
                 receive_utilization=share(received, capacity),
                 transmit_utilization=share(sent, capacity),
             )
-            self._latest = stats
             if counted:
                 self._history.append(stats)
+            self._store(points_of(_ROWS, functools.partial(getattr, stats)))
         return stats
 
-    def sample(self) -> None:
-        """One measurement."""
-        self.measure_bandwidth()
-
-    def series(self) -> tuple[Series, ...]:
-        """Throughput, its peak, and utilisation, per direction."""
-        return (
-            (semconv.THROUGHPUT, lambda: self._pair(lambda s: (s.receive_rate, s.transmit_rate))),
-            (
-                semconv.THROUGHPUT_PEAK,
-                lambda: self._pair(lambda s: (s.peak_receive_rate, s.peak_transmit_rate)),
-            ),
-            (
-                semconv.LINK_UTILIZATION,
-                lambda: self._pair(lambda s: (s.receive_utilization, s.transmit_utilization)),
-            ),
-        )
-
-    def _pair(self, read: Callable[[BandwidthStats], tuple[float | None, float | None]]) -> Iterable[Observation]:
-        if self._latest is None:
-            return
-        for value, attributes in zip(read(self._latest), (_RECEIVE, _TRANSMIT), strict=True):
-            if value is not None:
-                yield Observation(value, attributes)
+    def sample(self) -> tuple[Point, ...]:
+        """One measurement: of the interface monitor's last reading where that is a new one, so that the NICs are
+        read once a round; else of a reading of its own."""
+        latest = self._interface_monitor.latest
+        with self._lock:
+            is_new = bool(latest) and _read_at(latest) != self._counted_at
+        if is_new:
+            self.update(latest)
+        else:
+            self.measure_bandwidth()
+        return self.points()
 
 
-_RECEIVE = {semconv.DIRECTION: semconv.DIRECTION_RECEIVE}
-_TRANSMIT = {semconv.DIRECTION: semconv.DIRECTION_TRANSMIT}
+def _read_at(interfaces: Mapping[str, InterfaceStats]) -> float | None:
+    return _highest(*(stats.time for stats in interfaces.values()))
+
+
+def _highest(*values: float | None) -> float | None:
+    return max((value for value in values if value is not None), default=None)
 
 
 def _total(values: Iterable[float | None]) -> float | None:

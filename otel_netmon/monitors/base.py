@@ -1,16 +1,17 @@
-"""What every monitor has: a lock, one sample at a time from outside, health, and its series.
+"""What every monitor shares: the points of its last sample behind one lock, health, instruments, forks.
 
-The rule of the house: I/O happens before the lock is taken; under the lock state is only read or swapped. So a
-reader or an exporter's callback never waits longer than for a few assignments.
+The rule: I/O happens before the lock is taken; under it state is only read or swapped. So a reader, or an
+exporter's callback, never waits longer than for a few assignments.
 """
 
 from __future__ import annotations
 
 import abc
-import contextlib
+import itertools
 import logging
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
 
 from opentelemetry.metrics import Histogram, Observation
@@ -18,65 +19,123 @@ from opentelemetry.metrics import Histogram, Observation
 from otel_netmon import forks, semconv, threads
 from otel_netmon.internals.otel_internals import forget
 from otel_netmon.monitors import observers
+from otel_netmon.monitors.points import Point, attributes
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import Meter
 
 _logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
-_MAX_KINDS: Final = 32  # kinds of failure remembered as logged, per monitor; then the oldest is said again
+_MAX_KINDS: Final = 32  # kinds of failure remembered as logged, per monitor; then the oldest is logged again
+_HEALTH: Final = (semconv.MONITOR_SUCCESS, semconv.MONITOR_DURATION, semconv.MONITOR_AGE)
+_HEALTH_NAMES: Final = frozenset(metric.name for metric in _HEALTH)
 
 HISTORY: Final = 100
 """Entries kept in a monitor's history."""
 
-Series = tuple[semconv.Metric, Callable[[], Iterable[Observation]]]
-"""A metric and what reads its present value from the monitor's state, called with the lock held."""
-
 
 class Monitor(abc.ABC):
-    """One source of measurements. Subclasses give ``name``, ``sample`` and ``series``."""
+    """One source of measurements. Subclasses give ``name``, ``metrics`` and ``sample``; the rest is here."""
 
     name: ClassVar[str]
     """Short, unique; the value of the attribute of its health series."""
 
+    metrics: ClassVar[tuple[semconv.Metric, ...]] = ()
+    """All that its points may be of."""
+
     probes: ClassVar[bool] = False
-    """True when a sample sends something: its first one is delayed by a random part of the interval."""
+    """True when a sample sends something: the first one is then delayed by a random part of the interval."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._lock = threads.RLock()
         self._clock = clock
+        self._histograms: dict[str, Histogram] = {}
+        Monitor.after_fork_in_child(self)
+        forks.register(self)
+
+    def after_fork_in_child(self) -> None:
+        """Begin anew, called in a forked child, alone: a thread of the parent may have held the lock, and what was
+        measured is the parent's to report. Where a subclass has locks or threads of its own it adds to this."""
+        self._lock = threads.RLock()
+        self._sampling: int | None = None
+        """The thread that is in ``run_once``."""
+        self._points: dict[str, list[Point]] = {}
         self._success: bool | None = None
         self._duration: float | None = None
         self._sampled_at: float | None = None
         self._logged: dict[tuple[str, object], None] = {}
-        self._sampling = False
-        forks.register(self)
+        for histogram in self._histograms.values():
+            forget(histogram)
+        self._histograms = {}
 
     @abc.abstractmethod
-    def sample(self) -> None:
-        """Measure once and swap the result in. May do I/O and may raise; ``run_once`` is what schedules call."""
+    def sample(self) -> Iterable[Point]:
+        """Measure once. May do I/O and may raise. Called without the lock, by one thread at a time (``run_once``).
 
-    @abc.abstractmethod
-    def series(self) -> tuple[Series, ...]:
-        """The observable metrics of this monitor, without those of its health."""
+        The points replace those of the sample before; "there is nothing of this here" is no point, not a failure.
+        """
+
+    def points(self) -> tuple[Point, ...]:
+        """What the last sample that worked gave, without histograms; empty before the first. No I/O."""
+        with self._lock:
+            return tuple(itertools.chain.from_iterable(self._points.values()))
+
+    def health(self) -> tuple[Point, ...]:
+        """Success (1 or 0) and duration (s) of the last sample, age (s) of the points; those that are known."""
+        with self._lock:
+            age = None if self._sampled_at is None else self._clock() - self._sampled_at
+            success = None if self._success is None else int(self._success)
+            values = zip(_HEALTH, (success, self._duration, age), strict=True)
+        about = attributes((semconv.MONITOR_NAME, self.name))
+        return tuple(Point(metric, value, about) for metric, value in values if value is not None)
+
+    def observations(self, metric: str) -> list[Observation]:
+        """The present values of the metric of that name, as an instrument's callback gives them. No I/O."""
+        found: Sequence[Point]
+        if metric in _HEALTH_NAMES:
+            found = [one for one in self.health() if one.metric.name == metric]
+        else:
+            with self._lock:
+                found = self._points.get(metric, ())
+        return [Observation(value, about) for _, value, about in found]
 
     def register(self, meter: Meter) -> None:
-        """Create this monitor's instruments with ``meter``, until ``unregister()``.
+        """Create the instruments of ``metrics`` and of the health with ``meter``, until ``unregister()``.
 
-        Their callbacks read state under the lock: some microseconds each, no I/O, no exception.
+        Their callbacks read the points: some microseconds each, no I/O, no exception.
         """
-        for metric, observe in (*self.series(), *self._health()):
-            observers.add(meter, self, metric, self._guarded(observe))
+        for metric in (*self.metrics, *_HEALTH):
+            if metric.kind != "histogram":
+                observers.add(meter, self, metric)
+                continue
+            histogram = semconv.create(meter, metric)
+            assert isinstance(histogram, Histogram)
+            with self._lock:
+                self._histograms = {**self._histograms, metric.name: histogram}
 
     def unregister(self) -> None:
         """Report nothing more through any meter. Measuring by hand, and ``register``, still work."""
         observers.remove(self)
+        with self._lock:
+            self._histograms = {}
 
     def run_once(self) -> bool:
-        """``sample()``, timed, with every exception caught; the first of each kind is logged. True on success."""
-        return self._guard(self.sample)[0]
+        """``sample()``, timed, its points swapped in, every exception caught; the first of each kind is logged.
 
-    def _guard(self, measure: Callable[[], _T]) -> tuple[bool, _T | None]:
+        True on success. While another thread is in it, nothing is done: that thread's sample counts for both, as
+        sums of differences would be wrong if readings overtook one another.
+        """
+        with self._lock:
+            if self._sampling is not None:
+                return self._success is not False
+            self._sampling = threading.get_ident()
+        try:
+            return self.guarded(self._sample_and_store)[0]
+        finally:
+            with self._lock:
+                self._sampling = None
+
+    def guarded(self, measure: Callable[[], _T]) -> tuple[bool, _T | None]:
+        """Whether ``measure`` worked, and its result; noted as this monitor's health. Raises no Exception."""
         start = self._clock()
         value: _T | None = None
         failure: Exception | None = None
@@ -94,21 +153,33 @@ class Monitor(abc.ABC):
             self._log_once(failure)
         return failure is None, value
 
-    @contextlib.contextmanager
-    def _turn(self) -> Iterator[bool]:
-        """Whether this thread may sample now: not while another one does, whose result then counts for both.
+    def _sample_and_store(self) -> None:
+        points: Iterable[Point] | None = self.sample()
+        if points is None:
+            raise TypeError("sample() gave no points; CHANGELOG.md says how to move from series() to points")
+        points = tuple(points)
+        self._store(points)
+        self._record(points)
 
-        For monitors that keep sums of differences, which readings in another order would falsify.
-        """
+    def _store(self, points: Iterable[Point]) -> None:
+        """Swap the points in. Takes the lock and does no I/O."""
+        by_metric: dict[str, list[Point]] = {metric.name: [] for metric in self.metrics}
+        for point in points:
+            name = point.metric.name
+            if name not in by_metric:
+                raise ValueError(f"{name} is missing in {type(self).__name__}.metrics")
+            if point.metric.kind != "histogram":
+                by_metric[name].append(point)
         with self._lock:
-            mine = not self._sampling
-            self._sampling = True
-        try:
-            yield mine
-        finally:
-            if mine:
-                with self._lock:
-                    self._sampling = False
+            self._points = by_metric
+
+    def _record(self, points: Iterable[Point]) -> None:
+        """Hand what is a histogram's to the SDK, which has locks of its own: ours must not be held."""
+        with self._lock:
+            histograms = self._histograms
+        for metric, value, about in points:
+            if metric.name in histograms:
+                histograms[metric.name].record(value, about)
 
     def _log_once(self, failure: Exception) -> None:
         kind = (type(failure).__qualname__, getattr(failure, "errno", None))
@@ -119,73 +190,22 @@ class Monitor(abc.ABC):
             if len(self._logged) > _MAX_KINDS:
                 del self._logged[next(iter(self._logged))]
         _logger.warning(
-            "monitor %s: %s: %s (said once; %s tells how it goes on)",
+            "monitor %s: %s: %s (this sample is lost, the next interval tries again; %s is 1 once it works. "
+            "OTEL_NETMON_MONITORS=-%s switches the monitor off. More failures of this kind are not logged)",
             self.name,
             kind[0],
             failure,
             semconv.MONITOR_SUCCESS.name,
+            self.name,
         )
 
-    def _guarded(self, observe: Callable[[], Iterable[Observation]]) -> observers.Observe:
-        def read() -> Iterable[Observation]:
-            try:
-                with self._lock:
-                    return list(observe())
-            except Exception as error:  # noqa: BLE001  # one series must not cost the others their export
-                self._log_once(error)
-                return ()
 
-        return read
+class DirectMonitor(Monitor):
+    """A monitor that users also ask directly, from any number of threads at once, each for a result of its own.
 
-    def _health(self) -> tuple[Series, ...]:
-        attributes = {semconv.MONITOR_NAME: self.name}
+    Its measuring methods store points and histories themselves, together and under the lock; ``sample`` calls one.
+    """
 
-        def one(value: float | None) -> Iterable[Observation]:
-            return () if value is None else (Observation(value, attributes),)
-
-        return (
-            (semconv.MONITOR_SUCCESS, lambda: one(None if self._success is None else int(self._success))),
-            (semconv.MONITOR_DURATION, lambda: one(self._duration)),
-            (
-                semconv.MONITOR_AGE,
-                lambda: one(None if self._sampled_at is None else self._clock() - self._sampled_at),
-            ),
-        )
-
-    def after_fork_in_child(self) -> None:
-        """Replace what a thread of the parent may have held; called in a forked child, alone."""
-        self._lock = threads.RLock()
-        self._sampling = False
-        self._success = self._duration = self._sampled_at = None  # of the parent's samples
-        self._logged = {}
-
-
-class ProbingMonitor(Monitor):
-    """A monitor that sends something and records how long each answer took, in the histogram ``recorded``."""
-
-    probes: ClassVar[bool] = True
-    recorded: ClassVar[semconv.Metric]
-
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
-        super().__init__(clock=clock)
-        self._histogram: Histogram | None = None
-
-    def register(self, meter: Meter) -> None:
-        """As every monitor; and every round fills the histogram, outside the lock."""
-        super().register(meter)
-        histogram = semconv.create(meter, self.recorded)
-        assert isinstance(histogram, Histogram)
-        with self._lock:
-            self._histogram = histogram
-
-    def unregister(self) -> None:
-        """As every monitor."""
-        super().unregister()
-        with self._lock:
-            self._histogram = None
-
-    def after_fork_in_child(self) -> None:
-        super().after_fork_in_child()
-        if self._histogram is not None:
-            forget(self._histogram)
-        self._histogram = None
+    def run_once(self) -> bool:
+        """``sample()``, timed, with every exception caught; the first of each kind is logged. True on success."""
+        return self.guarded(self.sample)[0]

@@ -13,7 +13,7 @@ _DELETED: Final = " (deleted)"
 
 
 class Cgroup(NamedTuple):
-    """A folder, and the inode that tells it from a later one of the same name."""
+    """A folder, and the inode that distinguishes it from a later one of the same name."""
 
     folder: str
     inode: int

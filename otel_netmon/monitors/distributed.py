@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from typing import ClassVar
-
-from opentelemetry.metrics import Observation
+from collections.abc import Callable, Sequence
+from typing import ClassVar, Final
 
 from otel_netmon import semconv
 from otel_netmon.job import collective_window
 from otel_netmon.job.collective_window import CollectiveWindow, Column, SeriesKey
 from otel_netmon.monitors import sweep
-from otel_netmon.monitors.base import HISTORY, Monitor, Series
+from otel_netmon.monitors.base import HISTORY, DirectMonitor
+from otel_netmon.monitors.points import Point, Row, points_of
 from otel_netmon.monitors.values import CollectiveStats, DistributedMetrics, NetworkMetrics, SweepPoint
 
 PERFORMANCE_HISTORY = 1000
 """Entries kept in ``performance_history``."""
 
+_ROWS: Final[tuple[Row, ...]] = (
+    (semconv.WINDOW_COUNT, "count"),
+    (semconv.WINDOW_P50, "duration_p50"),
+    (semconv.WINDOW_P99, "duration_p99"),
+    (semconv.WINDOW_BUSBW, "busbw"),
+)
 
-class DistributedNetworkMonitor(Monitor):
+
+class DistributedNetworkMonitor(DirectMonitor):
     """Describes this rank's collectives.
 
     By default it sends nothing: it reads ``window``, by default the process's own, where the capture of the
@@ -34,6 +41,7 @@ class DistributedNetworkMonitor(Monitor):
     """
 
     name: ClassVar[str] = "distributed"
+    metrics: ClassVar[tuple[semconv.Metric, ...]] = tuple(row[0] for row in _ROWS)
 
     def __init__(
         self,
@@ -58,7 +66,6 @@ class DistributedNetworkMonitor(Monitor):
         self._history: deque[NetworkMetrics] = deque(maxlen=PERFORMANCE_HISTORY)
         self._seen = 0
         """Which of the window's collectives were counted; see ``CollectiveWindow.read``."""
-        self._latest: DistributedMetrics | None = None
 
     @property
     def allreduce_times(self) -> deque[float]:
@@ -79,22 +86,23 @@ class DistributedNetworkMonitor(Monitor):
         measurements enabled this is a collective call: see the class.
         """
         if self._sweep is None:
-            return self._record(self._passive())
+            return self._keep(self._passive())
         try:
             points, durations, backend, ranks = self._sweep.run()
         except sweep.Unavailable as error:
-            return self._record(self._passive(reason=str(error)))
+            return self._keep(self._passive(reason=str(error)))
         with self._lock:
             self._allreduce_times.extend(durations)
-        return self._record(self._passive(points=points, backend=backend, world_size=ranks))
+        return self._keep(self._passive(points=points, backend=backend, world_size=ranks))
 
-    def sample(self) -> None:
+    def sample(self) -> tuple[Point, ...]:
         """Read the window; never a collective call."""
         self.read_window()
+        return self.points()
 
     def read_window(self) -> NetworkMetrics:
         """The passive measurement, also when measurements of our own are enabled; never a collective call."""
-        return self._record(self._passive())
+        return self._keep(self._passive())
 
     def _passive(
         self,
@@ -127,34 +135,22 @@ class DistributedNetworkMonitor(Monitor):
             reason=reason,
         )
 
-    def _record(self, metrics: DistributedMetrics) -> NetworkMetrics:
+    def _keep(self, metrics: DistributedMetrics) -> NetworkMetrics:
         result = NetworkMetrics(time=time.time(), distributed=metrics)
         with self._lock:
-            self._latest = metrics
+            self._store(
+                point
+                for stats in metrics.collectives
+                for point in points_of(
+                    _ROWS,
+                    functools.partial(getattr, stats),
+                    (semconv.COLLECTIVE_NAME, stats.name or ""),
+                    (semconv.BACKEND, stats.backend or ""),
+                    (semconv.GROUP_NAME, stats.group or ""),
+                )
+            )
             self._history.append(result)
         return result
-
-    def series(self) -> tuple[Series, ...]:
-        """The window, per operation, backend and group; nothing for those without a collective in it."""
-        return (
-            (semconv.WINDOW_COUNT, lambda: self._each(lambda s: s.count)),
-            (semconv.WINDOW_P50, lambda: self._each(lambda s: s.duration_p50)),
-            (semconv.WINDOW_P99, lambda: self._each(lambda s: s.duration_p99)),
-            (semconv.WINDOW_BUSBW, lambda: self._each(lambda s: s.busbw)),
-        )
-
-    def _each(self, read: Callable[[CollectiveStats], float | None]) -> Iterable[Observation]:
-        for stats in self._latest.collectives if self._latest is not None else ():
-            value = read(stats)
-            if value is not None:
-                yield Observation(
-                    value,
-                    {
-                        semconv.COLLECTIVE_NAME: stats.name or "",
-                        semconv.BACKEND: stats.backend or "",
-                        semconv.GROUP_NAME: stats.group or "",
-                    },
-                )
 
     def after_fork_in_child(self) -> None:
         super().after_fork_in_child()

@@ -1,10 +1,12 @@
-"""Reading small files of /proc and /sys."""
+"""Reading small files and folders of /proc and /sys."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 from typing import Final
+
+from otel_netmon.text import is_valid
 
 _LIMIT: Final = 1 << 22  # bytes read of one file at most; net/dev has ~130 per NIC
 _DEFAULT_PROC: Final = Path("/proc")
@@ -33,6 +35,22 @@ def try_read(path: str) -> bytes | None:
         return read(path)
     except OSError:
         return None
+
+
+def entries(folder: str) -> list[str]:
+    """The names in a folder, sorted; none where it cannot be read. Only those that can be exported as text."""
+    try:
+        return sorted(filter(is_valid, os.listdir(folder)))
+    except OSError:
+        return []
+
+
+def link_name(path: str) -> str:
+    """The last part of what a link leads to; empty where it is none."""
+    try:
+        return os.readlink(path).rpartition("/")[2]
+    except OSError:
+        return ""
 
 
 def net_folder(proc_root: Path) -> str:

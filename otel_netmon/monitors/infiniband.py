@@ -1,4 +1,4 @@
-"""What sysfs says of an RDMA port: parsers, and which counter of which driver means what.
+"""RDMA ports in sysfs: parsers, and which counter of which driver means what.
 
 Names as the kernel's ``Documentation/ABI/stable/sysfs-class-infiniband``, ``drivers/infiniband/core/sysfs.c`` and
 the drivers write them. Pure functions, no I/O, no exception. None of it was seen on hardware.
@@ -136,9 +136,8 @@ def parse_rate(data: bytes | None) -> float | None:
     return gigabits * 1e9 / 8 or None
 
 
-def parse_pci_address(link: str | None) -> str | None:
-    """The PCI address at the end of the link ``device``; ``None`` for devices that have none."""
-    name = (link or "").rpartition("/")[2]
+def parse_pci_address(name: str) -> str | None:
+    """The PCI address that the link ``device`` leads to; ``None`` for devices that have none."""
     return name if _PCI.fullmatch(name) else None
 
 
@@ -171,12 +170,6 @@ def parts(files: Mapping[str, Mapping[str, bytes | None]]) -> tuple[dict[str, di
             if read := _first(merged, sets):
                 found.setdefault(meaning, read)
     return found, tuple(full)
-
-
-def counters(files: Mapping[str, Mapping[str, bytes | None]]) -> tuple[dict[str, int], tuple[str, ...]]:
-    """``parts``, added up."""
-    found, full = parts(files)
-    return added(found), full
 
 
 def added(found: Mapping[str, Mapping[str, int]]) -> dict[str, int]:

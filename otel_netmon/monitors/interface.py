@@ -5,26 +5,37 @@ from __future__ import annotations
 import functools
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
-from dataclasses import astuple, dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Final
-
-from opentelemetry.metrics import Observation
+from typing import Any, ClassVar, Final
 
 from otel_netmon import config, semconv
-from otel_netmon.monitors.base import Monitor, Series
-from otel_netmon.monitors.nics import Nic, NicSource, names_or_globs, nic_source
+from otel_netmon.monitors.base import DirectMonitor
+from otel_netmon.monitors.nics import NicReading, NicSource, names_or_globs, nic_source
+from otel_netmon.monitors.points import Point, Row, points_of
 from otel_netmon.monitors.procfs import NicCounters
-from otel_netmon.monitors.sums import Sums
+from otel_netmon.monitors.sums import MemberTotals
 from otel_netmon.monitors.values import InterfaceStats
 
-_RX: Final = semconv.DIRECTION_RECEIVE
-_TX: Final = semconv.DIRECTION_TRANSMIT
-_STEPS: Final = 8  # raw samples kept per rate window, however often it is sampled
-
-_Attributes = Callable[[str, str], dict[str, str]]
-_Observed = Iterable[Observation]
+_BASELINES: Final = 8  # raw samples kept per rate window, however often it is sampled
+_RATES: Final = (
+    ("receive_rate", "bytes_received"),
+    ("transmit_rate", "bytes_sent"),
+    ("receive_packet_rate", "packets_received"),
+    ("transmit_packet_rate", "packets_sent"),
+)
+_NIC_ROWS: Final[tuple[Row, ...]] = (
+    (semconv.NIC_IO, "bytes_received", "bytes_sent"),
+    (semconv.NIC_DROPPED, "dropped_received", "dropped_sent"),
+    (semconv.NIC_ERRORS, "errors_received", "errors_sent"),
+)
+_DEVICE_ROWS: Final[tuple[Row, ...]] = ((semconv.NIC_PACKETS, "packets_received", "packets_sent"),)
+_PORT_ROWS: Final[tuple[Row, ...]] = (
+    (semconv.NIC_UP, "up"),
+    (semconv.NIC_LIMIT, "speed"),
+    (semconv.NIC_UTILIZATION, "receive_utilization", "transmit_utilization"),
+)
 
 
 @dataclass(frozen=True)
@@ -35,7 +46,7 @@ class _Raw:
     nics: dict[str, tuple[int | None, NicCounters]]
 
 
-class NetworkInterfaceMonitor(Monitor):
+class NetworkInterfaceMonitor(DirectMonitor):
     """Watches NICs by the kernel's counters; sends nothing.
 
     ``interfaces``: names or globs; ``None`` is what the configuration says, by default physical and bonded NICs
@@ -48,6 +59,9 @@ class NetworkInterfaceMonitor(Monitor):
     """
 
     name: ClassVar[str] = "interface"
+    metrics: ClassVar[tuple[semconv.Metric, ...]] = tuple(
+        row[0] for row in (*_NIC_ROWS, *_DEVICE_ROWS, *_PORT_ROWS)
+    )
 
     def __init__(
         self,
@@ -65,14 +79,12 @@ class NetworkInterfaceMonitor(Monitor):
         self._patterns = config.current().interfaces if interfaces is None else names_or_globs(interfaces)
         self._source = nic_source(proc_root, sys_root) if source is None else source
         self._rate_window = rate_window
-        self._ring: deque[_Raw] = deque(maxlen=4 * _STEPS)
+        self._ring: deque[_Raw] = deque(maxlen=4 * _BASELINES)
         self._newest: _Raw | None = None
         self._since: dict[str, float] = {}  # since when a NIC's counters have run without a break
         self._keep: frozenset[str] = frozenset()
         self._latest: dict[str, InterfaceStats] = {}
-        self._sums = Sums(heirs=True)
-        self._totals: dict[str, NicCounters] = {}
-        """What ``_latest`` counts, without a fall where a NIC was reset or another took its name."""
+        self._totals = MemberTotals(heirs=True)
 
     def get_interface_stats(self) -> dict[str, InterfaceStats]:
         """Read the chosen NICs now, by name. Rates are ``None`` until a reading ``rate_window`` old exists.
@@ -94,8 +106,8 @@ class NetworkInterfaceMonitor(Monitor):
             stats = {nic.name: self._stats(nic, raw, wall, baseline) for nic in nics}
             if current:
                 self._latest = stats
-                self._totals = {nic.name: self._added(nic) for nic in nics}
-                self._sums.trim()
+                self._store([point for nic in nics for point in self._points_of(nic, stats[nic.name])])
+                self._totals.trim()
             return dict(stats)
 
     @property
@@ -104,14 +116,23 @@ class NetworkInterfaceMonitor(Monitor):
         with self._lock:
             return dict(self._latest)
 
-    def sample(self) -> None:
+    def sample(self) -> tuple[Point, ...]:
         """One reading."""
         self.get_interface_stats()
+        return self.points()
 
-    def _added(self, nic: Nic) -> NicCounters:
-        counts = astuple(nic.counters)
-        sums = (self._sums.add((nic.name, place), {nic.index: now}) for place, now in enumerate(counts))
-        return NicCounters(*map(int, sums))
+    def _points_of(self, nic: NicReading, stats: InterfaceStats) -> Iterator[Point]:
+        """``system.network.*`` of every NIC, without a fall where one was reset or another took its name;
+        ``hw.network.*`` of the physical ones."""
+        totals = {
+            name: int(self._totals.add((nic.name, name), {nic.index: count}))
+            for name, count in vars(nic.counters).items()
+        }
+        yield from points_of(_NIC_ROWS, totals.get, (semconv.INTERFACE, nic.name))
+        yield from points_of(_DEVICE_ROWS, totals.get, (semconv.DEVICE, nic.name))
+        if nic.physical:
+            port = (semconv.HW_ID, nic.name), (semconv.HW_NAME, nic.name)
+            yield from points_of(_PORT_ROWS, functools.partial(getattr, stats), *port)
 
     def _remember(self, raw: _Raw) -> None:
         before = self._newest.nics if self._newest is not None else {}
@@ -123,44 +144,29 @@ class NetworkInterfaceMonitor(Monitor):
             since[name] = self._since[name] if unbroken else raw.at
         self._since = since
         self._newest = raw
-        if not self._ring or raw.at - self._ring[-1].at >= self._rate_window / _STEPS:
+        if not self._ring or raw.at - self._ring[-1].at >= self._rate_window / _BASELINES:
             self._ring.append(raw)
         while len(self._ring) > 1 and self._ring[1].at <= raw.at - self._rate_window:
             self._ring.popleft()
 
-    def _stats(self, nic: Nic, raw: _Raw, wall: float, baseline: _Raw | None) -> InterfaceStats:
+    def _stats(self, nic: NicReading, raw: _Raw, wall: float, baseline: _Raw | None) -> InterfaceStats:
         now = nic.counters
-        rates: tuple[float | None, ...] = (None, None, None, None)
+        rates: dict[str, Any] = {}
         window = None
         if baseline is not None and nic.name in baseline.nics:
             old = baseline.nics[nic.name][1]
             if self._since.get(nic.name, raw.at) <= baseline.at and not now.behind(old):
                 window = raw.at - baseline.at
-                rates = (
-                    (now.bytes_received - old.bytes_received) / window,
-                    (now.bytes_sent - old.bytes_sent) / window,
-                    (now.packets_received - old.packets_received) / window,
-                    (now.packets_sent - old.packets_sent) / window,
-                )
+                rates = {rate: (getattr(now, count) - getattr(old, count)) / window for rate, count in _RATES}
         return InterfaceStats(
             name=nic.name,
             time=wall,
             reason=nic.reason,
-            bytes_received=now.bytes_received,
-            bytes_sent=now.bytes_sent,
-            packets_received=now.packets_received,
-            packets_sent=now.packets_sent,
-            errors_received=now.errors_received,
-            errors_sent=now.errors_sent,
-            dropped_received=now.dropped_received,
-            dropped_sent=now.dropped_sent,
-            receive_rate=rates[0],
-            transmit_rate=rates[1],
-            receive_packet_rate=rates[2],
-            transmit_packet_rate=rates[3],
+            **vars(now),
+            **rates,
             window=window,
-            receive_utilization=share(rates[0], nic.speed),
-            transmit_utilization=share(rates[1], nic.speed),
+            receive_utilization=share(rates.get("receive_rate"), nic.speed),
+            transmit_utilization=share(rates.get("transmit_rate"), nic.speed),
             speed=nic.speed,
             mtu=nic.mtu,
             up=nic.up,
@@ -168,59 +174,7 @@ class NetworkInterfaceMonitor(Monitor):
             part_of=nic.part_of,
         )
 
-    def series(self) -> tuple[Series, ...]:
-        """``system.network.*`` for every chosen NIC, ``hw.network.*`` for the physical ones."""
-        nic, device, hw = _nic_attributes, _device_attributes, _hw_attributes
-        return (
-            (semconv.NIC_IO, lambda: self._counted(lambda c: (c.bytes_received, c.bytes_sent), nic)),
-            (semconv.NIC_PACKETS, lambda: self._counted(lambda c: (c.packets_received, c.packets_sent), device)),
-            (semconv.NIC_DROPPED, lambda: self._counted(lambda c: (c.dropped_received, c.dropped_sent), nic)),
-            (semconv.NIC_ERRORS, lambda: self._counted(lambda c: (c.errors_received, c.errors_sent), nic)),
-            (semconv.NIC_UP, lambda: self._ports(lambda s: None if s.up is None else int(s.up))),
-            (semconv.NIC_LIMIT, lambda: self._ports(lambda s: s.speed)),
-            (
-                semconv.NIC_UTILIZATION,
-                lambda: self._shares(lambda s: (s.receive_utilization, s.transmit_utilization), hw),
-            ),
-        )
-
-    def _counted(self, read: Callable[[NicCounters], tuple[int, int]], attributes: _Attributes) -> _Observed:
-        for name, counters in self._totals.items():
-            for value, direction in zip(read(counters), (_RX, _TX), strict=True):
-                yield Observation(value, attributes(name, direction))
-
-    def _shares(
-        self, read: Callable[[InterfaceStats], tuple[float | None, float | None]], attributes: _Attributes
-    ) -> _Observed:
-        for stats in self._latest.values():
-            for value, direction in zip(read(stats), (_RX, _TX), strict=True):
-                if value is not None and stats.physical:
-                    yield Observation(value, attributes(stats.name, direction))
-
-    def _ports(self, read: Callable[[InterfaceStats], float | None]) -> _Observed:
-        for stats in self._latest.values():
-            value = read(stats) if stats.physical else None
-            if value is not None:
-                yield Observation(value, _hw_attributes(stats.name))
-
 
 def share(rate: float | None, whole: float | None) -> float | None:
     """``rate / whole``, or ``None`` when either is unknown."""
     return None if rate is None or not whole else rate / whole
-
-
-# Built once per NIC, not at each export. The caches are bounded: containers come and go with their NICs.
-@functools.lru_cache(maxsize=256)
-def _nic_attributes(name: str, direction: str) -> dict[str, str]:
-    return {semconv.INTERFACE: name, semconv.DIRECTION: direction}
-
-
-@functools.lru_cache(maxsize=256)
-def _device_attributes(name: str, direction: str) -> dict[str, str]:
-    return {semconv.DEVICE: name, semconv.DIRECTION: direction}
-
-
-@functools.lru_cache(maxsize=256)
-def _hw_attributes(name: str, direction: str | None = None) -> dict[str, str]:
-    port = {semconv.HW_ID: name, semconv.HW_NAME: name}
-    return port if direction is None else {**port, semconv.DIRECTION: direction}

@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final
 
-from opentelemetry.metrics import Observation
-
 from otel_netmon import config, semconv
 from otel_netmon.monitors import files, procfs, protocols
-from otel_netmon.monitors.base import Monitor, Series
+from otel_netmon.monitors.base import Monitor
+from otel_netmon.monitors.points import Point, Row, attributes, points_of
 from otel_netmon.monitors.protocols import Softnet
-from otel_netmon.monitors.sums import Sums
-from otel_netmon.text import is_valid
+from otel_netmon.monitors.sums import MemberTotals
 
-_RX: Final = semconv.DIRECTION_RECEIVE
-_TX: Final = semconv.DIRECTION_TRANSMIT
+_PROTOCOL_ROWS: Final[tuple[Row, ...]] = (
+    (semconv.HOST_TCP_SEGMENTS, "Tcp.InSegs", "Tcp.OutSegs"),
+    (semconv.HOST_TCP_RETRANSMITS, "Tcp.RetransSegs"),
+    (semconv.HOST_TCP_TIMEOUTS, "TcpExt.TCPTimeouts"),
+    (semconv.HOST_TCP_OUT_OF_ORDER, "TcpExt.TCPOFOQueue"),
+    (semconv.HOST_TCP_ERRORS, "Tcp.InErrs"),
+    (semconv.HOST_TCP_LISTEN_DROPS, "TcpExt.ListenDrops"),
+    (semconv.HOST_IP_DISCARDS, "Ip.InDiscards", "Ip.OutDiscards"),
+    (semconv.HOST_UDP_BUFFER_ERRORS, "Udp.RcvbufErrors", "Udp.SndbufErrors"),
+)
+_SOFTNET_ROWS: Final = (
+    (semconv.SOFTNET_PROCESSED, "processed"),
+    (semconv.SOFTNET_DROPPED, "dropped"),
+    (semconv.SOFTNET_SQUEEZED, "squeezed"),
+)
 _MAX_NICS: Final = 256
 _CARRIER: Final = "carrier_changes"
 # in /sys/class/net/*/statistics beside the traffic; the sums of some are in system.network.errors and .dropped
@@ -42,6 +53,15 @@ _TIMEOUTS: Final = "tx_timeout"
 _WRAP: Final = 1 << 32
 
 
+@dataclass(frozen=True)
+class _NicFaults:
+    """``index`` distinguishes a NIC from an earlier one of the same name; ``timeouts`` are by queue."""
+
+    index: int | None
+    counts: dict[str, int]
+    timeouts: dict[str, int]
+
+
 class KernelNetworkMonitor(Monitor):
     """Watches ``/proc/net`` of this network namespace, and what physical NICs count as faults; sends nothing.
 
@@ -51,6 +71,11 @@ class KernelNetworkMonitor(Monitor):
     """
 
     name: ClassVar[str] = "kernel"
+    metrics: ClassVar[tuple[semconv.Metric, ...]] = (
+        *(row[0] for row in (*_PROTOCOL_ROWS, *_SOFTNET_ROWS)),
+        semconv.NIC_FAULTS,
+        semconv.NIC_CARRIER_CHANGES,
+    )
 
     def __init__(
         self,
@@ -65,13 +90,10 @@ class KernelNetworkMonitor(Monitor):
         self._class = str(root / "class" / "net")
         self._online = str(root / "devices" / "system" / "cpu" / "online")
         self._counts: dict[str, int] = {}
-        self._softnet: dict[str, float] = {}
-        self._nics: dict[str, dict[str, int]] = {}
-        self._totals: dict[str, dict[str, float]] = {}
-        """What ``_nics`` counts, without a fall where a NIC was reset or another took its name."""
-        self._cpu_sums = Sums(wrap=_WRAP)
-        self._nic_sums = Sums(heirs=True)
-        self._queue_sums = Sums()
+        self._faults: dict[str, dict[str, int]] = {}
+        self._cpu_totals = MemberTotals(wrap=_WRAP)
+        self._nic_totals = MemberTotals(heirs=True)
+        self._queue_totals = MemberTotals()
 
     @property
     def counts(self) -> dict[str, int]:
@@ -83,15 +105,10 @@ class KernelNetworkMonitor(Monitor):
     def faults(self) -> dict[str, dict[str, int]]:
         """What each physical NIC counted as gone wrong, by the kernel's names. No I/O."""
         with self._lock:
-            return {name: dict(counts) for name, counts in self._nics.items()}
+            return {name: dict(counts) for name, counts in self._faults.items()}
 
-    def sample(self) -> None:
+    def sample(self) -> tuple[Point, ...]:
         """One reading. What cannot be read is absent."""
-        with self._turn() as mine:
-            if mine:
-                self._sample()
-
-    def _sample(self) -> None:
         counts: dict[str, int] = {}
         for name in ("snmp", "netstat"):
             counts |= protocols.parse_snmp(files.try_read(f"{self._net}/{name}") or b"")
@@ -100,96 +117,48 @@ class KernelNetworkMonitor(Monitor):
         nics = {name: self._read_nic(name) for name in self._physical()}
         with self._lock:
             self._counts = counts
-            self._softnet = {
-                name: self._cpu_sums.add(name, {cpu: getattr(row, name) for cpu, row in cpus.items()})
-                for name in ("processed", "dropped", "squeezed")
-                if cpus
-            }
-            self._nics = {name: counts for name, (_, counts, _) in nics.items()}
-            self._totals = {name: self._add(name, *read) for name, read in nics.items()}
-            self._nic_sums.trim()
-            self._queue_sums.trim()
-
-    def _add(
-        self, nic: str, index: int | None, counts: dict[str, int], timeouts: dict[str, int]
-    ) -> dict[str, float]:
-        totals = {
-            fault: self._nic_sums.add((nic, fault), {index: count})
-            for fault, count in counts.items()
-            if fault != _TIMEOUTS
+            self._faults = {name: nic.counts for name, nic in nics.items()}
+        softnet = {
+            name: self._cpu_totals.add(name, {cpu: getattr(row, name) for cpu, row in cpus.items()})
+            for _, name in _SOFTNET_ROWS
+            if cpus
         }
-        if timeouts:
-            queues = {(index, queue): count for queue, count in timeouts.items()}
-            totals[_TIMEOUTS] = self._queue_sums.add(nic, queues)
-        return totals
+        found = [point for name, nic in nics.items() for point in self._fault_points(name, nic)]
+        self._nic_totals.trim()
+        self._queue_totals.trim()
+        return (*points_of(_PROTOCOL_ROWS, counts.get), *points_of(_SOFTNET_ROWS, softnet.get), *found)
+
+    def _fault_points(self, name: str, nic: _NicFaults) -> Iterator[Point]:
+        """Totals, without a fall where a NIC was reset or another took its name."""
+        about = (semconv.INTERFACE, name)
+        for fault, count in nic.counts.items():
+            if fault == _TIMEOUTS:
+                queues = {(nic.index, queue): timeouts for queue, timeouts in nic.timeouts.items()}
+                total = self._queue_totals.add(name, queues)
+            else:
+                total = self._nic_totals.add((name, fault), {nic.index: count})
+            if fault == _CARRIER:
+                yield Point(semconv.NIC_CARRIER_CHANGES, total, attributes(about))
+            else:
+                yield Point(semconv.NIC_FAULTS, total, attributes(about, (semconv.ERROR_TYPE, fault)))
 
     def _physical(self) -> list[str]:
-        try:
-            names = sorted(filter(is_valid, os.listdir(self._class)))
-        except OSError:
-            return []
+        names = files.entries(self._class)
         return [name for name in names if os.path.exists(f"{self._class}/{name}/device")][:_MAX_NICS]
 
-    def _read_nic(self, name: str) -> tuple[int | None, dict[str, int], dict[str, int]]:
-        """Its index, which tells it from an earlier one of the same name; its faults; and those by queue."""
+    def _read_nic(self, name: str) -> _NicFaults:
         folder = f"{self._class}/{name}"
         timeouts = self._timeouts(f"{folder}/queues")
         found = {fault: procfs.parse_int(files.try_read(f"{folder}/statistics/{fault}")) for fault in _FAULTS}
         found[_CARRIER] = procfs.parse_int(files.try_read(f"{folder}/{_CARRIER}"))
         found[_TIMEOUTS] = sum(timeouts.values()) if timeouts else None
         index = procfs.parse_int(files.try_read(f"{folder}/ifindex"))
-        return index, {key: value for key, value in found.items() if value is not None}, timeouts
+        return _NicFaults(index, {key: value for key, value in found.items() if value is not None}, timeouts)
 
     def _timeouts(self, folder: str) -> dict[str, int]:
-        try:
-            queues = sorted(entry for entry in os.listdir(folder) if entry.startswith("tx-"))[:1024]
-        except OSError:
-            return {}
+        queues = [entry for entry in files.entries(folder) if entry.startswith("tx-")][:1024]
         counts = {queue: procfs.parse_int(files.try_read(f"{folder}/{queue}/tx_timeout")) for queue in queues}
         return {queue: count for queue, count in counts.items() if count is not None}
-
-    def series(self) -> tuple[Series, ...]:
-        """``otel_netmon.host.*`` of the network stack, ``otel_netmon.nic.*`` per physical NIC."""
-        one, two = self._one, self._two
-        return (
-            (semconv.HOST_TCP_SEGMENTS, two("Tcp.InSegs", "Tcp.OutSegs")),
-            (semconv.HOST_TCP_RETRANSMITS, one("Tcp.RetransSegs")),
-            (semconv.HOST_TCP_TIMEOUTS, one("TcpExt.TCPTimeouts")),
-            (semconv.HOST_TCP_OUT_OF_ORDER, one("TcpExt.TCPOFOQueue")),
-            (semconv.HOST_TCP_ERRORS, one("Tcp.InErrs")),
-            (semconv.HOST_TCP_LISTEN_DROPS, one("TcpExt.ListenDrops")),
-            (semconv.HOST_IP_DISCARDS, two("Ip.InDiscards", "Ip.OutDiscards")),
-            (semconv.HOST_UDP_BUFFER_ERRORS, two("Udp.RcvbufErrors", "Udp.SndbufErrors")),
-            (semconv.SOFTNET_PROCESSED, lambda: self._soft("processed")),
-            (semconv.SOFTNET_DROPPED, lambda: self._soft("dropped")),
-            (semconv.SOFTNET_SQUEEZED, lambda: self._soft("squeezed")),
-            (semconv.NIC_FAULTS, self._all_faults),
-            (semconv.NIC_CARRIER_CHANGES, self._carrier_changes),
-        )
-
-    def _one(self, name: str) -> Callable[[], Iterable[Observation]]:
-        return lambda: (Observation(self._counts[name]),) if name in self._counts else ()
-
-    def _two(self, received: str, sent: str) -> Callable[[], Iterable[Observation]]:
-        return lambda: [
-            Observation(self._counts[name], {semconv.DIRECTION: direction})
-            for name, direction in ((received, _RX), (sent, _TX))
-            if name in self._counts
-        ]
-
-    def _soft(self, name: str) -> Iterable[Observation]:
-        return (Observation(self._softnet[name]),) if name in self._softnet else ()
-
-    def _all_faults(self) -> Iterable[Observation]:
-        for nic, counts in self._totals.items():
-            for fault, count in counts.items():
-                if fault != _CARRIER:
-                    yield Observation(count, _fault(nic, fault))
-
-    def _carrier_changes(self) -> Iterable[Observation]:
-        for nic, counts in self._totals.items():
-            if _CARRIER in counts:
-                yield Observation(counts[_CARRIER], _nic(nic))
 
 
 def _identified(rows: list[Softnet], online: list[int]) -> dict[object, Softnet]:
@@ -200,13 +169,3 @@ def _identified(rows: list[Softnet], online: list[int]) -> dict[object, Softnet]
         row.cpu if row.cpu is not None else numbered[place] if numbered else (place, len(rows)): row
         for place, row in enumerate(rows)
     }
-
-
-@functools.lru_cache(maxsize=4096)
-def _fault(nic: str, fault: str) -> dict[str, str]:
-    return {semconv.INTERFACE: nic, semconv.ERROR_TYPE: fault}
-
-
-@functools.lru_cache(maxsize=256)
-def _nic(nic: str) -> dict[str, str]:
-    return {semconv.INTERFACE: nic}

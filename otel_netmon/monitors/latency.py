@@ -9,12 +9,11 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import ClassVar, Final, TypeVar
 
-from opentelemetry.metrics import Observation
-
 from otel_netmon import config, semconv, threads
 from otel_netmon.monitors import tcp_connect
-from otel_netmon.monitors.base import HISTORY, ProbingMonitor, Series
+from otel_netmon.monitors.base import HISTORY, DirectMonitor
 from otel_netmon.monitors.nics import names_or_globs
+from otel_netmon.monitors.points import Point, Row, attributes, points_of
 from otel_netmon.monitors.values import LatencyStats
 from otel_netmon.values import parse_target
 
@@ -23,6 +22,14 @@ _T = TypeVar("_T")
 MAX_THREADS: Final = 32
 RESOLVE_ALLOWANCE: Final = 2.0
 """Seconds a round may take beyond its attempts, for resolving names, which has no timeout of its own."""
+
+_ROWS: Final[tuple[Row, ...]] = (
+    (semconv.LATENCY_MEAN, "mean"),
+    (semconv.LATENCY_MIN, "min"),
+    (semconv.LATENCY_MAX, "max"),
+    (semconv.LATENCY_JITTER, "jitter"),
+    (semconv.LATENCY_LOSS, "loss"),
+)
 
 
 class _Probe:
@@ -39,7 +46,7 @@ class _Probe:
         self.finished = threads.Event()
 
 
-class NetworkLatencyMonitor(ProbingMonitor):
+class NetworkLatencyMonitor(DirectMonitor):
     """Measures TCP connect time to ``target_hosts``, and to nothing else.
 
     ``target_hosts``: ``host:port`` or ``[v6]:port``; ``None`` is what the configuration says, by default none.
@@ -52,7 +59,8 @@ class NetworkLatencyMonitor(ProbingMonitor):
     """
 
     name: ClassVar[str] = "latency"
-    recorded: ClassVar[semconv.Metric] = semconv.LATENCY
+    metrics: ClassVar[tuple[semconv.Metric, ...]] = (semconv.LATENCY, *(row[0] for row in _ROWS))
+    probes: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -75,10 +83,6 @@ class NetworkLatencyMonitor(ProbingMonitor):
         self._running: dict[str, _Probe] = {}
         self._history = {target: deque[LatencyStats](maxlen=HISTORY) for target in self._targets}
         self._latest: dict[str, LatencyStats] = {}
-        self._attributes: dict[str, dict[str, str | int]] = {
-            target: {semconv.SERVER_ADDRESS: host, semconv.SERVER_PORT: port}
-            for target, (host, port) in self._targets.items()
-        }
 
     @property
     def latency_history(self) -> dict[str, deque[LatencyStats]]:
@@ -102,11 +106,13 @@ class NetworkLatencyMonitor(ProbingMonitor):
         fresh: list[LatencyStats] = []
         with self._lock:
             results = {probe.target: self._settle(probe, queue, fresh) for probe in probes}
-            histogram = self._histogram
-        if histogram is not None:
-            for stats in fresh:
-                for seconds in stats.times:
-                    histogram.record(seconds, self._attributes[stats.target])
+            self._store(
+                point
+                for stats in self._latest.values()
+                for point in points_of(_ROWS, functools.partial(getattr, stats), *_server(stats))
+            )
+        times = ((seconds, attributes(*_server(stats))) for stats in fresh for seconds in stats.times)
+        self._record(Point(semconv.LATENCY, seconds, about) for seconds, about in times)
         return results
 
     def _begin(self) -> tuple[list[_Probe], deque[_Probe]]:
@@ -183,26 +189,15 @@ class NetworkLatencyMonitor(ProbingMonitor):
         errors = (*probe.errors, *more)
         return LatencyStats.of(probe.target, host, port, times=tuple(probe.times), errors=errors)
 
-    def sample(self) -> None:
+    def sample(self) -> tuple[Point, ...]:
         """One round."""
         self.measure_latency()
-
-    def series(self) -> tuple[Series, ...]:
-        """The last round per target."""
-        return (
-            (semconv.LATENCY_MEAN, lambda: self._each(lambda s: s.mean)),
-            (semconv.LATENCY_MIN, lambda: self._each(lambda s: s.min)),
-            (semconv.LATENCY_MAX, lambda: self._each(lambda s: s.max)),
-            (semconv.LATENCY_JITTER, lambda: self._each(lambda s: s.jitter)),
-            (semconv.LATENCY_LOSS, lambda: self._each(lambda s: s.loss)),
-        )
-
-    def _each(self, read: Callable[[LatencyStats], float | None]) -> Iterable[Observation]:
-        for target, stats in self._latest.items():
-            value = read(stats)
-            if value is not None:
-                yield Observation(value, self._attributes[target])
+        return self.points()
 
     def after_fork_in_child(self) -> None:
         super().after_fork_in_child()
         self._running = {}  # their threads stayed in the parent
+
+
+def _server(stats: LatencyStats) -> tuple[tuple[str, str | int], ...]:
+    return ((semconv.SERVER_ADDRESS, stats.host), (semconv.SERVER_PORT, stats.port or 0))

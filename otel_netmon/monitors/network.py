@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, ClassVar
 
 from otel_netmon.job.collective_window import CollectiveWindow
 from otel_netmon.monitors.bandwidth import NetworkBandwidthMonitor
-from otel_netmon.monitors.base import HISTORY, Monitor, Series
+from otel_netmon.monitors.base import HISTORY, DirectMonitor, Monitor
 from otel_netmon.monitors.distributed import DistributedNetworkMonitor
 from otel_netmon.monitors.interface import NetworkInterfaceMonitor
 from otel_netmon.monitors.latency import NetworkLatencyMonitor
+from otel_netmon.monitors.points import Point
 from otel_netmon.monitors.values import BandwidthStats, LatencyStats, NetworkMetrics
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import Meter
 
 
-class RealNetworkMonitor(Monitor):
+class RealNetworkMonitor(DirectMonitor):
     """The four other monitors together. It is passive but for the latency targets the user named.
 
     Without arguments everything is as the configuration says. ``interfaces``, ``target_hosts`` and ``window``
@@ -77,13 +78,13 @@ class RealNetworkMonitor(Monitor):
         never a collective call.
         """
         started = time.time()
-        _, interfaces = self.interface._guard(self.interface.get_interface_stats)
+        _, interfaces = self.interface.guarded(self.interface.get_interface_stats)
         bandwidth = None
         if interfaces is not None:
             stats = interfaces
-            _, bandwidth = self.bandwidth._guard(lambda: self.bandwidth.update(stats))
-        _, distributed = self.distributed._guard(self.distributed.read_window)
-        _, latency = self.latency._guard(self.latency.measure_latency)
+            _, bandwidth = self.bandwidth.guarded(lambda: self.bandwidth.update(stats))
+        _, distributed = self.distributed.guarded(self.distributed.read_window)
+        _, latency = self.latency.guarded(self.latency.measure_latency)
         with self._lock:
             if bandwidth is not None and bandwidth.window is not None:
                 self._bandwidth_history.append(bandwidth)
@@ -97,12 +98,9 @@ class RealNetworkMonitor(Monitor):
             distributed=distributed.distributed if distributed is not None else None,
         )
 
-    def sample(self) -> None:
-        """One result, into the histories."""
+    def sample(self) -> tuple[Point, ...]:
+        """One result, into the histories. No points of its own: the parts have them."""
         self.get_current_metrics()
-
-    def series(self) -> tuple[Series, ...]:
-        """None of its own: the parts have them."""
         return ()
 
     def register(self, meter: Meter) -> None:

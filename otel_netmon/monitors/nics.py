@@ -27,7 +27,7 @@ _REPRESENTOR: Final = re.compile(rb"(c\d+)?pf\d+(vf|sf)\d+")
 
 
 @dataclass(frozen=True)
-class Nic:
+class NicReading:
     """One chosen NIC: why, and what is known of it. ``speed`` in By/s; see ``InterfaceStats``."""
 
     name: str
@@ -44,7 +44,7 @@ class Nic:
 class NicSource(Protocol):
     """Where NICs are read from."""
 
-    def read(self, patterns: tuple[str, ...] | None, keep: Set[str]) -> list[Nic]:
+    def read(self, patterns: tuple[str, ...] | None, keep: Set[str]) -> list[NicReading]:
         """The chosen NICs with their counters, in the order of the system; does I/O, may raise OSError.
 
         ``patterns``: names or globs; ``None`` is the default choice. ``keep``: NICs that stay chosen by default
@@ -80,12 +80,12 @@ class SysfsSource:
         self._net = files.net_folder(proc_root)
         self._class = str(sys_root / "class" / "net")
 
-    def read(self, patterns: tuple[str, ...] | None, keep: Set[str]) -> list[Nic]:
+    def read(self, patterns: tuple[str, ...] | None, keep: Set[str]) -> list[NicReading]:
         """See ``NicSource``."""
-        return _Reading(self._net, self._class).nics(patterns, keep)
+        return _SysfsReading(self._net, self._class).nics(patterns, keep)
 
 
-class _Reading:
+class _SysfsReading:
     """One pass over the files; what is asked for twice is read once."""
 
     def __init__(self, net: str, folder: str) -> None:
@@ -94,7 +94,7 @@ class _Reading:
         self._files: dict[tuple[str, str], bytes | None] = {}
         self._kinds: dict[str, str | None] = {}
 
-    def nics(self, patterns: tuple[str, ...] | None, keep: Set[str]) -> list[Nic]:
+    def nics(self, patterns: tuple[str, ...] | None, keep: Set[str]) -> list[NicReading]:
         counters = procfs.parse_net_dev(files.read(f"{self._net}/dev"))
         chosen = self._default(list(counters), keep) if patterns is None else _selected(counters, patterns)
         covered = {name: part for name in chosen if (part := self._part_of(name, chosen))}
@@ -137,10 +137,7 @@ class _Reading:
 
     def _part_of(self, name: str, chosen: dict[str, str]) -> str | None:
         """The chosen NIC that counts the traffic of ``name`` too: its bond, or what a VLAN or bridge sits on."""
-        try:
-            master = os.readlink(f"{self._class}/{name}/master").rpartition("/")[2]
-        except OSError:
-            master = ""
+        master = files.link_name(f"{self._class}/{name}/master")
         if master in chosen and self._kind(master):
             return master
         if self._kind(name):
@@ -148,7 +145,10 @@ class _Reading:
         seen = {name}
         todo = [name]
         while todo:
-            for below in self._below(todo.pop()):
+            for entry in files.entries(f"{self._class}/{todo.pop()}"):
+                below = entry.removeprefix("lower_")
+                if below == entry:
+                    continue
                 if below in chosen:
                     return below
                 if below not in seen:
@@ -156,15 +156,8 @@ class _Reading:
                     todo.append(below)
         return None
 
-    def _below(self, name: str) -> list[str]:
-        try:
-            entries = os.listdir(f"{self._class}/{name}")
-        except OSError:
-            return []
-        return sorted(entry[len("lower_") :] for entry in entries if entry.startswith("lower_"))
-
-    def _nic(self, name: str, reason: str, counters: NicCounters, part_of: str | None) -> Nic:
-        return Nic(
+    def _nic(self, name: str, reason: str, counters: NicCounters, part_of: str | None) -> NicReading:
+        return NicReading(
             name=name,
             reason=reason,
             physical=self._kind(name) == "physical",
@@ -192,12 +185,12 @@ class _Reading:
 class PsutilSource:
     """Other systems. They do not tell physical NICs from others, so there are no ``hw.`` series there."""
 
-    def read(self, patterns: tuple[str, ...] | None, keep: Set[str]) -> list[Nic]:
+    def read(self, patterns: tuple[str, ...] | None, keep: Set[str]) -> list[NicReading]:
         """See ``NicSource``; takes about 0.1 ms, and 40 ms once for importing psutil."""
         import psutil
 
         known = psutil.net_if_stats()
-        found: list[Nic] = []
+        found: list[NicReading] = []
         read = psutil.net_io_counters(pernic=True)
         named = {} if patterns is None else _selected(read, patterns)
         for name, io in read.items():
@@ -215,7 +208,9 @@ class PsutilSource:
                 io.bytes_sent, io.packets_sent, io.errout, io.dropout,
             )  # fmt: skip
             speed = link.speed * 1e6 / 8 if link and link.speed else None
-            found.append(Nic(name, reason, False, counters, None, speed, link and link.mtu, link and link.isup))
+            found.append(
+                NicReading(name, reason, False, counters, None, speed, link and link.mtu, link and link.isup)
+            )
         return found
 
 

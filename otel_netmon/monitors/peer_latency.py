@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import ClassVar, Final
-
-from opentelemetry.metrics import Observation
 
 from otel_netmon import config, semconv
 from otel_netmon.job import peers
 from otel_netmon.job.peers import Directory, Host
 from otel_netmon.monitors import icmp, tcp_connect
-from otel_netmon.monitors.base import ProbingMonitor, Series
+from otel_netmon.monitors.base import Monitor
+from otel_netmon.monitors.points import Point, Row, attributes, points_of
 from otel_netmon.monitors.values import LatencyStats
 
 _logger = logging.getLogger(__name__)
@@ -21,11 +21,17 @@ _logger = logging.getLogger(__name__)
 ICMP: Final = "icmp"
 TCP: Final = "tcp"
 
+_ROWS: Final[tuple[Row, ...]] = (
+    (semconv.PEER_LATENCY_MEAN, "mean"),
+    (semconv.PEER_LATENCY_MIN, "min"),
+    (semconv.PEER_LATENCY_LOSS, "loss"),
+)
 
-class PeerLatencyMonitor(ProbingMonitor):
+
+class PeerLatencyMonitor(Monitor):
     """Measures the round-trip time to other hosts of the job: at most ``most`` of them per round, in turn.
 
-    Which hosts there are, ``directory`` says: by default what the captured job's ranks told one another. By ICMP
+    ``directory`` gives the hosts: by default what the captured job's ranks told one another. By ICMP
     echo where this process may send it; otherwise by a TCP connect to the job's store, whose host is then the only
     one that is measured, said in one log line. Nothing else is contacted. Where traffic flows anyhow the TCP
     monitor knows the round-trip time without any probe.
@@ -35,7 +41,8 @@ class PeerLatencyMonitor(ProbingMonitor):
     """
 
     name: ClassVar[str] = "latency_peers"
-    recorded: ClassVar[semconv.Metric] = semconv.PEER_LATENCY
+    metrics: ClassVar[tuple[semconv.Metric, ...]] = (semconv.PEER_LATENCY, *(row[0] for row in _ROWS))
+    probes: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -53,8 +60,7 @@ class PeerLatencyMonitor(ProbingMonitor):
         self._attempts = settings.latency_attempts if attempts is None else attempts
         self._timeout = settings.latency_timeout if timeout is None else timeout
         self._by = settings.peer_attribute
-        self._said = False
-        self._method = ICMP
+        self._warned = False
         self._latest: dict[Host, LatencyStats] = {}
 
     @property
@@ -63,20 +69,30 @@ class PeerLatencyMonitor(ProbingMonitor):
         with self._lock:
             return {host.address: stats for host, stats in self._latest.items()}
 
-    def sample(self) -> None:
+    def sample(self) -> tuple[Point, ...]:
         """One round. Raises what the job's store raises."""
         directory = self._directory or peers.directory
         if directory is None:
-            return
+            return self.points()
         method = ICMP if icmp.allowed() else TCP
         found = self._by_icmp(directory) if method == ICMP else self._by_tcp(directory)
         with self._lock:
-            self._latest, self._method = found, method
-            histogram = self._histogram
-        if histogram is not None:
-            for stats in found.values():
-                for seconds in stats.times:
-                    histogram.record(seconds, {semconv.LATENCY_METHOD: method})
+            self._latest = found
+        return tuple(self._points_of(found, method))
+
+    def _points_of(self, found: dict[Host, LatencyStats], method: str) -> Iterator[Point]:
+        by = (semconv.LATENCY_METHOD, method)
+        for stats in found.values():
+            for seconds in stats.times:
+                yield Point(semconv.PEER_LATENCY, seconds, attributes(by))
+        if self._by == "none":  # one series for all: the worst
+            yield from points_of(_ROWS, functools.partial(_worst, found.values()), by)
+            return
+        for host, stats in found.items():
+            peer = (semconv.PEER_ADDRESS, host.address)
+            if self._by == "host":
+                peer = (semconv.PEER_HOST, host.name)
+            yield from points_of(_ROWS, functools.partial(getattr, stats), peer, by)
 
     def _by_icmp(self, directory: Directory) -> dict[Host, LatencyStats]:
         hosts = {host.address: host for host in directory.some_hosts(self._most)}
@@ -89,11 +105,11 @@ class PeerLatencyMonitor(ProbingMonitor):
         }
 
     def _by_tcp(self, directory: Directory) -> dict[Host, LatencyStats]:
-        if not self._said:
-            self._said = True
+        if not self._warned:
+            self._warned = True
             _logger.warning(
-                "round-trip times to the job's hosts: this process may not send ICMP echoes "
-                "(net.ipv4.ping_group_range); only the host of the job's store is measured, by TCP connect"
+                "this process may not send ICMP echoes: of the job's hosts only that of its store is measured, by "
+                "TCP connects. For all of them, put this process's group into the sysctl net.ipv4.ping_group_range"
             )
         endpoint = directory.store_endpoint()
         if endpoint is None:
@@ -105,26 +121,6 @@ class PeerLatencyMonitor(ProbingMonitor):
         stats = LatencyStats.of(host, host, port, times=tuple(times), errors=tuple(errors))
         return {Host(host, host): stats}
 
-    def series(self) -> tuple[Series, ...]:
-        """The hosts of the last round."""
-        return (
-            (semconv.PEER_LATENCY_MEAN, lambda: self._each(lambda s: s.mean)),
-            (semconv.PEER_LATENCY_MIN, lambda: self._each(lambda s: s.min)),
-            (semconv.PEER_LATENCY_LOSS, lambda: self._each(lambda s: s.loss)),
-        )
 
-    def _each(self, read: Callable[[LatencyStats], float | None]) -> Iterable[Observation]:
-        if self._by == "none":  # one series for all: the worst
-            values = [value for stats in self._latest.values() if (value := read(stats)) is not None]
-            if values:
-                yield Observation(max(values), {semconv.LATENCY_METHOD: self._method})
-            return
-        for host, stats in self._latest.items():
-            value = read(stats)
-            if value is not None:
-                peer = (
-                    {semconv.PEER_ADDRESS: host.address}
-                    if self._by == "address"
-                    else {str(semconv.PEER_HOST): host.name}
-                )
-                yield Observation(value, {**peer, semconv.LATENCY_METHOD: self._method})
+def _worst(found: Iterable[LatencyStats], field: str) -> float | None:
+    return max((value for stats in found if (value := getattr(stats, field)) is not None), default=None)

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from dataclasses import astuple
 from pathlib import Path
 from typing import ClassVar, Final
 
-from opentelemetry.metrics import Observation
-
 from otel_netmon import config, semconv
 from otel_netmon.monitors import files, procfs, protocols
-from otel_netmon.monitors.base import Monitor, Series
+from otel_netmon.monitors.base import Monitor
 from otel_netmon.monitors.cgroups import Cgroup, Cgroups
+from otel_netmon.monitors.points import Point, Row, attributes, points_of
 from otel_netmon.monitors.protocols import Throttling
-from otel_netmon.monitors.sums import Members, Sums
+from otel_netmon.monitors.sums import MemberDeltas, MemberTotals
 
 _RESOURCES: Final = ("cpu", "memory", "io")
 _MAX_TASKS: Final = 4096
+_QUOTA_ROWS: Final[tuple[Row, ...]] = (
+    (semconv.CGROUP_THROTTLED, "time"),
+    (semconv.CGROUP_PERIODS, "periods"),
+    (semconv.CGROUP_THROTTLED_PERIODS, "throttled"),
+)
 
-Stalls = dict[tuple[str, str], float]
+StallTimes = dict[tuple[str, str], float]
 """Seconds stalled, by resource and ``some`` or ``full``."""
 
 
@@ -33,33 +36,19 @@ class PressureMonitor(Monitor):
     """
 
     name: ClassVar[str] = "pressure"
+    metrics: ClassVar[tuple[semconv.Metric, ...]] = (semconv.PRESSURE_STALL, semconv.HOST_RUN_QUEUE)
 
     def __init__(self, *, proc_root: Path | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(clock=clock)
         self._proc = str(config.current().proc_root if proc_root is None else proc_root)
-        self._stalls: Stalls = {}
-        self._run_queue: float | None = None
-        self._sums = Sums()
+        self._run_queue = MemberTotals()
 
-    def sample(self) -> None:
+    def sample(self) -> Iterator[Point]:
         """One reading. What cannot be read is absent."""
-        with self._turn() as mine:
-            if mine:
-                self._sample()
-
-    def _sample(self) -> None:
-        stalls = _stalls(lambda resource: f"{self._proc}/pressure/{resource}")
+        yield from _stalled(semconv.PRESSURE_STALL, _stalls(lambda one: f"{self._proc}/pressure/{one}"))
         cpus = protocols.parse_schedstat(files.try_read(f"{self._proc}/schedstat") or b"")
-        with self._lock:
-            self._stalls = stalls
-            self._run_queue = self._sums.add("run queue", cpus) if cpus else None
-
-    def series(self) -> tuple[Series, ...]:
-        """Time stalled per resource, time in run queues."""
-        return (
-            (semconv.PRESSURE_STALL, lambda: _observed(self._stalls)),
-            (semconv.HOST_RUN_QUEUE, lambda: _only(self._run_queue)),
-        )
+        if cpus:
+            yield Point(semconv.HOST_RUN_QUEUE, self._run_queue.add("run queue", cpus))
 
 
 class ProcessPressureMonitor(Monitor):
@@ -71,6 +60,12 @@ class ProcessPressureMonitor(Monitor):
     """
 
     name: ClassVar[str] = "process"
+    metrics: ClassVar[tuple[semconv.Metric, ...]] = (
+        semconv.PROCESS_RUN_QUEUE,
+        semconv.CGROUP_STALL,
+        semconv.CGROUP_LIMIT,
+        *(row[0] for row in _QUOTA_ROWS),
+    )
 
     def __init__(
         self,
@@ -87,38 +82,33 @@ class ProcessPressureMonitor(Monitor):
         self._begin()
 
     def _begin(self) -> None:
-        self._tasks = Members()
+        self._tasks = MemberDeltas()
         self._listed: frozenset[str] = frozenset()
         self._whole = True
         self._run_queue: float | None = None
-        self._stalled = Sums()
-        self._stalls: Stalls = {}
-        self._quotas = Members()
+        self._stalled = MemberTotals()
+        self._quotas = MemberDeltas()
         self._stopped = Throttling(0, 0, 0.0)
-        """What ``_throttling`` counts, over whichever cgroup stopped it longest at each time."""
-        self._throttling: Throttling | None = None
-        self._limit: float | None = None
+        """Over whichever cgroup stopped it longest at each time."""
 
-    def sample(self) -> None:
+    def sample(self) -> Iterator[Point]:
         """One reading. What cannot be read is absent."""
-        with self._turn() as mine:
-            if mine:
-                self._sample()
-
-    def _sample(self) -> None:
-        tasks = self._list()
-        waited = {task: wait for task in tasks if (wait := self._waited(task)) is not None}
+        if tasks := self._list():
+            self._count_tasks(tasks, {task: wait for task in tasks if (wait := self._waited(task)) is not None})
+        if self._run_queue is not None:
+            yield Point(semconv.PROCESS_RUN_QUEUE, self._run_queue)
         cgroups, own = self._cgroups.look()
-        read = {one: data for one in cgroups if (data := files.try_read(f"{one.folder}/cpu.stat")) is not None}
-        quotas = {one: protocols.parse_cpu_stat(data) for one, data in read.items()}
+        if own is not None:
+            stalls = _stalls(lambda resource: f"{own.folder}/{resource}.pressure")
+            totals = {key: self._stalled.add(key, {own: stalled}) for key, stalled in stalls.items()}
+            yield from _stalled(semconv.CGROUP_STALL, totals)
         limits = [limit for one in cgroups if (limit := _limit(one.folder)) is not None]
-        stalls = {} if own is None else _stalls(lambda resource: f"{own.folder}/{resource}.pressure")
-        with self._lock:
-            if tasks:
-                self._count_tasks(tasks, waited)
-            self._stalls = {key: self._stalled.add(key, {own: stalled}) for key, stalled in stalls.items()}
-            self._throttling = self._throttled(quotas)
-            self._limit = min(limits, default=None)
+        if limits:
+            yield Point(semconv.CGROUP_LIMIT, min(limits))
+        read = {one: data for one in cgroups if (data := files.try_read(f"{one.folder}/cpu.stat")) is not None}
+        throttling = self._throttled({one: protocols.parse_cpu_stat(data) for one, data in read.items()})
+        if throttling is not None:
+            yield from points_of(_QUOTA_ROWS, lambda field: getattr(throttling, field))
 
     def _count_tasks(self, tasks: list[str], waited: dict[str, float]) -> None:
         """Threads end: what they waited is kept. One that was not there before began at 0 since."""
@@ -151,21 +141,6 @@ class ProcessPressureMonitor(Monitor):
     def _waited(self, task: str) -> float | None:
         return protocols.parse_task_schedstat(files.try_read(f"{self._self}/task/{task}/schedstat") or b"")
 
-    def series(self) -> tuple[Series, ...]:
-        """``otel_netmon.process.*`` and ``otel_netmon.cgroup.*``."""
-
-        def quota(read: Callable[[Throttling], float]) -> Iterable[Observation]:
-            return _only(None if self._throttling is None else read(self._throttling))
-
-        return (
-            (semconv.PROCESS_RUN_QUEUE, lambda: _only(self._run_queue)),
-            (semconv.CGROUP_STALL, lambda: _observed(self._stalls)),
-            (semconv.CGROUP_THROTTLED, lambda: quota(lambda one: one.time)),
-            (semconv.CGROUP_PERIODS, lambda: quota(lambda one: one.periods)),
-            (semconv.CGROUP_THROTTLED_PERIODS, lambda: quota(lambda one: one.throttled)),
-            (semconv.CGROUP_LIMIT, lambda: _only(self._limit)),
-        )
-
     def after_fork_in_child(self) -> None:
         super().after_fork_in_child()
         self._begin()
@@ -179,7 +154,7 @@ def _limit(folder: str) -> float | None:
     return protocols.quota(procfs.parse_int(files.try_read(f"{folder}/cpu.cfs_quota_us")), period)
 
 
-def _stalls(path: Callable[[str], str]) -> Stalls:
+def _stalls(path: Callable[[str], str]) -> StallTimes:
     return {
         (resource, kind): stalled
         for resource in _RESOURCES
@@ -187,14 +162,7 @@ def _stalls(path: Callable[[str], str]) -> Stalls:
     }
 
 
-def _only(value: float | None) -> Iterable[Observation]:
-    return () if value is None else (Observation(value),)
-
-
-def _observed(stalls: Stalls) -> Iterable[Observation]:
-    return [Observation(stalled, _attributes(*key)) for key, stalled in stalls.items()]
-
-
-@functools.cache
-def _attributes(resource: str, kind: str) -> dict[str, str]:
-    return {semconv.PRESSURE_RESOURCE: resource, semconv.PRESSURE_KIND: kind}
+def _stalled(metric: semconv.Metric, stalls: StallTimes) -> Iterator[Point]:
+    for (resource, kind), stalled in stalls.items():
+        about = (semconv.PRESSURE_RESOURCE, resource), (semconv.PRESSURE_KIND, kind)
+        yield Point(metric, stalled, attributes(*about))

@@ -1,9 +1,9 @@
-"""Which monitors there are, and which of them this process runs.
+"""The list of monitors, and the choice of those that this process runs.
 
-Ours are listed here; another package adds its own by the entry-point group ``otel_netmon_monitors``: a subclass
-of ``Monitor``, or a function, that is called without arguments. A monitor of the scope ``host`` is once per host,
-one of scope ``rank`` in every process that trains; another package's has the attribute ``scope``, by default
-``"host"``. ``OTEL_NETMON_MONITORS`` chooses among all of them.
+Ours are listed here; another package registers its own in the entry-point group ``otel_netmon_monitors``: a
+subclass of ``Monitor``, or a function that returns one, called without arguments. A monitor of scope ``host`` runs
+once per host, one of scope ``rank`` in every process that trains; another package's class has the attribute
+``scope``, by default ``"host"``. ``OTEL_NETMON_MONITORS`` chooses among all of them.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ ALL: Final = "all"
 Scope = Literal["host", "rank"]
 
 
-class Known(NamedTuple):
-    """A monitor that can be made: ``module:attribute`` is its class, or a function without arguments that gives
-    one. ``wanted`` says whether it runs where nobody named it."""
+class MonitorSpec(NamedTuple):
+    """A monitor that can be made. ``target`` is ``module:attribute`` of its class, or of a function without
+    arguments that returns one; ``default`` decides whether it runs when the user named none."""
 
     name: str
     scope: Scope
     target: str
-    wanted: Callable[[config.Config], bool] = lambda _: True
+    default: Callable[[config.Config], bool] = lambda _: True
 
 
 def _linux(_: config.Config) -> bool:
@@ -49,39 +49,39 @@ def _probes_peers(settings: config.Config) -> bool:
 
 _HERE: Final = "otel_netmon.monitors."
 BUILT_IN: Final = (
-    Known("interface", "host", _HERE + "interface:NetworkInterfaceMonitor"),
-    Known("bandwidth", "host", _HERE + "bandwidth:NetworkBandwidthMonitor"),
-    Known("latency", "host", _HERE + "latency:NetworkLatencyMonitor", lambda c: bool(c.latency_targets)),
-    Known("rdma", "host", _HERE + "rdma:RdmaMonitor", _linux),
-    Known("kernel", "host", _HERE + "kernel:KernelNetworkMonitor", _linux),
-    Known("pressure", "host", _HERE + "pressure:PressureMonitor", _linux),
-    Known("tcp", "rank", _HERE + "tcp:TcpMonitor", _linux),
-    Known("latency_peers", "rank", _HERE + "peer_latency:PeerLatencyMonitor", _probes_peers),
-    Known("process", "rank", _HERE + "pressure:ProcessPressureMonitor", _linux),
-    Known("distributed", "rank", _HERE + "distributed:DistributedNetworkMonitor"),
+    MonitorSpec("interface", "host", _HERE + "interface:NetworkInterfaceMonitor"),
+    MonitorSpec("bandwidth", "host", _HERE + "bandwidth:NetworkBandwidthMonitor"),
+    MonitorSpec("latency", "host", _HERE + "latency:NetworkLatencyMonitor", lambda c: bool(c.latency_targets)),
+    MonitorSpec("rdma", "host", _HERE + "rdma:RdmaMonitor", _linux),
+    MonitorSpec("kernel", "host", _HERE + "kernel:KernelNetworkMonitor", _linux),
+    MonitorSpec("pressure", "host", _HERE + "pressure:PressureMonitor", _linux),
+    MonitorSpec("tcp", "rank", _HERE + "tcp:TcpMonitor", _linux),
+    MonitorSpec("latency_peers", "rank", _HERE + "peer_latency:PeerLatencyMonitor", _probes_peers),
+    MonitorSpec("process", "rank", _HERE + "pressure:ProcessPressureMonitor", _linux),
+    MonitorSpec("distributed", "rank", _HERE + "distributed:DistributedNetworkMonitor"),
 )
 
 
-def choose(known: Iterable[Known], wish: tuple[str, ...]) -> tuple[list[Known], list[str]]:
-    """Those of ``known`` that ``wish`` asks for, and the names in it that are none of theirs.
+def choose(known: Iterable[MonitorSpec], selection: tuple[str, ...]) -> tuple[list[MonitorSpec], list[str]]:
+    """Those of ``known`` that ``selection`` asks for, and the names in it that are none of theirs.
 
     ``name`` and ``all`` add, ``-name`` takes away; where nothing is added, all that run by default are there to be
     taken away from.
     """
     known = list(known)
-    wish = tuple(one.lower() for one in wish)
-    added = {one for one in wish if not one.startswith("-")}
-    removed = {one[1:] for one in wish if one.startswith("-")}
+    selection = tuple(one.lower() for one in selection)
+    added = {one for one in selection if not one.startswith("-")}
+    removed = {one[1:] for one in selection if one.startswith("-")}
     names = {one.name.lower() for one in known}
     settings = config.current()
 
-    def is_in(one: Known) -> bool:
+    def is_in(one: MonitorSpec) -> bool:
         name = one.name.lower()  # the variable has no capitals, another package's names may
         if name in removed:
             return False
         if ALL in removed:
             return name in added
-        return name in added or ((not added or ALL in added) and one.wanted(settings))
+        return name in added or ((not added or ALL in added) and one.default(settings))
 
     return [one for one in known if is_in(one)], sorted((added | removed) - names - {ALL})
 
@@ -100,10 +100,12 @@ def monitors_for(*, host: bool, rank: bool) -> tuple[Monitor, ...]:
     for one in chosen:
         monitor = _make(one) if (host if one.scope == "host" else rank) else None
         if monitor is not None and made.setdefault(monitor.name, monitor) is not monitor:
-            _logger.warning(
-                "monitor %s: there is one that calls itself %s; it is left out", one.name, monitor.name
-            )
+            _leave_out(one.name, f": there is one that calls itself {monitor.name}")
     return _sharing(list(made.values()))
+
+
+def _leave_out(name: str, why: str) -> None:
+    _logger.warning("monitor %s%s; it is left out", name, why)
 
 
 def _sharing(monitors: list[Monitor]) -> tuple[Monitor, ...]:
@@ -118,31 +120,35 @@ def _sharing(monitors: list[Monitor]) -> tuple[Monitor, ...]:
     )
 
 
-def _installed() -> list[Known]:
+def _installed() -> list[MonitorSpec]:
     """What other packages ship. A name that is taken is not given away; one that does not load is left out."""
-    found: dict[str, Known] = {}
+    found: dict[str, MonitorSpec] = {}
     scope: Any
     for point in entry_points(group=ENTRY_POINTS):
         taken = {ALL, *(one.name for one in BUILT_IN), *found}
         if point.name.lower() in {name.lower() for name in taken}:
-            _logger.warning("monitor %s of %s: the name is taken; it is left out", point.name, point.value)
+            _logger.warning(
+                "monitor %s of %s: the name is taken; it is left out (give it another)", point.name, point.value
+            )
             continue
         try:
             scope = getattr(point.load(), "scope", "host")
         except Exception as error:  # noqa: BLE001  # a foreign package's fault costs nothing else
-            _logger.warning("monitor %s cannot be loaded: %s: %s", point.name, type(error).__name__, error)
+            _logger.warning(
+                "monitor %s cannot be loaded: %s: %s; it is left out", point.name, type(error).__name__, error
+            )
             continue
-        found[point.name] = Known(point.name, scope, point.value)
+        found[point.name] = MonitorSpec(point.name, scope, point.value)
     return list(found.values())
 
 
-def _make(one: Known) -> Monitor | None:
+def _make(one: MonitorSpec) -> Monitor | None:
     try:
         monitor: Any = _load(one.target)()
         if not isinstance(monitor, Monitor) or not isinstance(monitor.name, str):
             raise TypeError(f"{one.target} gave {type(monitor).__name__}, not a Monitor with a name")
     except Exception as error:  # noqa: BLE001  # a foreign package's, perhaps: it costs nothing else
-        _logger.warning("monitor %s cannot be made: %s: %s", one.name, type(error).__name__, error)
+        _leave_out(one.name, f" cannot be made: {type(error).__name__}: {error}")
         return None
     return monitor
 

@@ -19,7 +19,7 @@ _logger = logging.getLogger(__name__)
 _random: Final = random.SystemRandom().random
 
 
-class _Job:
+class _Schedule:
     """One monitor's timetable, on the grid ``base + k * interval``: late ticks do not shift later ones."""
 
     def __init__(self, monitor: Monitor, interval: float, now: float, offset: float) -> None:
@@ -38,39 +38,39 @@ class _Job:
 
 
 class _Worker:
-    """A thread that samples one monitor whenever it is told to; starting one each time would cost more.
+    """A thread that samples one monitor whenever it is asked to; starting one each time would cost more.
 
-    ``tell`` and ``end`` are called with the scheduler's lock held.
+    ``request`` and ``end`` are called with the scheduler's lock held.
     """
 
     def __init__(self, monitor: Monitor) -> None:
         self._monitor = monitor
         self._ended = False
-        self._told = threads.Event()
+        self._wake = threads.Event()
         self.idle = threads.Event()
         self.idle.set()
         self.thread = threads.start(self._run, f"otel-netmon-{monitor.name}")
 
     @property
     def over(self) -> bool:
-        """True when it will never sample again; one that was told to end and still samples is not over."""
+        """True when it will never sample again; one that was asked to end and still samples is not over."""
         return (self._ended and self.idle.is_set()) or not self.thread.is_alive()
 
-    def tell(self) -> None:
+    def request(self) -> None:
         """One sample, unless one is under way."""
         if self.idle.is_set():
             self.idle.clear()
-            self._told.set()
+            self._wake.set()
 
     def end(self) -> None:
         """No more after the one under way."""
         self._ended = True
-        self._told.set()
+        self._wake.set()
 
     def _run(self) -> None:
         while True:
-            self._told.wait()
-            self._told.clear()
+            self._wake.wait()
+            self._wake.clear()
             if not self.idle.is_set():
                 self._monitor.run_once()
                 self.idle.set()
@@ -160,18 +160,18 @@ class Scheduler:
                     worker.end()
         return all(event.wait(max(0.0, deadline - time.monotonic())) for event in idle)
 
-    def _timetable(self) -> list[_Job]:
+    def _timetable(self) -> list[_Schedule]:
         now = self._clock()
-        return [_Job(m, self._interval, now, self._jitter() * self._interval) for m in self._monitors]
+        return [_Schedule(m, self._interval, now, self._jitter() * self._interval) for m in self._monitors]
 
-    def _run(self, jobs: list[_Job], stop: threads.Event) -> None:
+    def _run(self, jobs: list[_Schedule], stop: threads.Event) -> None:
         while not stop.is_set():
             due = self._tick(jobs)
             if due is None:
                 return
             stop.wait(max(0.0, due - self._clock()))
 
-    def _tick(self, jobs: list[_Job]) -> float | None:
+    def _tick(self, jobs: list[_Schedule]) -> float | None:
         """Start the samples that are due; the time of the next one."""
         now = self._clock()
         for job in jobs:
@@ -189,7 +189,7 @@ class Scheduler:
                 except RuntimeError as error:  # the interpreter is ending, or the system has no thread left
                     _logger.debug("no thread for monitor %s: %s", monitor.name, error)
                     return
-            worker.tell()
+            worker.request()
 
 
 def _join(thread: threads.Running, deadline: float) -> bool:

@@ -1,6 +1,6 @@
 """Totals over members that come and go: CPUs, queues, NICs, ports, threads, cgroups. No I/O.
 
-A member is told from others by its identity, never by its position: the CPU's number, the NIC's index. So a total
+A member is recognised by its identity, never by its position: the CPU's number, the NIC's index. So a total
 neither falls when a member goes nor leaps when one comes, and what a member counted stays in.
 """
 
@@ -17,12 +17,12 @@ _MOST_GONE: Final = 1024
 """Members kept that are gone, for when they come back."""
 
 
-class Members:
+class MemberDeltas:
     """What each member of a set counted between one reading of the set and the next.
 
     One whose count fell began anew: all that it has is new. One that comes later than the first reading may have
-    counted for years, so it counts from there on; unless ``born`` says that those begin at 0 between two readings,
-    as threads do. With ``heirs`` it is a name that is watched, and its holders follow one another, as NICs of one
+    counted for years, so it counts from there on; unless they are ``born`` with a count of 0 between two readings,
+    as threads are. With ``heirs`` it is a name that is watched, and its holders follow one another, as NICs of one
     name do: one that replaced the holder and has counted less began at 0.
 
     ``wrap`` is the number at which the counts begin again at 0. Used by one thread at a time.
@@ -69,18 +69,18 @@ class Members:
         return max(0, now)
 
 
-class Sums:
-    """A total for each key, over the members of the set that it stands for. See ``Members``."""
+class MemberTotals:
+    """A total for each key, over the members of the set that it stands for. See ``MemberDeltas``."""
 
     def __init__(self, *, wrap: int | None = None, heirs: bool = False) -> None:
         self._wrap = wrap
         self._heirs = heirs
-        self._sums: dict[Hashable, tuple[float, Members]] = {}
+        self._sums: dict[Hashable, tuple[float, MemberDeltas]] = {}
         self._fed = 0
 
     def add(self, key: Hashable, counts: Mapping[_K, float]) -> float:
         """Count a reading of all the members that are there; the total. It is never below the one before."""
-        total, members = self._sums.pop(key, None) or (0, Members(wrap=self._wrap, heirs=self._heirs))
+        total, members = self._sums.pop(key, None) or (0, MemberDeltas(wrap=self._wrap, heirs=self._heirs))
         total += sum(members.moved(counts).values())
         self._sums[key] = total, members
         self._fed += 1

@@ -16,7 +16,7 @@ import atheris
 
 with atheris.instrument_imports():
     from otel_netmon import flight_recorder
-    from otel_netmon.monitors import infiniband, procfs, protocols, sock_diag
+    from otel_netmon.monitors import infiniband, procfs, protocols, tcp_info
 
 _ROOM = 1 << 22
 """Bytes that a parser may take beyond a hundred times its input."""
@@ -26,12 +26,11 @@ def _counters(data: bytes) -> object:
     lines = data.split(b"\n")
     names = sorted(infiniband.NAMES)
     read: dict[str, bytes | None] = {names[len(line) % len(names)]: line for line in lines}
-    return infiniband.counters(dict.fromkeys(infiniband.FOLDERS, read))
+    return infiniband.parts(dict.fromkeys(infiniband.FOLDERS, read))
 
 
 PARSERS: tuple[tuple[Callable[[bytes], object], type[Exception] | None], ...] = (
-    (sock_diag.parse_replies, sock_diag.SockDiagError),
-    (sock_diag.parse_tcp_info, sock_diag.SockDiagError),
+    (tcp_info.parse_tcp_info, ValueError),
     (procfs.parse_net_dev, None),
     (procfs.parse_speed, None),
     (lambda data: procfs.parse_default_routes(data, data), None),

@@ -35,7 +35,7 @@ for _ in range(40):
 latency = PeerLatencyMonitor(directory=directory, most=2, attempts=3, timeout=1.0)
 rounds = []
 for _ in range(4):
-    latency.sample()
+    latency.run_once()
     rounds.append({host: stats.to_dict() for host, stats in latency.latest.items()})
 print(
     json.dumps(

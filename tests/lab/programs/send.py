@@ -39,7 +39,6 @@ print(
                     **one.info._asdict(),
                 }
                 for c, one in ours.items()
-                if one.info is not None
             ],
             "ss": shown,
         }

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from otel_netmon.monitors.nics import Nic
+from otel_netmon.monitors.nics import NicReading
 from otel_netmon.monitors.procfs import NicCounters
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -85,9 +85,9 @@ class Clock:
         return self.now
 
 
-def nic(name: str = "eth0", **changes: object) -> Nic:
+def nic(name: str = "eth0", **changes: object) -> NicReading:
     """A physical NIC of 10 Gbit/s that is up, with all counters 0."""
-    base = Nic(name, "test", True, NicCounters(*[0] * 8), index=2, speed=1.25e9, mtu=1500, up=True)
+    base = NicReading(name, "test", True, NicCounters(*[0] * 8), index=2, speed=1.25e9, mtu=1500, up=True)
     return replace(base, **changes)  # type: ignore[arg-type]  # fields by name
 
 
@@ -100,11 +100,11 @@ def counters(received: int, sent: int) -> NicCounters:
 class FakeSource:
     """NICs from memory. ``on_read`` runs inside each read, where the real one does its I/O."""
 
-    nics: list[Nic] = field(default_factory=lambda: [nic()])
+    nics: list[NicReading] = field(default_factory=lambda: [nic()])
     on_read: Callable[[], None] = lambda: None
     kept: Set[str] = frozenset()
 
-    def read(self, patterns: tuple[str, ...] | None, keep: Set[str]) -> list[Nic]:
+    def read(self, patterns: tuple[str, ...] | None, keep: Set[str]) -> list[NicReading]:
         self.on_read()
         self.kept = keep
         return list(self.nics)

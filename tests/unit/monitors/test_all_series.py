@@ -24,7 +24,7 @@ from otel_netmon.monitors.registry import BUILT_IN
 from .helpers import FIXTURES, unpack
 from .test_kernel import NETSTAT, SNMP, V2, write
 from .test_series import Exported, shape
-from .test_tcp import Known, acknowledged
+from .test_tcp import InMemoryDirectory, acknowledged
 from .test_tcp_sockets import connection, joined
 from .test_threads import Peers
 
@@ -49,7 +49,7 @@ def test_every_series(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(icmp, "allowed", lambda: True)
     monkeypatch.setattr(icmp, "ping", lambda hosts, *_: {one: icmp.Echoes([0.001], ["timeout"]) for one in hosts})
     proc, sys_root = tmp_path / "proc", tmp_path / "sys"
-    directory = Known()
+    directory = InMemoryDirectory()
     exported = Exported()
     with joined() as (near, far):
         directory.peers = {connection(near): Peer(1, "trainer-2"), connection(far): Peer(None, None, True)}

@@ -10,10 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from opentelemetry.metrics import Observation
 
 from otel_netmon.monitors import KernelNetworkMonitor, Monitor, PressureMonitor, ProcessPressureMonitor, protocols
-from otel_netmon.semconv import Metric
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "300"))
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads the /proc of Linux")
@@ -30,12 +28,9 @@ TcpExt: 0 3 4 5
 
 def values(monitor: Monitor) -> dict[str, dict[tuple[str, ...], float]]:
     found: dict[str, dict[tuple[str, ...], float]] = {}
-    for metric, observe in monitor.series():
-        assert isinstance(metric, Metric)
-        for one in observe():
-            assert isinstance(one, Observation)
-            key = tuple(str(value) for value in (one.attributes or {}).values())
-            found.setdefault(metric.name.removeprefix("otel_netmon."), {})[key] = one.value
+    for metric, value, attributes in monitor.points():
+        key = tuple(str(one) for one in attributes.values())
+        found.setdefault(metric.name.removeprefix("otel_netmon."), {})[key] = value
     return found
 
 
@@ -70,7 +65,7 @@ def host(tmp_path: Path) -> Path:
 def test_the_protocols_and_the_faults_of_physical_nics(host: Path) -> None:
     monitor = KernelNetworkMonitor(proc_root=host / "proc", sys_root=host / "sys")
     assert values(monitor) == {}
-    monitor.sample()
+    assert monitor.run_once()
     found = values(monitor)
     assert found["host.tcp.segments"] == {("receive",): 100, ("transmit",): 90}
     assert found["host.tcp.retransmits"] == {(): 7}
@@ -87,16 +82,16 @@ def test_the_protocols_and_the_faults_of_physical_nics(host: Path) -> None:
 
 def test_softnet_counts_on_over_the_wrap_of_32_bits(host: Path) -> None:
     monitor = KernelNetworkMonitor(proc_root=host / "proc", sys_root=host / "sys")
-    monitor.sample()
+    assert monitor.run_once()
     assert values(monitor)["host.softnet.processed"] == {(): 0xFFFFFFF0 + 0x10}
     write(host, {"proc/1/net/softnet_stat": "00000010 00000001 00000003 0 0\n00000030 00000000 00000000 0 0\n"})
-    monitor.sample()
+    assert monitor.run_once()
     found = values(monitor)
     assert found["host.softnet.processed"] == {(): 0xFFFFFFF0 + 0x10 + 0x20 + 0x20}
     assert found["host.softnet.dropped"] == {(): 1}
     assert found["host.softnet.squeezed"] == {(): 3}
     write(host, {"proc/1/net/softnet_stat": ""})
-    monitor.sample()
+    assert monitor.run_once()
     assert "host.softnet.processed" not in values(monitor)
 
 
@@ -122,7 +117,7 @@ def test_pressure_of_the_host(tmp_path: Path) -> None:
         },
     )
     monitor = PressureMonitor(proc_root=tmp_path)
-    monitor.sample()
+    assert monitor.run_once()
     stalled = values(monitor)["pressure.stall.time"]
     assert stalled == {("cpu", "some"): 1.5, ("cpu", "full"): 0.0, ("io", "some"): 2.0}
     assert values(monitor)["host.run_queue.time"] == {(): pytest.approx(3.0)}
@@ -150,7 +145,7 @@ V1 = {
 def test_quotas_of_a_cgroup(files: dict[str, str], tmp_path: Path) -> None:
     write(tmp_path, dict(files))
     monitor = ProcessPressureMonitor(proc_root=tmp_path / "proc", sys_root=tmp_path / "sys")
-    monitor.sample()
+    assert monitor.run_once()
     found = values(monitor)
     assert found["cgroup.throttled.time"] == {(): 2.5}
     assert found["cgroup.periods"] == {(): 40}
@@ -164,12 +159,12 @@ def test_the_run_queue_keeps_what_ended_threads_waited(tmp_path: Path) -> None:
     tasks = tmp_path / "self" / "task"
     write(tmp_path, {"self/task/1/schedstat": "9 1000000000 3", "self/task/2/schedstat": "9 2000000000 3"})
     monitor = ProcessPressureMonitor(proc_root=tmp_path, sys_root=tmp_path)
-    monitor.sample()
+    assert monitor.run_once()
     assert values(monitor)["process.run_queue.time"] == {(): pytest.approx(3.0)}
     (tasks / "2" / "schedstat").unlink()
     (tasks / "2").rmdir()
     write(tmp_path, {"self/task/1/schedstat": "9 1500000000 3"})
-    monitor.sample()
+    assert monitor.run_once()
     assert values(monitor)["process.run_queue.time"] == {(): pytest.approx(3.5)}
 
 
@@ -178,7 +173,7 @@ def test_the_run_queue_keeps_what_ended_threads_waited(tmp_path: Path) -> None:
 def test_a_busy_machine_is_seen_in_this_process_run_queue() -> None:
     """More busy processes than CPUs: this one has to wait, and its monitor says for how long."""
     monitor = ProcessPressureMonitor()
-    monitor.sample()
+    assert monitor.run_once()
     before = values(monitor)["process.run_queue.time"][()]
     cpus = len(os.sched_getaffinity(0))
     children = []
@@ -188,7 +183,7 @@ def test_a_busy_machine_is_seen_in_this_process_run_queue() -> None:
     end = time.monotonic() + 1.5
     while time.monotonic() < end:
         pass
-    monitor.sample()
+    assert monitor.run_once()
     waited = values(monitor)["process.run_queue.time"][()] - before
     for child in children:
         os.waitpid(child, 0)
@@ -209,7 +204,7 @@ def test_against_the_files_of_this_machine() -> None:
 
     monitor = KernelNetworkMonitor()
     before = plain()
-    monitor.sample()
+    assert monitor.run_once()
     after = plain()
     for name in ("InSegs", "OutSegs", "RetransSegs", "InErrs"):
         assert before[name] <= monitor.counts[f"Tcp.{name}"] <= after[name]

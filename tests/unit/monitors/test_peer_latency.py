@@ -62,7 +62,7 @@ def test_no_more_hosts_than_allowed_and_every_time_is_recorded(monkeypatch: pyte
     reader = InMemoryMetricReader()
     monitor = PeerLatencyMonitor(directory=Job(), most=4, attempts=5)
     monitor.register(MeterProvider([reader], shutdown_on_exit=False).get_meter("test"))
-    monitor.sample()
+    assert monitor.run_once()
     assert sent == [[host.address for host in HOSTS[:4]]]
     assert monitor.latest["127.0.0.2"].loss == pytest.approx(0.2) and monitor.latest["127.0.0.2"].port is None
     data = reader.get_metrics_data()
@@ -83,7 +83,7 @@ def test_without_icmp_only_the_store_is_connected_to(
         monitor = PeerLatencyMonitor(directory=job, attempts=2, timeout=2)
         with caplog.at_level(logging.WARNING):
             for _ in range(2):
-                monitor.sample()
+                assert monitor.run_once()
         (stats,) = monitor.latest.values()
         assert (stats.loss, stats.attempts, stats.port) == (0, 2, server.getsockname()[1])
         assert job.asked == []

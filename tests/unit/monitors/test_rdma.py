@@ -24,11 +24,9 @@ TREES = ("mlx5_infiniband", "mlx5_roce", "bnxt_re", "efa", "irdma")
 def observed(monitor: RdmaMonitor) -> dict[str, list[Any]]:
     """Values and attributes by metric; units and attributes' names are held to the declaration."""
     found: dict[str, list[Any]] = {}
-    for metric, observe in monitor.series():
-        for one in observe():
-            attributes = dict(one.attributes or {})
-            assert set(attributes) <= set(metric.attributes), metric.name
-            found.setdefault(metric.name, []).append([one.value, *map(str, attributes.values())])
+    for metric, value, attributes in monitor.points():
+        assert set(attributes) <= set(metric.attributes), metric.name
+        found.setdefault(metric.name, []).append([value, *map(str, attributes.values())])
     return found
 
 
@@ -57,8 +55,8 @@ def test_every_series_of_every_driver(tmp_path: Path, caplog: pytest.LogCaptureF
 def test_words_are_bytes_and_a_full_counter_is_absent(tree: Tree, caplog: pytest.LogCaptureFixture) -> None:
     monitor = RdmaMonitor(sys_root=tree.sys)
     with caplog.at_level(logging.WARNING):
-        monitor.sample()
-        monitor.sample()
+        assert monitor.run_once()
+        assert monitor.run_once()
     wide, narrow = monitor.latest["mlx5_0:1"], monitor.latest["mlx5_1:1"]
     assert wide.bytes_sent == 4 * 5_000_000_000
     assert wide.bytes_received == 4 * 0xFFFFFFFF  # 64 bits wide, and by chance as full as 32
@@ -79,14 +77,14 @@ def test_words_are_bytes_and_a_full_counter_is_absent(tree: Tree, caplog: pytest
 @pytest.mark.parametrize("tree", ["mlx5_roce"], indirect=True)
 def test_the_nic_of_a_bond_is_the_one_that_the_port_names(tree: Tree) -> None:
     monitor = RdmaMonitor(sys_root=tree.sys)
-    monitor.sample()
+    assert monitor.run_once()
     assert monitor.latest["mlx5_bond_0:1"].interface == "bond0"
 
 
 @pytest.mark.parametrize("tree", ["irdma"], indirect=True)
 def test_sums_over_protocols_and_the_old_extended_counters(tree: Tree) -> None:
     monitor = RdmaMonitor(sys_root=tree.sys)
-    monitor.sample()
+    assert monitor.run_once()
     port = tree.sys / "class/infiniband/rocep24s0f0/ports/1/hw_counters"
     octets = [int((port / f"ip{version}OutOctets").read_text()) for version in (4, 6)]
     assert monitor.latest["rocep24s0f0:1"].bytes_sent == sum(octets)
@@ -103,7 +101,7 @@ def test_rates_over_resets_and_devices_that_come_and_go(tree: Tree) -> None:
     for value, rate in ((1000, None), (5000, 400.0), (10, None), (110, 10.0)):
         counter.write_text(f"{value}\n")
         clock.now += 10
-        monitor.sample()
+        assert monitor.run_once()
         stats = monitor.latest["rdmap0s31:1"]
         assert (stats.bytes_sent, stats.transmit_rate) == (value, rate)
     assert stats.transmit_utilization == pytest.approx(10 / 12.5e9)
@@ -113,7 +111,7 @@ def test_rates_over_resets_and_devices_that_come_and_go(tree: Tree) -> None:
     assert monitor.run_once() and monitor.latest == {} and observed(monitor) == {}
     (tree.sys / "gone").rename(away)
     clock.now += 10
-    monitor.sample()
+    assert monitor.run_once()
     assert monitor.latest["rdmap0s31:1"].transmit_rate is None
 
 
@@ -132,8 +130,8 @@ contents = st.none() | st.binary(max_size=40) | st.integers(-5, 1 << 70).map(lam
 )
 @settings(max_examples=EXAMPLES, deadline=None)
 def test_no_file_makes_a_parser_raise(tree: dict[str, dict[str, bytes | None]], data: bytes) -> None:
-    found, full = infiniband.counters(tree)
-    assert all(value >= 0 for value in found.values())
+    found, full = infiniband.parts(tree)
+    assert all(value >= 0 for value in infiniband.added(found).values())
     assert not {infiniband._IN_WORDS.get(meaning) for meaning in found} & set(full)
     speed = infiniband.parse_rate(data)
     assert speed is None or speed > 0

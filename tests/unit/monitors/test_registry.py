@@ -25,8 +25,8 @@ def fresh() -> Iterator[None]:
     config.current.cache_clear()
 
 
-def chosen(*wish: str) -> list[str]:
-    return [one.name for one in choose(BUILT_IN, wish)[0]]
+def chosen(*selection: str) -> list[str]:
+    return [one.name for one in choose(BUILT_IN, selection)[0]]
 
 
 def test_names_add_and_a_minus_takes_away() -> None:
@@ -67,8 +67,8 @@ def test_the_bandwidth_monitor_shares_the_interface_monitor() -> None:
 def test_a_monitor_that_cannot_be_made_costs_no_other(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    broken = registry.Known("broken", "host", "otel_netmon.monitors.interface:Absent")
-    wrong = registry.Known("wrong", "host", "builtins:dict")
+    broken = registry.MonitorSpec("broken", "host", "otel_netmon.monitors.interface:Absent")
+    wrong = registry.MonitorSpec("wrong", "host", "builtins:dict")
     monkeypatch.setattr(registry, "BUILT_IN", (broken, wrong, *BUILT_IN))
     assert "interface" in [monitor.name for monitor in monitors_for(host=True, rank=False)]
     assert "monitor broken cannot be made: AttributeError" in caplog.text
@@ -81,8 +81,7 @@ from otel_netmon.monitors import Monitor
 class Ours(Monitor):
     name = "ours"
     scope = "rank"
-    def sample(self): pass
-    def series(self): return ()
+    def sample(self): return ()
 
 class Taken(Ours):
     name = "tcp"
@@ -123,20 +122,16 @@ def test_another_package_ships_one(tmp_path: Path) -> None:
 
 
 TWO = """
-from opentelemetry.metrics import Observation
-from otel_netmon import semconv
 from otel_netmon.monitors import Monitor
 
 class Ours(Monitor):
     name = "ours"
-    def sample(self): pass
-    def series(self): return ()
+    def sample(self): return ()
 
 class Again(Ours): pass
 class Loud(Ours): name = "loud"
 class Nameless(Monitor):
-    def sample(self): pass
-    def series(self): return ()
+    def sample(self): return ()
 """
 TWO_POINTS = """
 [otel_netmon_monitors]
@@ -156,9 +151,9 @@ print([type(m).__name__ for m in monitors_for(host=True, rank=False)])
 
 
 @pytest.mark.parametrize(
-    ("wish", "expected"), [("ours,again,loud,nameless", ["Ours", "Loud"]), ("Again", ["Again"])]
+    ("selection", "expected"), [("ours,again,loud,nameless", ["Ours", "Loud"]), ("Again", ["Again"])]
 )
-def test_of_two_that_are_called_the_same_one_is_made(wish: str, expected: list[str], tmp_path: Path) -> None:
+def test_of_two_that_are_called_the_same_one_is_made(selection: str, expected: list[str], tmp_path: Path) -> None:
     """Their series would be added up. A name may have capitals, and ``all`` is none."""
     (tmp_path / "two.py").write_text(TWO)
     for package in ("two", "too"):  # another package that registers the same
@@ -168,7 +163,7 @@ def test_of_two_that_are_called_the_same_one_is_made(wish: str, expected: list[s
         (info / "entry_points.txt").write_text(TWO_POINTS)
     done = subprocess.run(
         [sys.executable, "-c", TWO_PROGRAM],
-        env={**os.environ, "PYTHONPATH": str(tmp_path), "OTEL_NETMON_MONITORS": wish},
+        env={**os.environ, "PYTHONPATH": str(tmp_path), "OTEL_NETMON_MONITORS": selection},
         capture_output=True,
         text=True,
         timeout=60,
@@ -178,6 +173,6 @@ def test_of_two_that_are_called_the_same_one_is_made(wish: str, expected: list[s
     taken = [line.split()[1] for line in done.stderr.splitlines() if "the name is taken" in line]
     twice = ["all", "LOUD"]  # in one package as well as in the other
     assert sorted(taken) == sorted(["ours", "again", "Loud", "nameless", *twice, *twice])
-    if "ours" in wish:
+    if "ours" in selection:
         assert "monitor again: there is one that calls itself ours; it is left out" in done.stderr
         assert "monitor nameless cannot be made: AttributeError" in done.stderr

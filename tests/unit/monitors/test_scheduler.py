@@ -24,13 +24,11 @@ class Counting(Monitor):
         self.sampled = threading.Event()
         self.hang = hang
 
-    def sample(self) -> None:
+    def sample(self) -> tuple[()]:
         self.count += 1
         self.sampled.set()
         if self.hang is not None:
             self.hang.wait(60)
-
-    def series(self) -> tuple[()]:
         return ()
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import json
 import logging
 import os
+import threading
 import weakref
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from otel_netmon.monitors import (
     Monitor,
     NetworkBandwidthMonitor,
     NetworkInterfaceMonitor,
+    Point,
     RealNetworkMonitor,
     tcp_connect,
 )
@@ -110,19 +113,19 @@ class Stub(Monitor):
     """Fails as it is told to."""
 
     name = "stub"
+    metrics = (semconv.HOST_TCP_RETRANSMITS,)
 
     def __init__(self, clock: Clock) -> None:
         super().__init__(clock=clock)
         self.clock = clock
         self.failure: Exception | None = None
+        self.given: tuple[Point, ...] = ()
 
-    def sample(self) -> None:
+    def sample(self) -> tuple[Point, ...]:
         self.clock.now += 0.25
         if self.failure is not None:
             raise self.failure
-
-    def series(self) -> tuple[()]:
-        return ()
+        return self.given
 
 
 def test_health(exported: Exported, caplog: pytest.LogCaptureFixture) -> None:
@@ -182,13 +185,13 @@ def test_of_two_monitors_that_tell_the_same_the_first_is_heard(exported: Exporte
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_child_does_not_tell_its_parents_health() -> None:
     monitor = Stub(Clock())
+    monitor.given = (Point(semconv.HOST_TCP_RETRANSMITS, 7),)
     assert monitor.run_once()
     child = os.fork()
     if child == 0:
-        health = [one for _, observe in monitor._health() for one in observe()]
-        os._exit(0 if health == [] else 3)
+        os._exit(0 if monitor.health() == monitor.points() == () else 3)
     assert wait_for_child(child) == 0
-    assert len([one for _, observe in monitor._health() for one in observe()]) == 3
+    assert len(monitor.health()) == 3 and monitor.points() == monitor.given
 
 
 def test_a_kind_of_failure_is_said_again_when_others_came_in_between(
@@ -215,18 +218,88 @@ def test_after_unregister_it_is_silent_and_a_new_one_is_heard(exported: Exported
         assert exported.points(semconv.NIC_IO) == []
 
 
-def test_a_callback_that_fails_costs_the_others_nothing(
+def test_points_that_make_no_sense_cost_the_others_nothing(
     exported: Exported, caplog: pytest.LogCaptureFixture
 ) -> None:
     monitor = NetworkInterfaceMonitor(source=FakeSource([nic(speed="fast", counters=None)]))
     good = NetworkBandwidthMonitor(interface_monitor=NetworkInterfaceMonitor(source=FakeSource()))
     for one in (monitor, good):
         one.register(exported.meter)
-    monitor._latest = {"eth0": None}  # type: ignore[dict-item]  # state that no reading makes
-    good.run_once()
+        one.run_once()
+    monitor.run_once()
     assert exported.points(semconv.NIC_IO) == []
-    assert exported.values(semconv.MONITOR_SUCCESS) == [1]
-    assert sum("AttributeError" in record.getMessage() for record in caplog.records) == 1
+    assert sorted(exported.values(semconv.MONITOR_SUCCESS)) == [0, 1]
+    assert sum("TypeError" in record.getMessage() for record in caplog.records) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (None, "sample() gave no points; CHANGELOG.md says how to move from series() to points"),
+        ((Point(semconv.NIC_IO, 1),), "system.network.io is missing in Stub.metrics"),
+    ],
+)
+def test_what_is_not_a_point_of_the_monitor_is_a_failure_that_says_why(
+    given: tuple[Point, ...], message: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    monitor = Stub(Clock())
+    monitor.given = given
+    assert not monitor.run_once()
+    assert monitor.points() == ()
+    assert message in caplog.text
+
+
+def test_of_two_threads_one_samples_and_the_other_does_not_wait() -> None:
+    """Differences of readings that overtook one another would be wrong."""
+    inside, release, count = threading.Event(), threading.Event(), itertools.count(1)
+
+    class Slow(Stub):
+        def sample(self) -> tuple[Point, ...]:
+            inside.set()
+            assert release.wait(30)
+            return (Point(semconv.HOST_TCP_RETRANSMITS, next(count)),)
+
+    monitor = Slow(Clock())
+    thread = threading.Thread(target=monitor.run_once)
+    thread.start()
+    assert inside.wait(30)
+    assert monitor.run_once() and monitor.points() == () and monitor.health() == ()
+    release.set()
+    thread.join(30)
+    assert [point.value for point in monitor.points()] == [1]
+    assert monitor.run_once() and [point.value for point in monitor.points()] == [2]
+
+
+def test_points_are_those_of_the_last_sample_that_worked_and_shared_with_the_exporter(exported: Exported) -> None:
+    source = FakeSource([nic(counters=counters(1000, 5))])
+    monitor = NetworkInterfaceMonitor(source=source)
+    monitor.register(exported.meter)
+    assert monitor.points() == ()
+    assert monitor.run_once()
+    received = {semconv.INTERFACE: "eth0", semconv.DIRECTION: "receive"}
+    assert Point(semconv.NIC_IO, 1000, received) in monitor.points()
+    assert {point.metric.name for point in monitor.points()} <= {metric.name for metric in monitor.metrics}
+    assert {point["value"] for point in exported.points(semconv.NIC_IO)} == {1000, 5}
+    source.nics = [nic(counters=None)]
+    assert not monitor.run_once()
+    assert Point(semconv.NIC_IO, 1000, received) in monitor.points()
+
+
+def test_the_nics_are_read_once_a_round() -> None:
+    """Whichever of the two comes first; and again where the interface monitor has not read anew since."""
+    reads: list[None] = []
+    clock = Clock()
+    source = FakeSource(on_read=lambda: reads.append(None))
+    interface = NetworkInterfaceMonitor(source=source, clock=clock)
+    bandwidth = NetworkBandwidthMonitor(interface_monitor=interface)
+    for number in range(1, 5):
+        clock.now += 10
+        source.nics = [nic(counters=counters(number * 10_000, 0))]
+        assert interface.run_once() and bandwidth.run_once()
+        assert len(reads) == number
+    assert [stats.receive_rate for stats in bandwidth.bandwidth_history] == [1000] * 3
+    assert bandwidth.run_once()
+    assert len(reads) == 5
 
 
 def test_a_failing_part_is_none_in_the_whole_and_zero_in_its_health(exported: Exported) -> None:

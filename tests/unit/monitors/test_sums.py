@@ -20,7 +20,7 @@ from otel_netmon.monitors import (
     RdmaMonitor,
     sums,
 )
-from otel_netmon.monitors.sums import Members, Sums
+from otel_netmon.monitors.sums import MemberDeltas, MemberTotals
 
 from .helpers import Clock, FakeSource, counters, nic, unpack
 from .test_kernel import values, write
@@ -48,7 +48,7 @@ class Cpus:
 @settings(max_examples=EXAMPLES, deadline=None)
 def test_a_sum_has_all_that_was_counted_since_the_first_reading(online: list[set[int]]) -> None:
     """But for what a member had before it was seen: that may be years old."""
-    total = Sums()
+    total = MemberTotals()
     cpus = Cpus(dict.fromkeys(range(6), 1 << 40), online[0])
     first = total.add("all", {one: cpus.counts[one] for one in cpus.online})
     assert first == len(online[0]) << 40
@@ -63,12 +63,12 @@ def test_a_sum_has_all_that_was_counted_since_the_first_reading(online: list[set
 
 
 def test_a_member_that_was_reset_counts_from_zero() -> None:
-    total = Sums()
+    total = MemberTotals()
     assert [total.add("k", {"a": count, "b": 5}) for count in (100, 130, 4, 10)] == [105, 135, 139, 145]
 
 
 def test_a_count_of_32_bits_wraps_and_a_reset_is_no_wrap() -> None:
-    members = Members(wrap=1 << 32)
+    members = MemberDeltas(wrap=1 << 32)
     assert members.moved({0: 0xFFFFFFF0, 1: 1000}) == {0: 0xFFFFFFF0, 1: 1000}
     assert members.moved({0: 0x10, 1: 3}) == {0: 0x20, 1: 3}
     assert members.moved({0: 0xFFFFFFF0, 1: 3}) == {0: 0xFFFFFFE0, 1: 0}
@@ -77,7 +77,7 @@ def test_a_count_of_32_bits_wraps_and_a_reset_is_no_wrap() -> None:
 
 
 def test_what_takes_a_name_over_is_neither_a_fall_nor_a_leap() -> None:
-    total = Sums(heirs=True)
+    total = MemberTotals(heirs=True)
     assert total.add("eth0", {2: 1000}) == 1000
     assert total.add("eth0", {7: 10}) == 1010  # made anew
     assert total.add("eth0", {9: 5_000_000}) == 1010  # another, that had counted for long
@@ -87,7 +87,7 @@ def test_what_takes_a_name_over_is_neither_a_fall_nor_a_leap() -> None:
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sums, "_MOST", 10)
     monkeypatch.setattr(sums, "_MOST_GONE", 10)
-    total, members = Sums(), Members()
+    total, members = MemberTotals(), MemberDeltas()
     for number in range(1000):
         for name in ("always", f"veth{number}"):
             total.add(name, {number: 1})
@@ -119,7 +119,7 @@ def test_softnet_over_cpus_that_go_offline_and_come_back(how: str, tmp_path: Pat
         write(tmp_path, {"proc/1/net/softnet_stat": softnet(rows, numbered=how == "numbered")})
         if how == "by the list of those online":
             write(tmp_path, {"sys/devices/system/cpu/online": ",".join(map(str, cpus)) + "\n"})
-        monitor.sample()
+        assert monitor.run_once()
         return values(monitor)["host.softnet.processed"][()]
 
     first = processed({0: 100, 1: 5000, 2: 7})
@@ -146,7 +146,7 @@ def test_the_hosts_run_queue_over_cpus_that_go_offline(tmp_path: Path) -> None:
     def waited(cpus: dict[int, int]) -> float:
         lines = [f"cpu{cpu} 0 0 0 0 0 0 5 {seconds}000000000 9\n" for cpu, seconds in cpus.items()]
         write(tmp_path, {"schedstat": "version 15\n" + "".join(lines)})
-        monitor.sample()
+        assert monitor.run_once()
         return values(monitor)["host.run_queue.time"][()]
 
     found = [waited(cpus) for cpus in ({0: 2, 1: 50}, {0: 3}, {0: 4, 1: 51}, {0: 4, 1: 51, 2: 900})]
@@ -157,11 +157,9 @@ def test_the_hosts_run_queue_over_cpus_that_go_offline(tmp_path: Path) -> None:
 
 
 def read(monitor: Monitor, name: str, *key: str) -> float | None:
-    for metric, observe in monitor.series():
-        if metric.name == name:
-            for one in observe():
-                if set(key) <= set(map(str, (one.attributes or {}).values())):
-                    return one.value
+    for metric, value, attributes in monitor.points():
+        if metric.name == name and set(key) <= set(map(str, attributes.values())):
+            return value
     return None
 
 
@@ -181,16 +179,16 @@ def test_a_nics_series_goes_on_where_it_was_made_anew() -> None:
     ):
         clock.now += 10
         source.nics = [nic(index=index, counters=counters(received, 0))]
-        monitor.sample()
+        assert monitor.run_once()
         kernels.append(monitor.latest["eth0"].bytes_received)
         found.append(read(monitor, "system.network.io", "receive"))
     assert found == [1000, 1500, 1540, 1550, 1550, 1570, 1570, 1571]
     assert kernels[2] == 40  # by hand one gets what the kernel says
     source.nics = []
-    monitor.sample()
+    assert monitor.run_once()
     assert read(monitor, "system.network.io", "receive") is None  # not there: not told
     source.nics = [nic(index=8, counters=counters(9_000_011, 0))]
-    monitor.sample()
+    assert monitor.run_once()
     assert read(monitor, "system.network.io", "receive") == 1581
 
 
@@ -203,7 +201,7 @@ def test_faults_and_queues_of_a_nic_that_changes(tmp_path: Path) -> None:
             (nic / f"queues/tx-{queue}/tx_timeout").unlink(missing_ok=True)
         write(nic, {"device/vendor": "1", "ifindex": f"{index}\n", "statistics/rx_crc_errors": f"{crc}\n"})
         write(nic, {f"queues/tx-{queue}/tx_timeout": f"{count}\n" for queue, count in queues.items()})
-        monitor.sample()
+        assert monitor.run_once()
         series = values(monitor)["nic.faults"]
         return series[("eth0", "rx_crc_errors")], series.get(("eth0", "tx_timeout"))
 
@@ -232,7 +230,7 @@ def test_an_rdma_ports_series_over_resets_and_counters_that_cannot_be_read(tmp_p
             if name in octets:
                 (port / name).write_text(f"{octets[name]}\n")
         clock.now += 10
-        monitor.sample()
+        assert monitor.run_once()
         return read(monitor, "hw.network.io", "rocep24s0f0:1", "transmit"), monitor.latest[
             "rocep24s0f0:1"
         ].transmit_rate
@@ -257,7 +255,7 @@ def test_a_full_rdma_counter_is_told_again_when_it_is_full_again(
     told = []
     for value in (0xFFFFFFFF, 0xFFFFFFFF, 10, 20, 0xFFFFFFFF):
         counter.write_text(f"{value}\n")
-        monitor.sample()
+        assert monitor.run_once()
         told.append(sum("port_xmit_data is full" in record.getMessage() for record in caplog.records))
     assert told == [1, 1, 1, 1, 2]
 
@@ -282,7 +280,7 @@ class Tasks:
             (self.folder / str(task) / "x").unlink()
             if seconds is not None:
                 write(self.folder, {f"{task}/schedstat": f"9 {seconds}000000000 3"})
-        self.monitor.sample()
+        assert self.monitor.run_once()
         return values(self.monitor).get("process.run_queue.time", {}).get(())
 
 
@@ -292,7 +290,7 @@ def test_threads_that_cannot_be_read_for_once_are_not_counted_anew(tmp_path: Pat
     assert tasks.waited({1: 100, 2: None}) == 150
     assert tasks.waited({1: 101, 2: 53}) == 154
     away = tasks.folder.rename(tmp_path / "away")
-    tasks.monitor.sample()  # the whole folder cannot be read: no descriptor is free, say
+    assert tasks.monitor.run_once()  # the whole folder cannot be read: no descriptor is free, say
     away.rename(tasks.folder)
     assert tasks.waited({1: 102, 2: 53}) == 155
 
@@ -334,7 +332,7 @@ def test_another_cgroup_is_neither_a_fall_nor_a_leap(tmp_path: Path) -> None:
         write(tmp_path, {"proc/self/cgroup": f"0::{cgroup}\n"})
         for name, numbers in stats.items():
             write(groups, {f"{name.replace('_', '/')}/cpu.stat": stat(*numbers)})
-        monitor.sample()
+        assert monitor.run_once()
         return quota(monitor)
 
     assert told("/pod/job", pod=(1000, 10, 50), pod_job=(0, 0, 0)) == (1000, 10, 50)
@@ -354,6 +352,6 @@ def test_pressure_goes_on_where_the_process_is_moved(tmp_path: Path) -> None:
     for cgroup, micro in (("a", 8_000_000), ("b", 1_000_000), ("b", 1_500_000), ("a", 9_000_000)):
         write(tmp_path, {"proc/self/cgroup": f"0::/{cgroup}\n"})
         write(tmp_path, {f"sys/fs/cgroup/{cgroup}/cpu.pressure": f"some avg10=0.00 total={micro}\n"})
-        monitor.sample()
+        assert monitor.run_once()
         found.append(values(monitor)["cgroup.stall.time"][("cpu", "some")])
     assert found == pytest.approx([8, 8, 8.5, 9.5])

@@ -17,8 +17,8 @@ from otel_netmon import config, semconv
 from otel_netmon.job.peers import Connection, Host, Peer, PeerTrafficBuffer
 from otel_netmon.monitors import TcpMonitor
 from otel_netmon.monitors.own_sockets import OwnSockets, TcpReader
-from otel_netmon.monitors.sock_diag import Socket, TcpInfo
-from otel_netmon.monitors.tcp_sums import step
+from otel_netmon.monitors.tcp_info import SocketReading, TcpInfo
+from otel_netmon.monitors.tcp_traffic import delta
 
 from .helpers import Clock, together
 from .test_tcp_sockets import connection, joined
@@ -30,7 +30,7 @@ SYN = 1
 """The kernel counts opening a connection as a byte acknowledged."""
 
 
-class Known:
+class InMemoryDirectory:
     """A directory that knows what a test tells it."""
 
     def __init__(self) -> None:
@@ -53,19 +53,15 @@ class CountingReader(TcpReader):
         super().__init__()
         self.read_of: set[Connection] = set()
 
-    def read(self, connections: Any) -> dict[Connection, Socket]:
+    def read(self, connections: Any) -> dict[Connection, SocketReading]:
         self.read_of |= set(connections)
         return super().read(connections)
 
 
 class Bench:
-    def __init__(self) -> None:
-        self.directory, self.readings, self.reader, self.clock = (
-            Known(),
-            PeerTrafficBuffer(),
-            CountingReader(),
-            Clock(),
-        )
+    def __init__(self, reader: CountingReader | None = None) -> None:
+        self.directory, self.readings, self.clock = InMemoryDirectory(), PeerTrafficBuffer(), Clock()
+        self.reader = reader or CountingReader()
         self.monitor = TcpMonitor(
             directory=self.directory, readings=self.readings, reader=self.reader, clock=self.clock
         )
@@ -74,7 +70,7 @@ class Bench:
 
     def sample(self) -> None:
         self.clock.now += 2
-        self.monitor.sample()
+        assert self.monitor.run_once()
 
     def series(self) -> dict[str, dict[tuple[Any, ...], float]]:
         data = self._metrics.get_metrics_data()
@@ -184,19 +180,20 @@ def test_totals_keep_what_closed_and_never_fall(bench: Bench) -> None:
 
 
 class Moody(CountingReader):
-    """Reads by the one way or the other, or not at all."""
+    """Reads, or cannot."""
 
     def __init__(self) -> None:
         super().__init__()
         self.silent = False
 
-    def read(self, connections: Any) -> dict[Connection, Socket]:
+    def read(self, connections: Any) -> dict[Connection, SocketReading]:
         return {} if self.silent else super().read(connections)
 
 
-def test_a_connection_that_could_not_be_read_for_once_is_not_counted_anew(bench: Bench) -> None:
-    """Nor one that is read in the other way from now on, nor one that the directory did not know for once."""
-    reader = bench.monitor._reader = Moody()
+def test_a_connection_that_could_not_be_read_for_once_is_not_counted_anew() -> None:
+    """Nor one that the directory did not know for once."""
+    reader = Moody()
+    bench = Bench(reader)
     key = ("collectives", "127.0.0.1", "transmit")
     with joined() as (near, far):
         peers = bench.directory.peers = {connection(near): Peer(1, "h")}
@@ -217,23 +214,21 @@ def test_a_connection_that_could_not_be_read_for_once_is_not_counted_anew(bench:
         bench.sample()
         bench.directory.peers = peers
         assert sent(1) == 1111 + SYN
-        reader._refused = not reader._refused  # by getsockopt, where it was netlink
-        assert sent(1) == 1112 + SYN
         again = os.dup(near.fileno())  # the same socket by a second number
-        assert sent(1) == 1113 + SYN
+        assert sent(1) == 1112 + SYN
         os.close(again)
-        assert sent(1) == 1114 + SYN
+        assert sent(1) == 1113 + SYN
     bench.sample()
     assert bench.monitor._before == {}
 
 
 def test_a_reused_address_begins_anew() -> None:
-    """The same two ends, another socket: told apart by its cookie, not compared with the old one."""
+    """The same two ends, another socket: told apart by its inode, not compared with the old one."""
     old = TcpInfo(*(0,) * 32)._replace(bytes_acked=9000, bytes_received=0)
     new = old._replace(bytes_acked=10)
-    assert step(Socket(1, 0, 0), new, old).bytes_sent == 0  # never negative
-    assert step(Socket(1, 0, 0), new, None).bytes_sent == 10
-    assert step(Socket(1, 0, 0), old._replace(bytes_acked=None), None).bytes_sent is None
+    assert delta(SocketReading(new, 0, 0, 7), old).counts["bytes_sent"] == 0  # never negative
+    assert delta(SocketReading(new, 0, 0, 7), None).counts["bytes_sent"] == 10
+    assert "bytes_sent" not in delta(SocketReading(old._replace(bytes_acked=None), 0, 0, 7), None).counts
 
 
 @pytest.mark.parametrize(
@@ -250,9 +245,8 @@ def test_what_tells_peers_apart(by: str, expected: set[str | None], monkeypatch:
         assert {stats.peer for stats in bench.monitor.latest} == expected
         names = {None: set(), "127.0.0.1": {semconv.PEER_ADDRESS}}
         wanted = next(iter(names.get(next(iter(expected)), {semconv.PEER_HOST})), None)
-        for metric, observe in bench.monitor.series():
-            for one in observe():
-                assert (wanted is None) or wanted in (one.attributes or {}), metric.name
+        for metric, _, attributes in bench.monitor.points():
+            assert (wanted is None) or wanted in attributes, metric.name
     config.current.cache_clear()
 
 
@@ -263,10 +257,9 @@ def test_every_series_is_declared(bench: Bench) -> None:
         acknowledged(near)
         bench.sample()
         seen = set()
-        for metric, observe in bench.monitor.series():
-            for one in observe():
-                seen.add(metric.name)
-                assert set(one.attributes or {}) == set(metric.attributes)
+        for metric, _, attributes in bench.monitor.points():
+            seen.add(metric.name)
+            assert set(attributes) == set(metric.attributes)
         declared = {m.name for m in semconv.METRICS if m.name.startswith("otel_netmon.tcp.")}
         assert seen == declared
 
@@ -292,7 +285,7 @@ def test_readers_do_not_wait_for_a_sample_nor_see_half_of_one(bench: Bench) -> N
 def test_a_forked_child_has_no_directory_and_no_series() -> None:
     from otel_netmon.job import peers
 
-    peers.directory = Known()
+    peers.directory = InMemoryDirectory()
     try:
         child = os.fork()
         if child == 0:

@@ -19,6 +19,7 @@ import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
+from otel_netmon import semconv
 from otel_netmon.job.collective_window import CollectiveSample, CollectiveWindow
 from otel_netmon.job.peers import Connection, Peer, PeerTrafficBuffer
 from otel_netmon.job.peers import Host as PeerHost
@@ -177,10 +178,20 @@ def test_deadlock_prevention_with_locks_taken_in_different_orders(host: Host) ->
     assert nested == set()
 
 
+class Idle(Monitor):
+    """What every monitor has, and no more."""
+
+    name = "idle"
+
+    def sample(self) -> tuple[()]:
+        return ()
+
+
 @pytest.fixture
 def state_checks(host: Host) -> Iterator[list[str]]:
-    """Each access to a monitor's state by a thread that does not hold its lock, once it is made."""
-    constant = {"_targets", "_attributes"}
+    """Each access to a monitor's state, once it is made, by a thread that neither holds its lock nor is the one
+    that samples it: those take turns."""
+    constant = {"_targets"}
     violations: list[str] = []
 
     def mutable(monitor: Monitor) -> set[str]:
@@ -192,7 +203,9 @@ def state_checks(host: Host) -> Iterator[list[str]]:
         return (containers | {name for name in after if after[name] is not before[name]}) - constant
 
     def check(self: Any, name: str) -> None:
-        if name in states[id(self)] and not object.__getattribute__(self, "_lock")._is_owned():
+        if name not in states[id(self)] or object.__getattribute__(self, "_lock")._is_owned():
+            return
+        if name in shared or object.__getattribute__(self, "_sampling") != threading.get_ident():
             violations.append(f"{type(self).__name__}.{name}")
 
     def get(self: Any, name: str) -> Any:
@@ -203,6 +216,7 @@ def state_checks(host: Host) -> Iterator[list[str]]:
         check(self, name)
         object.__setattr__(self, name, value)
 
+    shared = set(vars(Idle())) | {"_latest", "_counts", "_faults"}
     states = {id(monitor): mutable(monitor) for monitor in host.monitors}
     assert all({"_duration", "_sampled_at", "_logged"} <= names for names in states.values())
     for monitor in host.monitors:
@@ -246,7 +260,8 @@ def test_no_lock_is_held_during_io(host: Host, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(tcp_connect, "resolve", lambda host, port: io("resolve", [ADDRESS]))
     monkeypatch.setattr(tcp_connect, "connect", lambda addresses, timeout: io("connect", 0.001))
     host.interface._source = nics.SysfsSource(Path("/proc"), Path("/sys"))
-    host.latency._histogram = type("Recorder", (), {"record": lambda *_: io("record", None)})()
+    recorder = type("Recorder", (), {"record": lambda *_: io("record", None)})()
+    host.latency._histograms = {semconv.LATENCY.name: recorder}
     for method in host.methods():
         method()
     assert done == {"read", "resolve", "connect", "record", "ping", "sockets", "exchange"}
@@ -335,7 +350,7 @@ def test_rates_are_right_under_20_threads_of_which_each_reads_at_its_own_time() 
         return float(mine.at)
 
     class Source(FakeSource):
-        def read(self, *_: object) -> list[nics.Nic]:
+        def read(self, *_: object) -> list[nics.NicReading]:
             return [nic(counters=counters(round(mine.at * 1000), 0))]
 
     monitor = NetworkInterfaceMonitor(source=Source(), rate_window=0.05, clock=clock)

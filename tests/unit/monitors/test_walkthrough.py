@@ -13,17 +13,19 @@ import pytest
 PAGE = (Path(__file__).parents[3] / "CONTRIBUTING.md").read_text()
 
 PROGRAM = """
-import json, logging, sys
-from pathlib import Path
+import json, logging, os
+from otel_netmon import config
 logging.basicConfig(format="%(message)s")
 from otel_netmon.monitors.registry import monitors_for
 (monitor,) = monitors_for(host=True, rank=False)
 assert monitor.run_once()
 from your_package import SockstatMonitor, parse_sockstat
 assert type(monitor) is SockstatMonitor
-seen = [[metric.name, one.value, one.attributes] for metric, observe in monitor.series() for one in observe()]
-empty = SockstatMonitor(proc_root=Path("/absent"))
-assert empty.run_once() and [list(observe()) for _, observe in empty.series()] == [[]]
+seen = [[metric.name, value, attributes] for metric, value, attributes in monitor.points()]
+os.environ["OTEL_NETMON_PROC_ROOT"] = "/absent"
+config.current.cache_clear()
+empty = SockstatMonitor()
+assert empty.run_once() and empty.points() == ()
 for noise in (b"", b"TCP:", b"TCP: inuse", b"TCP: inuse x tw 2\\xff", b"\\xff" * 99):
     parse_sockstat(noise)
 print(json.dumps([seen, parse_sockstat(b"sockets: used 9\\nTCP: inuse 5 orphan 0 tw 2 alloc 7 mem 1\\n")]))
