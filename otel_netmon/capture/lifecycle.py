@@ -62,6 +62,7 @@ class LifecycleHooks:
     def remove(self) -> None:
         """Put the originals back, where nobody else has replaced ours."""
         self._patches.remove()
+        self.sees_groups = False
 
 
 def _nothing(*_: Any) -> None:

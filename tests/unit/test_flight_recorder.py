@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pickle
+import time
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -247,7 +248,7 @@ class Device:
         self.recorded: list[Entry] = []
         self.now = 0
         self.times = DeviceTimes(lambda _backend: Dump("", {}, tuple(self.recorded)), clock=lambda: self.now)
-        self.epoch = self.times._epoch
+        self.epoch = time.time_ns()  # the clock begins at 0
 
     def event(self, sequence: int, operation: str = "allreduce_") -> CollectiveEvent:
         start = sequence * 1_000_000_000
@@ -329,7 +330,7 @@ def test_a_recorder_that_raises_costs_the_times_only(caplog: pytest.LogCaptureFi
 
     times = DeviceTimes(broken)
     event = Device().event(1)
-    event.start = times._clock()
+    event.start = time.monotonic_ns()
     times.pass_through([event])
     times.pass_through([])
     assert times.pass_through([], last=True) == [event]
