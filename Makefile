@@ -11,6 +11,7 @@ PIP_FLAGS ?=
 PYTEST_FLAGS ?=
 TEST_JOBS ?= 2
 FUZZ_SECONDS ?= 600
+NEWEST_TORCH ?=
 DEMO ?= examples/train_digits.py
 
 BIN := $(abspath $(VENV))/bin
@@ -18,7 +19,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet $(PIP_FLAGS)
 CODE := otel_netmon tests benchmarks examples docs dashboards
 
-.PHONY: demo test test-trainers e2e chaos audit lab fuzz lint bench docs build clean
+.PHONY: demo test test-trainers e2e chaos audit newest lab fuzz lint bench docs build clean
 
 demo: $(VENV)/.installed-demo
 	PATH="$(BIN):$$PATH" OMP_NUM_THREADS=1 otel-netmon run -- torchrun --standalone --nproc-per-node 4 $(DEMO)
@@ -44,6 +45,9 @@ audit: $(VENV)/.installed-demo
 	.venv-audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
 	.venv-audit/bin/pip-audit --path "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" --skip-editable
 
+newest:
+	PYTHON="$(PYTHON)" PIP_FLAGS="$(PIP_FLAGS)" NEWEST_TORCH="$(NEWEST_TORCH)" .ci/newest
+
 lab: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest tests/lab $(PYTEST_FLAGS)
 
@@ -68,7 +72,7 @@ build: $(VENV)/.installed-dev
 	$(BIN)/twine check --strict dist/*
 
 clean:
-	rm -rf $(VENV) .venv-trainers .venv-fuzz .venv-audit build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-trainers .venv-fuzz .venv-audit .venv-newest build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
 # The stamps make a second call quick. A changed pyproject.toml installs again; torch stays.

@@ -1,4 +1,4 @@
-"""Steps and collectives of a job: what is slow, and who."""
+"""The dashboard of a job: its steps and collectives, what is slow, and which rank is late."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ JOB_OVERVIEW: Final = Dashboard(
                 Panel(
                     "Step time",
                     "s",
-                    "Mean over the ranks, and the 99th percentile of all.",
+                    "Mean over all ranks, and the 99th percentile.",
                     (
                         (mean(_STEP, JOB, "job"), "{{job}} mean"),
                         (quantile(_STEP, "0.99", JOB, "job"), "{{job}} p99"),
@@ -44,7 +44,7 @@ JOB_OVERVIEW: Final = Dashboard(
                 Panel(
                     "Communication share",
                     "percentunit",
-                    "Part of the step with at least one collective in flight, waiting for late ranks included.",
+                    "Share of step time with at least one collective in flight; includes waiting for late ranks.",
                     (
                         (
                             f"{rate(semconv.STEP_COLLECTIVE_TIME_METRIC.prometheus_name, JOB, 'job, ' + RANK)}"
@@ -56,9 +56,9 @@ JOB_OVERVIEW: Final = Dashboard(
                 Panel(
                     "Late ranks",
                     "s",
-                    "By how many seconds per second a rank waited less in collectives than the one that waited "
-                    "most. All wait for the late rank, and it for nobody: it is the highest. Where none stands "
-                    "out, none is late.",
+                    "Seconds per second that a rank spent less in collectives than the rank that spent most. The "
+                    "others wait for the late rank and it waits for nobody, so the late rank has the highest bar. "
+                    "If no bar stands out, no rank is late.",
                     (
                         (
                             f"topk(10, max by (job) ({_IN_COLLECTIVES})"
@@ -69,9 +69,9 @@ JOB_OVERVIEW: Final = Dashboard(
                     "bargauge",
                 ),
                 Panel(
-                    "Ranks that report",
+                    "Ranks that export",
                     "short",
-                    "Below the size of the job: ranks that are gone, or whose telemetry is.",
+                    "If this is below the size of the job, ranks are gone, or their telemetry does not arrive.",
                     (
                         (
                             f"count by (job) ({gauge(semconv.COLLECTIVE_ACTIVE_METRIC, JOB, 'job, ' + RANK)})",
@@ -88,7 +88,7 @@ JOB_OVERVIEW: Final = Dashboard(
                 Panel(
                     "Bus bandwidth",
                     "Bps",
-                    "As nccl-tests has it, over the last minute, waiting included; mean of the ranks.",
+                    "As nccl-tests defines it, over the last minute, including waiting; mean over the ranks.",
                     (
                         (
                             gauge(semconv.WINDOW_BUSBW, IN_GROUP, f"{OPERATION}, {GROUP}", "avg"),
@@ -99,7 +99,7 @@ JOB_OVERVIEW: Final = Dashboard(
                 Panel(
                     "Duration, median and p99",
                     "s",
-                    "From the call to the completion on each rank.",
+                    "From the call to the completion, on each rank.",
                     tuple(
                         (quantile(_DURATION, q, IN_GROUP, OPERATION), f"{per(OPERATION)} {name}")
                         for q, name in (("0.5", "p50"), ("0.99", "p99"))
@@ -108,7 +108,7 @@ JOB_OVERVIEW: Final = Dashboard(
                 Panel(
                     "Bytes",
                     "Bps",
-                    "Sum of all ranks' buffers.",
+                    "Sum over the buffers of all ranks.",
                     (
                         (
                             rate(semconv.COLLECTIVE_IO_METRIC.prometheus_name, IN_GROUP, f"{OPERATION}, {GROUP}"),
@@ -119,7 +119,7 @@ JOB_OVERVIEW: Final = Dashboard(
                 Panel(
                     "Oldest in flight",
                     "s",
-                    "How long the oldest collective of a group has been in flight: a hang is a line that rises.",
+                    "Age of a process group's oldest collective in flight: a hang is a line that keeps rising.",
                     ((gauge(semconv.COLLECTIVE_AGE_METRIC, IN_GROUP, GROUP), f"group {per(GROUP)}"),),
                 ),
                 Panel(

@@ -1,7 +1,7 @@
-"""Writes the Grafana dashboards beside this file. `make docs` runs it; a test compares, and asks Prometheus.
+"""Writes the Grafana dashboards next to this file. `make docs` runs it; tests compare them and query Prometheus.
 
-Names of series come from the code. `job` is service.name; `host_name` and `torch_distributed_rank` are labels
-where the collector's configuration, or Prometheus's, makes them so (collector-config/).
+Names of series come from the code. `job` is service.name; `host_name` and `torch_distributed_rank` are labels if
+the configuration of the collector or of Prometheus makes them labels, as those in collector-config/ do.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def render(dashboard: Dashboard) -> dict[str, Any]:
 
 
 def path(dashboard: Dashboard) -> Path:
-    """Where it is kept."""
+    """The file that the dashboard is written to."""
     return FOLDER / f"{dashboard.name}.json"
 
 

@@ -1,4 +1,4 @@
-"""What a dashboard is made of, and the queries that are alike."""
+"""Dashboards as plain values, and queries that several panels use."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ IN_GROUP: Final = f'{JOB},{GROUP}=~"$group"'
 
 @dataclass(frozen=True)
 class Panel:
-    """A panel: its title and unit, what it says, and queries with the legend of each."""
+    """A panel: title, unit, description, and queries with the legend of each."""
 
     title: str
     unit: str
@@ -30,7 +30,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Dashboard:
-    """A dashboard: file name, title, variables beyond the data source and the job, and its rows of panels."""
+    """A dashboard: file name, title, variables besides the data source and the job, and rows of panels."""
 
     name: str
     title: str

@@ -1,4 +1,4 @@
-"""NICs, peers and RDMA ports, and what only looks like them."""
+"""The dashboard of NICs, peers and RDMA ports, and of what can look like a slow network but is not."""
 
 from __future__ import annotations
 
@@ -20,12 +20,19 @@ NETWORK: Final = Dashboard(
         (
             "NICs",
             (
-                simple(semconv.NIC_IO, "Traffic", "Bps", "All of the NIC's.", *_NIC, "network_io_direction"),
+                simple(
+                    semconv.NIC_IO,
+                    "Traffic",
+                    "Bps",
+                    "All traffic of the NIC, not only the job's.",
+                    *_NIC,
+                    "network_io_direction",
+                ),
                 simple(
                     semconv.NIC_UTILIZATION,
                     "Utilisation",
                     "percentunit",
-                    "Of the link's speed.",
+                    "Share of the link speed.",
                     "host_name",
                     "hw_name",
                     "network_io_direction",
@@ -39,27 +46,38 @@ NETWORK: Final = Dashboard(
                     *_NIC,
                     "network_io_direction",
                 ),
-                simple(semconv.NIC_CARRIER_CHANGES, "Link changes", "ops", "The link went down or up.", *_NIC),
                 simple(
-                    semconv.NIC_FAULTS, "Faults", "ops", "What a healthy NIC never counts.", *_NIC, "error_type"
+                    semconv.NIC_CARRIER_CHANGES,
+                    "Link changes",
+                    "ops",
+                    "Times that the link went down or up.",
+                    *_NIC,
+                ),
+                simple(
+                    semconv.NIC_FAULTS,
+                    "Faults",
+                    "ops",
+                    "Errors that a healthy NIC never counts.",
+                    *_NIC,
+                    "error_type",
                 ),
             ),
         ),
         (
-            "The training's own TCP connections",
+            "The job's own TCP connections",
             (
                 simple(
                     semconv.TCP_RTT,
                     "Round-trip time",
                     "s",
-                    "Of the kernel's smoothed values, the mean.",
+                    "Mean of the kernel's smoothed round-trip times.",
                     *_PEERS,
                     where=_TCP,
                 ),
                 Panel(
-                    "Retransmitted",
+                    "Retransmits",
                     "percentunit",
-                    "Of the segments sent. Above 1 % it costs bandwidth.",
+                    "Share of the segments sent. Above 1 % it costs bandwidth.",
                     (
                         (
                             f"{rate(semconv.TCP_RETRANSMITS.prometheus_name, _TCP, ', '.join(_PEERS))} / "
@@ -72,11 +90,14 @@ NETWORK: Final = Dashboard(
                         ),
                     ),
                 ),
-                simple(semconv.TCP_IO, "Bytes", "Bps", "Payload.", *_PEERS, "network_io_direction", where=_TCP),
+                simple(
+                    semconv.TCP_IO, "Bytes", "Bps", "Payload only.", *_PEERS, "network_io_direction", where=_TCP
+                ),
                 Panel(
-                    "What held sending up",
+                    "What limited sending",
                     "percentunit",
-                    "Of the time with data to send: the receiver's window (it reads slowly), or our send buffer.",
+                    "Share of the time with data to send: limited by the receiver's window (it reads slowly), or "
+                    "by our send buffer.",
                     tuple(
                         (
                             f"{rate(metric.prometheus_name, _TCP, ', '.join(_PEERS))} / {_BUSY}",
@@ -92,7 +113,7 @@ NETWORK: Final = Dashboard(
                     semconv.PEER_LATENCY_MEAN,
                     "Latency to peers",
                     "s",
-                    "Probed, where OTEL_NETMON_LATENCY_PEERS asks for it.",
+                    "Only measured if OTEL_NETMON_LATENCY_PEERS=true.",
                     *_PEERS,
                 ),
                 simple(
@@ -110,7 +131,13 @@ NETWORK: Final = Dashboard(
             "RDMA ports",
             (
                 simple(
-                    semconv.HW_IO, "Traffic", "Bps", "Of the port.", "host_name", "hw_id", "network_io_direction"
+                    semconv.HW_IO,
+                    "Traffic",
+                    "Bps",
+                    "All traffic of the port.",
+                    "host_name",
+                    "hw_id",
+                    "network_io_direction",
                 ),
                 simple(
                     semconv.RDMA_RETRANSMITS, "Retransmits", "pps", "Packets sent again.", "host_name", "hw_id"
@@ -137,21 +164,28 @@ NETWORK: Final = Dashboard(
                     semconv.RDMA_TRANSMIT_WAIT,
                     "Waiting for credits",
                     "ops",
-                    "Ticks with data to send and no credit.",
+                    "Clock ticks of the port with data to send but no credit.",
                     "host_name",
                     "hw_id",
                 ),
-                simple(semconv.RDMA_LINK_DOWNED, "Link down", "ops", "The link failed.", "host_name", "hw_id"),
+                simple(
+                    semconv.RDMA_LINK_DOWNED,
+                    "Link down",
+                    "ops",
+                    "Times that the link went down.",
+                    "host_name",
+                    "hw_id",
+                ),
             ),
         ),
         (
-            "What looks like a slow network and is none",
+            "What can look like a slow network but is not",
             (
                 simple(
                     semconv.PRESSURE_STALL,
                     "Pressure",
                     "percentunit",
-                    "Time in which tasks waited for CPU, memory or I/O.",
+                    "Share of the time in which tasks waited for CPU, memory or I/O.",
                     "host_name",
                     "otel_netmon_pressure_resource",
                 ),
@@ -159,7 +193,7 @@ NETWORK: Final = Dashboard(
                     semconv.PROCESS_RUN_QUEUE,
                     "Ranks waiting for a CPU",
                     "s",
-                    "Seconds per second on the run queue.",
+                    "Seconds per second in the run queue.",
                     "host_name",
                     RANK,
                 ),
@@ -173,7 +207,7 @@ NETWORK: Final = Dashboard(
                 ),
                 simple(
                     semconv.SOFTNET_DROPPED,
-                    "Packets that the kernel dropped",
+                    "Packets dropped by the kernel",
                     "pps",
                     "Its receive queue was full.",
                     "host_name",

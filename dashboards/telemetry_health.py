@@ -1,4 +1,4 @@
-"""How the telemetry itself fares."""
+"""The dashboard of the telemetry itself: what was lost, what waits, which monitors fail."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ HEALTH: Final = Dashboard(
     (("host", "host_name", semconv.MONITOR_SUCCESS),),
     (
         (
-            "What was lost",
+            "Losses and delivery",
             (
                 simple(
                     semconv.EVENTS_DROPPED,
-                    "Spans that were never made",
+                    "Spans lost before export",
                     "ops",
-                    "By reason; metrics still count them.",
+                    "By reason. The metrics still count these collectives.",
                     "job",
                     "otel_netmon_drop_reason",
                     where=JOB,
                 ),
                 simple(
                     semconv.LOST_ITEMS,
-                    "Lost on the way",
+                    "Lost in delivery",
                     "ops",
                     "Spans, data points and log records, by reason.",
                     "job",
@@ -47,7 +47,7 @@ HEALTH: Final = Dashboard(
                     semconv.DELIVERY_RETRIES,
                     "Retries",
                     "ops",
-                    "Attempts that a collector did not take.",
+                    "Failed attempts to export that are retried.",
                     "job",
                     "otel_netmon_delivery_signal",
                     where=JOB,
@@ -56,7 +56,7 @@ HEALTH: Final = Dashboard(
                     semconv.SPOOL_SIZE,
                     "Waiting on disk",
                     "bytes",
-                    "The most of any process.",
+                    "Largest spool of any process.",
                     "job",
                     "otel_netmon_delivery_signal",
                     where=JOB,
@@ -70,7 +70,7 @@ HEALTH: Final = Dashboard(
                     semconv.MONITOR_SUCCESS,
                     "Last round",
                     "short",
-                    "1: it worked. The process's log says why not.",
+                    "1: the last round worked. If not, the log of the process says why.",
                     "host_name",
                     "otel_netmon_monitor_name",
                 ),
@@ -78,15 +78,15 @@ HEALTH: Final = Dashboard(
                     semconv.MONITOR_DURATION,
                     "Duration of a round",
                     "s",
-                    "The longest of any process.",
+                    "Longest of any process.",
                     "host_name",
                     "otel_netmon_monitor_name",
                 ),
                 simple(
                     semconv.MONITOR_AGE,
-                    "Age of what is shown",
+                    "Age of the last sample",
                     "s",
-                    "Since the last round that worked.",
+                    "Time since the last round that worked.",
                     "host_name",
                     "otel_netmon_monitor_name",
                 ),

@@ -1,4 +1,4 @@
-"""Thirty steps with one rank that is late from the ninth on: what that looks like is in docs/jaeger.md.
+"""Thirty steps in which one rank is late from the ninth on; docs/jaeger.md shows what that looks like.
 
 otel-netmon run -- torchrun --nproc-per-node 4 examples/slow_rank.py [LATE_RANK [SECONDS]]
 """
@@ -22,7 +22,7 @@ optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
 for step in range(30):
     optimizer.zero_grad()
     if dist.get_rank() == late and step >= 8:
-        time.sleep(seconds)  # a slow disk, say
+        time.sleep(seconds)  # such as a slow disk
     model(torch.randn(64, 256)).square().mean().backward()
     optimizer.step()
 dist.destroy_process_group()

@@ -2,8 +2,8 @@
 
     torchrun --nproc-per-node 4 examples/train_digits.py
 
-The data are the 1,797 digits of 8x8 pixels (UCI) that ship with scikit-learn: nothing is downloaded. Exits with 1
-when fewer than 95 % of the test digits are recognised.
+The data set is the 1,797 digits of 8x8 pixels (UCI) that ship with scikit-learn, so nothing is downloaded. Exits
+with 1 if fewer than 95 % of the test digits are recognised.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def load() -> tuple[TensorDataset, TensorDataset]:
 
 
 def mean_over_ranks(total: torch.Tensor) -> float:
-    """``total`` holds a sum and a count; both are summed over the ranks first."""
+    """The mean over all ranks; ``total`` holds this rank's sum and count."""
     dist.all_reduce(total)
     return (total[0] / total[1]).item()
 

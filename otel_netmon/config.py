@@ -1,7 +1,7 @@
 """Every ``OTEL_NETMON_*`` variable: read, checked and documented here and nowhere else.
 
-In a live job a bad value costs one warning and the default is used; the command line refuses to start with the
-same sentence. Values are read once per process, when something of ours first starts.
+In a running job an invalid value costs one warning and the default is used; `otel-netmon run` prints the same
+sentence and refuses to start. Values are read once per process, when the first part of the package starts.
 """
 
 from __future__ import annotations
@@ -32,128 +32,141 @@ def _var(name: str, default: Any, kind: Kind, doc: str) -> Any:
 class Config:
     """All settings; the defaults are those of a job with no ``OTEL_NETMON_*`` variable set."""
 
-    interval: float = _var("INTERVAL", 10.0, number(0.1, 3600), "Seconds between two samples of a monitor.")
+    interval: float = _var("INTERVAL", 10.0, number(0.1, 3600), "Seconds between two samples of each monitor.")
     host_monitors: str = _var(
         "HOST_MONITORS",
         "auto",
         choice("auto", "on", "off"),
-        "Host monitors in this process: auto is once per host (the launcher, else local rank 0).",
+        "Whether this process runs the host monitors; auto: one per host does (the launcher, else local rank 0).",
     )
     monitors: tuple[str, ...] = _var(
         "MONITORS",
         (),
         MONITORS,
-        "Which monitors run; unset: all that have something to do.",
+        "Which monitors run; unset: every monitor that has something to watch.",
     )
     interfaces: tuple[str, ...] | None = _var(
         "INTERFACES",
         None,
         LIST,
-        "NICs to watch, as names or globs; unset: physical and bonded NICs that are up.",
+        "NICs to watch; unset: physical and bonded NICs that are up.",
     )
     latency_targets: tuple[str, ...] = _var(
         "LATENCY_TARGETS",
         (),
         TARGETS,
-        "Where TCP connect time is measured; nothing is probed unless it is named here.",
+        "Targets to measure the TCP connect time to; only what is named here is probed.",
     )
     latency_attempts: int = _var(
-        "LATENCY_ATTEMPTS", 3, number(1, 20, int), "Connection attempts per target and round."
+        "LATENCY_ATTEMPTS", 3, number(1, 20, int), "Connection attempts per target and sample."
     )
     latency_timeout: float = _var(
-        "LATENCY_TIMEOUT", 1.0, number(0.01, 60), "Seconds after which an attempt counts as lost."
+        "LATENCY_TIMEOUT", 1.0, number(0.01, 60), "Seconds after which a connection attempt counts as lost."
     )
     latency_peers: bool = _var(
         "LATENCY_PEERS",
         False,
         FLAG,
-        "Measure the round-trip time to the job's other hosts too, by ICMP echo or a TCP connect to the store.",
+        "Whether to measure round-trip times to the job's other hosts, by ICMP echo or TCP connect to the store.",
     )
     latency_peers_max: int = _var(
-        "LATENCY_PEERS_MAX", 16, number(1, 1024, int), "Hosts of the job that are probed per round, in turn."
+        "LATENCY_PEERS_MAX",
+        16,
+        number(1, 1024, int),
+        "How many of the job's hosts are probed per sample; all of them take turns.",
     )
     peer_attribute: str = _var(
         "PEER_ATTRIBUTE",
         "address",
         choice("address", "host", "none"),
-        "What tells the job's hosts apart in metrics of TCP: their address, their host name, or nothing.",
+        "What identifies the job's other hosts in TCP metrics: their address, their host name, or nothing.",
     )
     capture: str = _var(
         "CAPTURE",
         "auto",
         choice("auto", "hooks", "dispatcher", "flight_recorder", "off"),
-        "How collectives are captured; auto takes hooks where torch has them; off captures none.",
+        "The capture backend; auto: hooks if torch has them, else the dispatcher; off: no collective is captured.",
     )
     ring_size: int = _var(
         "RING_SIZE",
         16384,
         number(16, 1 << 20, int),
-        "Collectives held until they are emitted; then the oldest go.",
+        "Collectives that can wait for export; when there are more, the oldest are dropped and counted.",
     )
     emit_interval: float = _var(
-        "EMIT_INTERVAL", 0.25, number(0.01, 60), "Seconds between two rounds of the thread that makes spans."
+        "EMIT_INTERVAL",
+        0.25,
+        number(0.01, 60),
+        "Seconds between two rounds of the background thread that creates spans.",
     )
     trace_every: int = _var(
         "TRACE_EVERY",
         1,
         number(1, 1_000_000_000, int),
-        "Spans of every Nth training step only, the same on all ranks; metrics and `rank_step` are of all.",
+        "Trace every Nth training step only, the same on all ranks; metrics and `rank_step` still cover all.",
     )
     trace_ranks: Ranks | None = _var(
         "TRACE_RANKS",
         None,
         RANKS,
-        "Ranks that make spans of their single collectives; `rank_step` and metrics are of all. Unset: all.",
+        "Ranks that create spans for single collectives; metrics and `rank_step` still cover all. Unset: all.",
     )
     window: float = _var(
         "WINDOW",
         60.0,
         number(0, 86400),
-        "Seconds after which collectives that no step claims go into traces of that length; 0: never.",
+        "If nothing marks a step for this many seconds, traces are windows of that length instead; 0: never.",
     )
     stall_after: float = _var(
         "STALL_AFTER",
         60.0,
         number(0, 86400),
-        "Seconds in flight after which a collective is said to hang, as a log event; 0: never.",
+        "Seconds in flight after which a collective is reported as hanging, in a log event; 0: never.",
     )
     heartbeat: float = _var(
         "HEARTBEAT",
         10.0,
         number(0, 3600),
-        "Seconds between two log events by which a rank says that it lives, and what is in flight; 0: none.",
+        "Seconds between two log events that report a rank as alive, and what it has in flight; 0: none.",
     )
     run_id: str | None = _var(
-        "RUN_ID", None, TEXT, "The run's id, the same on every rank; unset: rank 0 draws one for all."
+        "RUN_ID", None, TEXT, "Id of the run, the same on every rank; unset: rank 0 draws one for all."
     )
     run_id_timeout: float = _var(
-        "RUN_ID_TIMEOUT", 30.0, number(0, 3600), "Seconds to wait for rank 0's run id before going on alone."
+        "RUN_ID_TIMEOUT", 30.0, number(0, 3600), "Seconds to wait for rank 0's run id before using one of its own."
     )
     exit_timeout: float = _var(
-        "EXIT_TIMEOUT", 5.0, number(0, 60), "Seconds at most that our flush may take when the process ends."
+        "EXIT_TIMEOUT",
+        5.0,
+        number(0, 60),
+        "At most this many seconds are spent on flushing when the process ends.",
     )
     spool_dir: Path | None = _var(
         "SPOOL_DIR",
         None,
         PATH,
-        "Where the exporter `otel_netmon_otlp` keeps what no collector takes; unset: the user's own below /tmp.",
+        "Where the exporter `otel_netmon_otlp` keeps what no collector accepts; unset: a private folder in /tmp.",
     )
     spool_max_bytes: int = _var(
         "SPOOL_MAX_BYTES",
         256 << 20,
         number(0, 1 << 40, int),
-        "Bytes that each process and signal may keep there; then the oldest go. 0 keeps nothing.",
+        "Bytes that each process may keep there per signal; beyond that the oldest are dropped. 0 keeps nothing.",
     )
     output_dir: Path | None = _var(
-        "OUTPUT_DIR", None, PATH, "Folder of the exporter `otel_netmon_file`; `otel-netmon run` sets it."
+        "OUTPUT_DIR", None, PATH, "Where the exporter `otel_netmon_file` writes; `otel-netmon run` sets it."
     )
-    proc_root: Path = _var("PROC_ROOT", Path("/proc"), PATH, "Where proc is mounted (containers: /host/proc).")
-    sys_root: Path = _var("SYS_ROOT", Path("/sys"), PATH, "Where sysfs is mounted (containers: /host/sys).")
+    proc_root: Path = _var(
+        "PROC_ROOT", Path("/proc"), PATH, "Where procfs is mounted (in containers often /host/proc)."
+    )
+    sys_root: Path = _var(
+        "SYS_ROOT", Path("/sys"), PATH, "Where sysfs is mounted (in containers often /host/sys)."
+    )
     host_owner: str | None = _var(
         "HOST_OWNER",
         None,
         TEXT,
-        "Set by us for child processes: who runs the host monitors here. Not to be set.",
+        "Set by otel-netmon for child processes: which process runs the host monitors. Do not set it.",
     )
 
 
@@ -173,9 +186,9 @@ VARIABLES: Final = tuple(
 
 
 def load(environ: Mapping[str, str]) -> tuple[Config, tuple[str, ...]]:
-    """The settings in ``environ``, and one sentence for each value that is wrong.
+    """The settings in ``environ``, and one sentence for each invalid value, which is replaced by its default.
 
-    A wrong value is replaced by its default. An empty value counts as unset, as OpenTelemetry has it.
+    An empty value counts as unset, as in OpenTelemetry's specification.
     """
     values: dict[str, Any] = {}
     problems: list[str] = []
@@ -195,13 +208,13 @@ def load(environ: Mapping[str, str]) -> tuple[Config, tuple[str, ...]]:
 
 
 def unknown(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """One sentence for each ``OTEL_NETMON_*`` name that is none of ours, with the nearest one that is."""
+    """One sentence for each ``OTEL_NETMON_*`` name that does not exist, with the most similar one that does."""
     known = {f.metadata["var"] for f in fields(Config)}
     problems = []
     for name in sorted(environ):
         if name.startswith(PREFIX) and name not in known:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-            hint = f"; did you mean {near[0]}?" if near else "; docs/data.md lists those that are"
+            hint = f"; did you mean {near[0]}?" if near else "; docs/data.md lists all of them"
             problems.append(f"{name} is not a variable of otel-netmon{hint}")
     return tuple(problems)
 
@@ -212,7 +225,7 @@ def _shown(default: Any) -> str:
 
 @functools.lru_cache(maxsize=1)
 def current() -> Config:
-    """The process's settings, read from ``os.environ`` at the first call; warns once of each problem."""
+    """The process's settings, read from ``os.environ`` at the first call, which warns of each problem."""
     config, problems = load(os.environ)
     for problem in (*problems, *unknown(os.environ)):
         _logger.warning("%s", problem)

@@ -5,9 +5,9 @@ is up. By default that kills a process on the spot. Here a Python handler, and a
 wakes through a pipe, have the data flushed first; then the signal has the effect that it would have had. A handler
 that was there before is called as ever, and decides; so does one that comes later.
 
-The pipe takes the place of the wakeup descriptor. Whoever sets one after us (asyncio does) gets every byte passed
-on, and is told what they would have been told; whoever sets the default handler again gets ours, which has its
-effect. For both, two functions of the module ``signal`` are replaced while we are on.
+The pipe takes the place of the wakeup descriptor. Code that sets one after us (asyncio does) gets every
+byte passed on, and the same return values; code that sets the default handler again gets ours, which has the same
+effect. For both, two functions of the module ``signal`` are replaced while we are installed.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ class _Handler:
 
 
 class Termination:
-    """Calls ``flush`` in a thread of its own when the process is told to end.
+    """Calls ``flush`` in a thread of its own when the process receives SIGTERM.
 
-    ``flush(dies)`` is told whether the process ends with it; it has ``timeout`` seconds, and may raise nothing.
+    ``flush(dies)``: whether the process ends with it; it has ``timeout`` seconds, and may raise nothing.
     ``install`` does something in the main thread only, where Python allows handlers; elsewhere all stays as it is.
     ``install`` and ``remove`` may be repeated.
     """

@@ -15,41 +15,46 @@ from otel_netmon.version import __version__
 __all__ = ["main"]
 
 _RUN: Final = """\
-run COMMAND so that every Python process in it is watched, then print a summary to stderr
+run COMMAND with every Python process in it instrumented, then print a summary to stderr
 
-The command needs no change. Its standard input, output and error, its signals and its exit code pass through as
-they are; the summary goes to stderr, so that stdout can be piped.
+The command needs no change. Its standard input, output and error, its signals and its exit code are passed through
+unchanged; the summary goes to stderr, so that stdout can be piped.
 
-Where telemetry goes, for traces and for metrics:
-  OTEL_TRACES_EXPORTER, OTEL_METRICS_EXPORTER, OTEL_EXPORTER_OTLP_ENDPOINT set   there, as OpenTelemetry has it
-  none of them set                   to files in a new folder below ./otel-netmon-runs, and summed up at the end
-  --output DIR                       to files in DIR, besides the above
+Traces, metrics and logs each go
+  to the exporter or OTLP endpoint that the standard variables name for them (OTEL_TRACES_EXPORTER,
+  OTEL_METRICS_EXPORTER, OTEL_LOGS_EXPORTER, OTEL_EXPORTER_OTLP_ENDPOINT);
+  otherwise to files in a new folder below ./otel-netmon-runs, from which the summary is made.
+With --output DIR they go to files in DIR as well.
 """
 _RUN_EXIT: Final = """\
-exit codes: the command's own; when a signal kills the command, the same signal ends this program;
-  2 bad usage or a bad OTEL_NETMON_* variable, 126 the command cannot be executed, 127 it was not found
+exit codes:
+  that of COMMAND; if a signal kills COMMAND, otel-netmon ends with the same signal
+  2    wrong usage, or an invalid OTEL_NETMON_* variable
+  126  COMMAND cannot be executed
+  127  COMMAND was not found
 """
 _SUMMARY: Final = """\
-sum up the files that `otel-netmon run` or the collector's file exporter wrote (OTLP JSON lines)
+summarise the telemetry files in DIR
 
-Files named *.jsonl and *.json directly in DIR are read; links are not followed.
+These are the OTLP JSON lines that `otel-netmon run` or the file exporter of the OpenTelemetry Collector wrote. All
+files directly in DIR that are named *.jsonl or *.json are read; symbolic links are not followed.
 """
 _FLUSH: Final = """\
-deliver what earlier runs kept in DIR because no collector took it
+deliver what earlier runs spooled in DIR because no collector accepted it
 
-Where to says OTEL_EXPORTER_OTLP_ENDPOINT and its like, as for a run. What a running process owns is left alone.
-
-exit codes: 0 nothing is left, 1 something is, 2 bad usage
+The destination is that of a run: OTEL_EXPORTER_OTLP_ENDPOINT and the other OTLP variables name it. Files of
+processes that are still running are left alone.
 """
+_FLUSH_EXIT: Final = "exit codes: 0 nothing is left, 1 something is left, 2 wrong usage"
 _DOCTOR: Final = """\
-say what this machine and this environment can see, one line each
+check what can be observed on this machine and in this environment
 
-  ok    works
-  note  works without it, or is worth knowing; the remedy follows
-  FAIL  keeps the main job from running; the remedy follows
-
-exit codes: 0 the main job can run, 1 something FAILs, 2 bad usage
+Prints one line per check:
+  ok    it works
+  note  it is missing but not needed, or worth knowing; how to change it follows
+  FAIL  it keeps otel-netmon from doing its main job; how to fix it follows
 """
+_DOCTOR_EXIT: Final = "exit codes: 0 otel-netmon can do its main job, 1 at least one check FAILs, 2 wrong usage"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,12 +65,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     try:
         options = parser.parse_args(own)
-    except SystemExit as stop:  # argparse has said why
+    except SystemExit as stop:  # argparse has printed the reason
         return stop.code if isinstance(stop.code, int) else 2
     try:
         return _dispatch(parser, options, command)
     except BrokenPipeError:
-        # The reader has gone (`… | head`). Nothing more can be said there, nor may the exit flush try.
+        # The reader has gone (`… | head`). Nothing more can be written there, and the flush at exit must not try.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except KeyboardInterrupt:
@@ -97,7 +102,7 @@ def _dispatch(parser: argparse.ArgumentParser, options: argparse.Namespace, comm
 
 
 def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Our options of `run`, and the command: what follows ``--``, or the first word that is not an option."""
+    """Our own options of `run`, and the command: after ``--``, or from the first word that is not an option."""
     place = 1
     while place < len(arguments):
         word = arguments[place]
@@ -112,7 +117,7 @@ def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="otel-netmon",
-        description="Watches the network side of distributed PyTorch training and says it in OpenTelemetry.",
+        description="OpenTelemetry for the network side of distributed PyTorch training.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"otel-netmon {__version__}")
@@ -124,23 +129,30 @@ def _parser() -> argparse.ArgumentParser:
             help=description.partition("\n")[0],
             description=description,
             epilog=epilog,
-            usage=f"otel-netmon {name} {usage}",
+            usage=f"otel-netmon {name} {usage}".rstrip(),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
 
     run = add("run", _RUN, "[--output DIR] [--] COMMAND...", _RUN_EXIT)
-    run.add_argument("--output", metavar="DIR", type=_folder, help="folder for the files; made if need be")
+    run.add_argument(
+        "--output",
+        metavar="DIR",
+        type=_folder,
+        help="write files to this folder; it is created if it does not exist",
+    )
     summary = add("summary", _SUMMARY, "DIR [--json]")
-    summary.add_argument("folder", metavar="DIR", type=Path)
-    summary.add_argument("--json", action="store_true", help="as JSON: seconds, bytes, bytes per second")
-    flush = add("flush", _FLUSH, "DIR")
-    flush.add_argument("folder", metavar="DIR", type=Path)
-    add("doctor", _DOCTOR, "")
+    summary.add_argument("folder", metavar="DIR", type=Path, help="the folder with the files")
+    summary.add_argument(
+        "--json", action="store_true", help="print JSON; units are seconds, bytes and bytes per second"
+    )
+    flush = add("flush", _FLUSH, "DIR", _FLUSH_EXIT)
+    flush.add_argument("folder", metavar="DIR", type=Path, help="the spool folder (OTEL_NETMON_SPOOL_DIR)")
+    add("doctor", _DOCTOR, "", _DOCTOR_EXIT)
     return parser
 
 
 def _folder(text: str) -> Path:
     if not text:
-        raise argparse.ArgumentTypeError("a folder is needed")
+        raise argparse.ArgumentTypeError("the name of a folder is missing")
     return Path(text)

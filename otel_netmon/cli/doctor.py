@@ -90,7 +90,7 @@ def _versions(_: Mapping[str, str]) -> Iterator[Finding]:
     for name in ("opentelemetry-sdk", "opentelemetry-exporter-otlp"):
         found = _version(name)
         if found is None:
-            yield Finding("FAIL", name, "not installed", "pip install otel-netmon brings it")
+            yield Finding("FAIL", name, "not installed", "pip install otel-netmon installs it")
         else:
             yield Finding("ok", name, found)
 
@@ -99,7 +99,7 @@ def _instrumentation(_: Mapping[str, str]) -> Iterator[Finding]:
     what = "opentelemetry-instrumentation"
     found = _version(what)
     if found is None or not can_instrument():
-        yield Finding("FAIL", what, "not installed", "pip install otel-netmon brings it")
+        yield Finding("FAIL", what, "not installed", "pip install otel-netmon installs it")
     elif _numbers(found) < _OLDEST_INHERITING:
         yield Finding("FAIL", what, f"{found}: ranks do not inherit it", "pip install -U " + what)
     else:
@@ -130,7 +130,7 @@ def _torch(environ: Mapping[str, str]) -> Iterator[Finding]:
         backend = _backend(capture)
     except (ImportError, OSError) as error:  # OSError: a library of CUDA is missing
         yield Finding(
-            "note", "torch", f"{found}: it cannot be imported: {error}", "mend the installation of torch"
+            "note", "torch", f"{found}: it cannot be imported: {error}", "repair the installation of torch"
         )
         return
     yield Finding("ok", "torch", f"{found}: collectives are captured {_BACKENDS.get(backend, f'by {backend}')}")
@@ -241,7 +241,7 @@ def _rdma(settings: config.Config, *, watched: bool) -> Iterator[Finding]:
     elif watched:
         yield Finding("ok", "RDMA", f"the monitor rdma watches {ports}")
     else:
-        yield Finding("note", "RDMA", f"the monitor rdma is left out, nobody watches {ports}")
+        yield Finding("note", "RDMA", f"the monitor rdma is left out, so nothing watches {ports}")
 
 
 def _version(distribution: str) -> str | None:

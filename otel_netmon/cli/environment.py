@@ -17,7 +17,7 @@ from otel_netmon.text import bounded
 
 FILE_EXPORTER: Final = "otel_netmon_file"
 OTLP_EXPORTER: Final = "otel_netmon_otlp"
-"""The official OTLP exporter with a spool; it stands where the user named an endpoint and no exporter."""
+"""The official OTLP exporter with a spool; used where the user set an endpoint and no exporter."""
 SITE: Final = str(Path(__file__).with_name("site"))
 """The folder whose ``sitecustomize`` instruments a Python that finds it first."""
 
@@ -32,7 +32,7 @@ _METRIC_INTERVAL: Final = "5000"
 
 @dataclass(frozen=True)
 class Exporters:
-    """Which exporters each signal has, as ``OTEL_*_EXPORTER`` says it, and whether any writes files."""
+    """Which exporters each signal has, as values of ``OTEL_*_EXPORTER``, and whether any writes files."""
 
     variables: dict[str, str]
     files: bool

@@ -13,8 +13,7 @@ from otel_netmon import config
 
 if TYPE_CHECKING:
     from otel_netmon.delivery.segment import Segment
-    from otel_netmon.delivery.wire import Wire
-    from otel_netmon.sdk.values import Signal
+    from otel_netmon.delivery.transport import Transport
 
 
 _logger = logging.getLogger(__name__)
@@ -24,18 +23,19 @@ _ITEMS: Final = {"traces": "spans", "metrics": "data points", "logs": "log recor
 
 def flush(folder: Path) -> int:
     """Send every request in ``folder`` that no living process owns; 0 when nothing is left, 1 otherwise."""
+    from otel_netmon.delivery import connect
     from otel_netmon.delivery.segment import Segment
     from otel_netmon.delivery.spool import SpoolError, open_folder, orphans
     from otel_netmon.sdk.check import apply, check
     from otel_netmon.sdk.values import SIGNALS
 
     if not folder.is_dir():
-        print(f"otel-netmon flush: {folder} is not a folder", file=sys.stderr)
+        _say(f"{folder} is not a folder", is_error=True)
         return 2
     try:
         open_folder(folder)
     except SpoolError as error:
-        print(f"otel-netmon flush: {error.strerror}", file=sys.stderr)
+        _say(str(error.strerror), is_error=True)
         return 2
     works, wrong = check(os.environ)
     apply(works, wrong, os.environ, _logger)
@@ -43,41 +43,39 @@ def flush(folder: Path) -> int:
         return 2
     left = 0
     for signal in SIGNALS:
-        wire: Wire | None = None
+        transport: Transport | None = None
         delivered = rejected = 0
         damaged: list[int] = []
         for path in orphans(folder, signal):
             segment = Segment.adopt(path, damaged.append)
             if segment is None:
-                print(f"otel-netmon flush: {path.name} belongs to a running process, or is not ours; left alone")
+                _say(f"{path.name} is left alone: a running process owns it, or it is not a spool file")
                 continue
-            wire = wire or _wire(signal)
-            taken, refused, rest = _deliver(segment, wire)
+            transport = transport or connect.connect(signal)
+            taken, refused, rest = _deliver(segment, transport)
             delivered, rejected, left = delivered + taken, rejected + refused, left + rest
             segment.close(remove=not rest)
         if damaged:
-            print(f"otel-netmon flush: {sum(damaged)} {_ITEMS[signal]} are damaged, and lost", file=sys.stderr)
-        if wire is not None:
-            refused_too = f", {rejected} refused" if rejected else ""
-            print(f"otel-netmon flush: {delivered} {_ITEMS[signal]} delivered to {wire.endpoint}{refused_too}")
-            wire.close()
+            _say(f"{sum(damaged)} {_ITEMS[signal]} are lost: the file is damaged", is_error=True)
+        if transport is not None:
+            too = f", {rejected} refused" if rejected else ""
+            _say(f"{delivered} {_ITEMS[signal]} delivered to {transport.endpoint}{too}")
+            transport.close()
     if left:
-        print(f"otel-netmon flush: {left} items are left; is the collector there?", file=sys.stderr)
+        _say(f"{left} items could not be delivered and are kept; is the collector running?", is_error=True)
     return 1 if left else 0
 
 
-def _wire(signal: Signal) -> Wire:
-    from otel_netmon.delivery import wire
-
-    return wire.Wire(wire.official(signal), signal)
+def _say(sentence: str, *, is_error: bool = False) -> None:
+    print(f"otel-netmon flush: {sentence}", file=sys.stderr if is_error else sys.stdout)
 
 
-def _deliver(segment: Segment, wire: Wire) -> tuple[int, int, int]:
+def _deliver(segment: Segment, transport: Transport) -> tuple[int, int, int]:
     """Items delivered, refused, and left."""
     deadline = time.monotonic() + config.current().exit_timeout
     taken = refused = 0
     while (record := segment.first()) is not None:
-        outcome = wire.send(record.data, wire.timeout)
+        outcome = transport.send(record.data, transport.timeout)
         if outcome.kind == "retry":
             if time.monotonic() > deadline:
                 return taken, refused, segment.left

@@ -1,4 +1,4 @@
-"""What is spoken at an endpoint, before the command starts: a protocol at odds with the settings is no outage.
+"""Which protocol an endpoint speaks, asked before the command starts: a wrong protocol is no outage.
 
 By two small requests of our own, in a second at most and without a library: gRPC's threads must not be there when
 ``process`` blocks signals. Neither is an export. `otel-netmon doctor` makes one.
@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Final
 from urllib.parse import urlsplit
 
-from otel_netmon.delivery import wire
+from otel_netmon.delivery import transport
 from otel_netmon.sdk import otlp
 from otel_netmon.sdk.values import OTLP, SIGNALS, Signal
 from otel_netmon.text import without_secrets
@@ -26,7 +26,7 @@ _PROXIES: Final = ("http_proxy", "https_proxy", "grpc_proxy", "all_proxy")
 
 
 def at_odds(environ: Mapping[str, str], exporters: Mapping[str, str]) -> tuple[str, ...]:
-    """A sentence for each endpoint at which another protocol is spoken; none for one that does not answer."""
+    """A sentence for each endpoint that speaks another protocol; none for one that does not answer."""
     if any(environ.get(name) or environ.get(name.upper()) for name in _PROXIES):
         return ()
     found: list[str] = []
@@ -54,7 +54,7 @@ def _look(environ: Mapping[str, str], exporters: Mapping[str, str], found: list[
                 spoken[address] = _spoken(address)
             word, named = otlp.protocol(environ, signal)
             if fault := _fault(spoken[address], word, plain=_is_plain(environ, signal, address, word)):
-                hint = wire.in_words_of(fault, variable, named)
+                hint = transport.naming(fault, variable, named)
                 found.append(f"{variable}={without_secrets(address)[:128]!r} cannot work with {word}: {hint}")
 
 
@@ -70,14 +70,14 @@ def _fault(spoken: frozenset[str], word: str, *, plain: bool) -> str:
     if not spoken or (plain and word in spoken) or (not plain and "tls" in spoken):
         return ""
     if not plain:
-        return wire.PLAIN
+        return transport.PLAIN
     if "tls" in spoken:
-        return wire.TLS
-    return wire.IS_HTTP if word == "grpc" else wire.NO_HTTP
+        return transport.TLS
+    return transport.IS_HTTP if word == "grpc" else transport.NO_HTTP
 
 
 def _spoken(address: str) -> frozenset[str]:
-    """In words of ``OTEL_EXPORTER_OTLP_PROTOCOL``, or ``tls``; empty where that cannot be told."""
+    """In words of ``OTEL_EXPORTER_OTLP_PROTOCOL``, or ``tls``; empty where it is unknown."""
     parts = urlsplit(address if "://" in address else f"//{address}")
     place = parts.hostname or "", parts.port or {"https": 443, "http": 80}.get(parts.scheme, 4317)
     answers = [_answer(place, request) for request in (_HTTP1, _HTTP2)]

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from typing import Final, Literal
 
 from otel_netmon import config
-from otel_netmon.delivery import wire
+from otel_netmon.delivery.connect import connect, protocol
+from otel_netmon.delivery.transport import naming
 from otel_netmon.sdk import otlp
 from otel_netmon.sdk.values import SIGNALS, Signal
 from otel_netmon.text import without_secrets
@@ -17,7 +18,7 @@ Answer = tuple[Literal["ok", "note", "FAIL"], str, str, str]
 """Level, variable, what came back, and the remedy."""
 
 SECONDS: Final = 3.0
-_LOGS: Final = "OTEL_LOGS_EXPORTER=none leaves out the event of a collective that hangs"
+_LOGS: Final = "OTEL_LOGS_EXPORTER=none leaves out the log event of a hanging collective"
 
 
 def answers(
@@ -25,7 +26,7 @@ def answers(
 ) -> Iterator[Answer]:
     """What each endpoint of ``environ`` answers, for the signals whose ``exporters`` send by OTLP.
 
-    ``replaced``: variables whose values were others.
+    ``replaced``: variables whose values were replaced.
     """
     asked = [signal for signal in SIGNALS if otlp.is_used(exporters, signal)]
     found: dict[Answer, list[Signal]] = {}
@@ -37,7 +38,7 @@ def answers(
                 continue
             word, named = otlp.protocol(environ, signal)
             (level, _, what, remedy), there = _ask(signal, address, variable)
-            answer = (level, variable, what, wire.in_words_of(remedy, variable, named))
+            answer = (level, variable, what, naming(remedy, variable, named))
             if answer[0] == "ok" and named in replaced:
                 answer = ("note", *answer[1:3], f"set {named}={word}")
             found.setdefault(answer, []).append(signal)
@@ -48,26 +49,26 @@ def answers(
 
 
 def _ask(signal: Signal, address: str, variable: str) -> tuple[Answer, bool]:
-    """The answer, and whether anybody was there to give it."""
+    """The answer, and whether the endpoint gave it."""
     try:
-        way = wire.Wire(wire.official(signal), signal)
+        transport = connect(signal)
     except Exception as error:  # noqa: BLE001  # the settings', of whatever kind
-        return ("FAIL", variable, f"no exporter can be made of it: {error}", "correct the variable"), False
-    shown, by = without_secrets(address or way.endpoint), wire.protocol(signal)
-    outcome = way.send(b"", min(SECONDS, way.timeout))
-    way.close()
+        return ("FAIL", variable, f"the exporter refuses this setting: {error}", "correct the variable"), False
+    shown, by = without_secrets(address or transport.endpoint), protocol(signal)
+    outcome = transport.send(b"", min(SECONDS, transport.timeout))
+    transport.close()
     if outcome.kind == "delivered" and not outcome.hint:
-        return ("ok", variable, f"{shown} took an empty export of {{signals}} by {by}", ""), True
+        return ("ok", variable, f"{shown} accepted an empty export of {{signals}} by {by}", ""), True
     came = outcome.reason.partition(":")[0] or "HTTP 200"
-    what = f"{shown} did not take an empty export of {{signals}} by {by} ({came})"
+    what = f"{shown} did not accept an empty export of {{signals}} by {by} ({came})"
     if signal == "logs" and came in ("HTTP 404", "UNIMPLEMENTED"):
-        return ("note", variable, what, f"give it a pipeline for logs; or {_LOGS}"), True
-    return ("FAIL", variable, what, outcome.hint or "look at the collector's log"), outcome.kind != "retry"
+        return ("note", variable, what, f"add a pipeline for logs to it, or note that {_LOGS}"), True
+    return ("FAIL", variable, what, outcome.hint or "check the collector's log"), outcome.kind != "retry"
 
 
 @contextmanager
 def as_environment(environ: Mapping[str, str]) -> Iterator[None]:
-    """Exporters and monitors read the process's own. gRPC's C library is told to keep its errors to itself."""
+    """Exporters and monitors read the process's own. gRPC's C library logs nothing meanwhile."""
     before = dict(os.environ)
     os.environ.clear()
     os.environ.update({"GRPC_VERBOSITY": "NONE", **environ})

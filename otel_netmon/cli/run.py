@@ -21,7 +21,7 @@ from otel_netmon.streams import say
 
 RUNS: Final = Path("otel-netmon-runs")
 _NOTHING: Final = (
-    "it ran no Python that has otel-netmon and reads PYTHONPATH (not with -I, -E or -S), or none that got to write"
+    "it ran no Python that has otel-netmon and reads PYTHONPATH (not with -I, -E or -S), or all were killed early"
 )
 
 
@@ -38,7 +38,7 @@ def run(command: Sequence[str], output: Path | None) -> int:
         try:
             folder = _make_folder(output)
         except OSError as error:
-            say(f"the folder for the telemetry cannot be made: {error}; name another with --output DIR")
+            say(f"the folder for telemetry cannot be created: {error}; choose another with --output DIR")
             return 2
     before = frozenset(path.name for path in folder.iterdir()) if folder else frozenset()
     child = child_environment(environ, command, exporters, folder)
@@ -46,7 +46,7 @@ def run(command: Sequence[str], output: Path | None) -> int:
     for sentence in (*(problem.sentence for problem in wrong), *reasons):
         say(sentence)
     if folder is not None and any(problem.lost for problem in wrong):
-        say(f"what would have gone there goes to {folder}")
+        say(f"telemetry that cannot be exported is written to {folder} instead")
     try:
         code = run_and_wait(command, child)
     except (OSError, ValueError) as error:  # ValueError: a null character in an argument
@@ -54,18 +54,21 @@ def run(command: Sequence[str], output: Path | None) -> int:
             _remove_empty(folder)
         return _not_started(command[0], error)
     if folder is not None:
-        _tell(folder, before, reasons, fresh=output is None)
+        _summarise(folder, before, reasons, fresh=output is None)
     elif reasons:
-        say(f"telemetry did not get through, or not all of it: {'; '.join(reasons)}")
+        say(f"some or all telemetry was not exported: {'; '.join(reasons)}")
     else:
-        say("telemetry went where the OTEL_* variables say; with --output DIR it is summed up here as well")
+        say("telemetry was exported as the OTEL_* variables say; add --output DIR to get a summary here")
     return end_like(code)
 
 
 def _can_start() -> bool:
     _, problems = config.load(os.environ)
     if not can_instrument():
-        problems = (*problems, "opentelemetry-instrumentation is not installed; pip install otel-netmon brings it")
+        problems = (
+            *problems,
+            "opentelemetry-instrumentation is not installed: pip install otel-netmon",
+        )
     for sentence in (*problems, *config.unknown(os.environ)):
         say(sentence)
     return not problems
@@ -97,7 +100,7 @@ def _not_started(program: str, error: OSError | ValueError) -> int:
     return 126
 
 
-def _tell(folder: Path, before: frozenset[str], reasons: Sequence[str], *, fresh: bool) -> None:
+def _summarise(folder: Path, before: frozenset[str], reasons: Sequence[str], *, fresh: bool) -> None:
     """Sum up ``folder``, whatever comes of it: the command's exit code stands."""
     try:
         _sum_up(folder, before, reasons, fresh=fresh)
@@ -119,4 +122,4 @@ def _sum_up(folder: Path, before: frozenset[str], reasons: Sequence[str], *, fre
         say(f"the command left no telemetry: {'; '.join(reasons) or _NOTHING}")
         return
     if before:
-        say(f"{folder} held {len(before)} files before; they are not in this summary")
+        say(f"{folder} already held {len(before)} files; they are not in this summary")

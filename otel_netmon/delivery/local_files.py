@@ -1,7 +1,6 @@
 """The exporters behind ``otel_netmon_file``: OTLP JSON lines in one folder, for where there is no collector.
 
-Thin over the official file exporters, which take no path from the environment. What is added: each process has
-a file of its own, made when there is something to write, and again after a fork.
+Each process has a file of its own, made when there is something to write, and again after a fork.
 """
 
 from __future__ import annotations
@@ -10,208 +9,120 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Sequence
-from typing import IO, Any, Final, Literal, cast
+from typing import Any
 
-from opentelemetry.exporter.otlp.json.file import FileMetricExporter, FileSpanExporter
-from opentelemetry.exporter.otlp.json.file._log_exporter import FileLogExporter
-from opentelemetry.sdk._logs import ReadableLogRecord
-from opentelemetry.sdk._logs.export import LogRecordExportResult
-from opentelemetry.sdk.metrics.export import AggregationTemporality, MetricExportResult, MetricsData
-from opentelemetry.sdk.metrics.view import Aggregation
-from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import SpanExportResult
+from opentelemetry.exporter.otlp.json.common.metrics_encoder import encode_metrics
 
-from otel_netmon import config, threads
-from otel_netmon.delivery.span_lines import SpanLines
+from otel_netmon import config, forks, threads
+from otel_netmon.delivery.base import LogsTo, MetricsTo, SpansTo
+from otel_netmon.delivery.segment import write_whole
+from otel_netmon.delivery.span_lines import SpanLines, json_line
+from otel_netmon.internals.otel_internals_logs import encode_logs_as_json
 from otel_netmon.job import roles
+from otel_netmon.sdk.values import Signal
 from otel_netmon.text import file_part
 
 _logger = logging.getLogger(__name__)
 
 
-_AT_ONCE: Final = 4
-"""Spans per line that the official encoder makes: see ``span_lines``."""
+class JsonFile:
+    """``OTEL_NETMON_OUTPUT_DIR/SIGNAL-HOST-LABEL-PID-RANDOM.jsonl``. LABEL is ``rank3``, ``launcher`` or ``proc``.
 
-
-class _File:
-    """The little of ``IO[str]`` that the official exporters use, over a file made at the first write.
-
-    Unbuffered, so that a fork cannot copy half a line into two processes. It never raises: a failure is logged
-    once and remembered, because the exporters would log a traceback at every attempt.
+    0600, the folder, if it is made, 0700. Unbuffered, so that a fork cannot copy half a line into two
+    processes. It never raises: the first failure is logged.
     """
 
-    def __init__(self, signal: Literal["traces", "metrics", "logs"]) -> None:
+    def __init__(self, signal: Signal) -> None:
         self._signal = signal
         self._fd: int | None = None
         self._size = 0
         self._label = ""
         self._warned = False
+        self._closed = False
         self._lock = threads.Lock()
         """Keeps a write and a close apart: another file may get the number."""
-        self.pid = os.getpid()
-        self.closed = False
-        self.failed = False
+        forks.register(self)
 
-    def write(self, line: str) -> int:
+    def put(self, data: bytes, items: int) -> bool:  # noqa: ARG002  # a queue counts them
+        """Append whole lines; False when they are lost."""
         try:
             with self._lock:
-                if self.closed:
-                    raise OSError("closed")
-                label = _label()
-                if self._fd is not None and label != self._label:  # its rank became known, or another one
-                    os.close(self._fd)
-                    self._fd, self._size = None, 0
-                if self._fd is None:
-                    self._fd = self._open(label)
-                    self._label = label
-                self._append(self._fd, line.encode())
+                write_whole(self._open(), data, self._size)  # a full disk leaves whole lines
+                self._size += len(data)
         except OSError as error:
-            self.failed = True
             if not self._warned:
                 self._warned = True
-                _logger.warning("otel-netmon: %s are lost, their file cannot be written: %s", self._signal, error)
-        return len(line)
+                _logger.warning(
+                    "otel-netmon: %s are lost: their file cannot be written (%s); logged once. "
+                    "Set %s to a folder of your own with room for them",
+                    self._signal, error, config.OUTPUT_DIR,
+                )  # fmt: skip
+            return False
+        return True
 
-    def flush(self) -> None:
+    def flush(self, timeout: float) -> bool:  # noqa: ARG002
         """Nothing is held back."""
+        return True
 
-    def disown(self) -> None:
-        """Close the copy that a fork made. Takes no lock: the thread that held it may not exist here."""
-        if self._fd is not None:
-            os.close(self._fd)
-
-    def close(self) -> None:
+    def close(self, timeout: float) -> None:  # noqa: ARG002
+        """What comes after is lost."""
         with self._lock:
-            self.closed = True
-            fd, self._fd = self._fd, None
-            if fd is not None:
-                os.close(fd)
+            self._closed = True
+            self._close()
 
-    def _open(self, label: str) -> int:
-        folder = config.current().output_dir
-        if folder is None:
-            raise OSError(f"{config.OUTPUT_DIR} is not set")
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-        return os.open(folder / _file_name(self._signal, label), flags, 0o600)
+    def after_fork_in_child(self) -> None:
+        """The file is the parent's; a new one is made when there is something to write."""
+        self._lock = threads.Lock()
+        self._close()
 
-    def _append(self, fd: int, data: bytes) -> None:
-        rest = memoryview(data)
-        try:
-            while rest:
-                rest = rest[os.write(fd, rest) :]
-        except OSError:
-            os.ftruncate(fd, self._size)  # a full disk leaves whole lines
-            raise
-        self._size += len(data)
+    def _close(self) -> None:
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            os.close(fd)
+
+    def _open(self) -> int:
+        if self._closed:
+            raise OSError("it is closed")
+        label = process_label()
+        if label != self._label:  # its rank became known, or another one
+            self._close()
+        if self._fd is None:
+            folder = config.current().output_dir
+            if folder is None:
+                raise OSError(f"{config.OUTPUT_DIR} is not set")
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+            host = file_part(socket.gethostname())
+            name = f"{self._signal}-{host}-{label}-{os.getpid()}-{secrets.token_hex(3)}.jsonl"
+            self._fd = os.open(folder / name, flags, 0o600)
+            self._size, self._label = 0, label
+        return self._fd
 
 
-def _label() -> str:
+def process_label() -> str:
+    """Distinguishes the files of this process from those of others on its host."""
     rank = roles.own_rank()
     if rank is not None:
         return f"rank{rank.rank}"
     return "launcher" if roles.role() is roles.Role.LAUNCHER else "proc"
 
 
-def _file_name(signal: str, label: str) -> str:
-    host = file_part(socket.gethostname())
-    return f"{signal}-{host}-{label}-{os.getpid()}-{secrets.token_hex(3)}.jsonl"
-
-
-class LocalSpanExporter(FileSpanExporter):
-    """Spans to ``OTEL_NETMON_OUTPUT_DIR/traces-HOST-LABEL-PID-RANDOM.jsonl``.
-
-    LABEL is ``rank3``, ``launcher`` or ``proc``. Files are 0600, the folder, if it is made, 0700. Never raises.
-    """
+class LocalSpanExporter(SpansTo):
+    """Spans to a file of this process; see ``JsonFile`` for its name."""
 
     def __init__(self) -> None:
-        self._file = _File("traces")
-        self._lines = SpanLines()
-        super().__init__(stream=cast(IO[str], self._file))
-
-    def export(self, batch: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Append ``batch``, as one line or some; FAILURE when it could not be written."""
-        if not batch:
-            return SpanExportResult.SUCCESS
-        if self._file.pid != os.getpid():  # forked: a new file, and locks that nobody holds
-            self._file.disown()
-            LocalSpanExporter.__init__(self)
-        self._file.failed = False
-        text = None if self._file.closed else self._lines.line(batch)
-        result = SpanExportResult.SUCCESS
-        if text is not None:
-            self._file.write(text + "\n")
-        else:
-            for first in range(0, len(batch), _AT_ONCE):
-                part = super().export(batch[first : first + _AT_ONCE])
-                result = part if result is SpanExportResult.SUCCESS else result
-        return SpanExportResult.FAILURE if self._file.failed else result
-
-    def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
-        """Close the file."""
-        super().shutdown(timeout_millis, **kwargs)
-        self._file.close()
+        super().__init__(JsonFile("traces"), SpanLines().encode)
 
 
-class LocalLogExporter(FileLogExporter):
-    """Log records to ``OTEL_NETMON_OUTPUT_DIR/logs-HOST-LABEL-PID-RANDOM.jsonl``; see ``LocalSpanExporter``."""
+class LocalMetricExporter(MetricsTo):
+    """Metrics to a file of this process; takes ``preferred_temporality`` and ``preferred_aggregation``."""
+
+    def __init__(self, **preferred: Any) -> None:
+        super().__init__(JsonFile("metrics"), lambda batch: json_line(encode_metrics(batch)), **preferred)
+
+
+class LocalLogExporter(LogsTo):
+    """Log records to a file of this process."""
 
     def __init__(self) -> None:
-        self._file = _File("logs")
-        super().__init__(stream=cast(IO[str], self._file))
-
-    def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
-        """Append ``batch`` as one line; FAILURE when it could not be written."""
-        if not batch:
-            return LogRecordExportResult.SUCCESS
-        if self._file.pid != os.getpid():
-            self._file.disown()
-            LocalLogExporter.__init__(self)
-        self._file.failed = False
-        result = super().export(batch)
-        return LogRecordExportResult.FAILURE if self._file.failed else result
-
-    def shutdown(self) -> None:
-        """Close the file."""
-        super().shutdown()
-        self._file.close()
-
-
-class LocalMetricExporter(FileMetricExporter):
-    """Metrics to ``OTEL_NETMON_OUTPUT_DIR/metrics-HOST-LABEL-PID-RANDOM.jsonl``; see ``LocalSpanExporter``.
-
-    Temporality and aggregation as the official exporter has them: cumulative unless the standard variables or
-    the arguments say otherwise.
-    """
-
-    def __init__(
-        self,
-        preferred_temporality: dict[type, AggregationTemporality] | None = None,
-        preferred_aggregation: dict[type, Aggregation] | None = None,
-    ) -> None:
-        self._preferences = (preferred_temporality, preferred_aggregation)
-        self._file = _File("metrics")
-        super().__init__(
-            stream=cast(IO[str], self._file),
-            preferred_temporality=preferred_temporality,
-            preferred_aggregation=preferred_aggregation,
-        )
-
-    def export(
-        self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any
-    ) -> MetricExportResult:
-        """Append ``metrics_data`` as one line; FAILURE when it could not be written."""
-        if not metrics_data.resource_metrics:
-            return MetricExportResult.SUCCESS
-        if self._file.pid != os.getpid():
-            self._file.disown()
-            LocalMetricExporter.__init__(self, *self._preferences)
-        self._file.failed = False
-        result = super().export(metrics_data, timeout_millis, **kwargs)
-        return MetricExportResult.FAILURE if self._file.failed else result
-
-    def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
-        """Close the file."""
-        super().shutdown(timeout_millis, **kwargs)
-        self._file.close()
+        super().__init__(JsonFile("logs"), lambda batch: json_line(encode_logs_as_json(batch)))

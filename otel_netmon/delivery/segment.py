@@ -38,7 +38,7 @@ class Record:
 
 
 class _Head(NamedTuple):
-    """Where a request begins and ends, and what is said of it."""
+    """Where a request begins and ends, its checksum and items."""
 
     start: int
     end: int
@@ -49,7 +49,7 @@ class _Head(NamedTuple):
 class Segment:
     """One file, open and locked. Used by one thread at a time.
 
-    ``damaged`` is told the items of records that were whole once and cannot be read.
+    ``damaged`` is called with the items of records that were whole once and cannot be read.
     """
 
     def __init__(self, path: Path, fd: int, damaged: Callable[[int], None] | None = None) -> None:
@@ -68,7 +68,7 @@ class Segment:
         fd = os.open(path, flags, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _write(fd, _HEAD.pack(_MAGIC, _HEAD.size), 0)
+            write_whole(fd, _HEAD.pack(_MAGIC, _HEAD.size), 0)
             return cls(path, fd, damaged)
         except OSError:
             os.close(fd)
@@ -102,12 +102,7 @@ class Segment:
         """Add a request. Raises OSError and leaves the segment as it was."""
         rest = struct.pack("<L", items) + data
         record = _RECORD.pack(len(data), zlib.crc32(rest), items) + data
-        try:
-            _write(self._fd, record, self.size)
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._fd, self.size)
-            raise
+        write_whole(self._fd, record, self.size)
         self.size += len(record)
         self.left += items
         return Record(data, items, self.size, self)
@@ -128,10 +123,6 @@ class Segment:
         if record.end > self._read:
             self._advance(record.end)
             self.left -= record.items
-
-    def waiting(self) -> Iterator[Record]:
-        """Those that are not delivered and can be read, without changing that."""
-        return (record for head in self._heads() if (record := self._record(head)) is not None)
 
     def _heads(self) -> Iterator[_Head]:
         """What is not delivered, up to a torn tail."""
@@ -178,11 +169,6 @@ class Segment:
         with contextlib.suppress(OSError):
             os.close(self._fd)
 
-    def disown(self) -> None:
-        """Close the copy that a fork made: the lock is the parent's."""
-        with contextlib.suppress(OSError):
-            os.close(self._fd)
-
     def _delivered(self) -> int:
         head = os.pread(self._fd, _HEAD.size, 0)
         if len(head) < _HEAD.size:
@@ -192,8 +178,14 @@ class Segment:
         return place if _HEAD.size <= place <= self.size else _HEAD.size
 
 
-def _write(fd: int, data: bytes, place: int) -> None:
-    rest = memoryview(data)
-    while rest:
-        written = os.pwrite(fd, rest, place)
-        rest, place = rest[written:], place + written
+def write_whole(fd: int, data: bytes, place: int) -> None:
+    """Write ``data`` at the end of a file, which is ``place``. Raises OSError and leaves it as it was."""
+    rest, at = memoryview(data), place
+    try:
+        while rest:
+            written = os.pwrite(fd, rest, at)
+            rest, at = rest[written:], at + written
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.ftruncate(fd, place)
+        raise

@@ -22,6 +22,7 @@ from otel_netmon.text import file_part
 
 _SEGMENT: Final = 4 << 20
 _SUFFIX: Final = ".spool"
+_Count = Callable[[int], None]
 
 
 class SpoolError(OSError):
@@ -47,18 +48,12 @@ def open_folder(path: Path) -> Path:
 class Spool:
     """The segments of one writer and one signal. Every method takes a short lock and does its I/O under it.
 
-    ``max_bytes`` is for this writer; when it is reached the oldest segment goes, and ``dropped`` is told its
-    items; ``damaged``, by default the same, those that cannot be read. The folder is made at the first ``append``.
+    ``max_bytes`` is for this writer; when it is reached the oldest segment goes, and ``dropped`` gets the count of
+    its items; ``damaged``, by default the same, of those that cannot be read. ``append`` makes the folder.
     """
 
     def __init__(
-        self,
-        folder: Path,
-        signal: str,
-        max_bytes: int,
-        *,
-        dropped: Callable[[int], None],
-        damaged: Callable[[int], None] | None = None,
+        self, folder: Path, signal: str, max_bytes: int, *, dropped: _Count, damaged: _Count | None = None
     ) -> None:
         self._folder = folder
         self._max = max_bytes
@@ -66,7 +61,7 @@ class Spool:
         self._damaged = damaged or dropped
         self.newest: Record | None = None
         self.sending: Record | None = None
-        """What is on its way of what is here: whoever sends it counts it, also when its segment goes meanwhile."""
+        """The request that is being sent: its sender counts it, also when its segment goes meanwhile."""
         host = file_part(socket.gethostname())
         self._prefix = f"{signal}-{host}-{os.getpid()}-{secrets.token_hex(3)}"
         self._signal = signal
@@ -81,11 +76,6 @@ class Spool:
         """Bytes that the segments take."""
         with self._lock:
             return sum(one.size for one in self._segments)
-
-    @property
-    def folder(self) -> Path:
-        """Where they are."""
-        return self._folder
 
     def append(self, data: bytes, items: int) -> bool:
         """Keep a request, as ``newest``; False when it could not be written, and is lost. Raises SpoolError."""
@@ -163,7 +153,7 @@ class Spool:
     def disown(self) -> None:
         """In a forked child: the files are the parent's."""
         for segment in self._segments:
-            segment.disown()
+            segment.close(remove=False)  # the lock stays theirs
         self._segments = []
 
     def _room(self, needed: int) -> Segment:

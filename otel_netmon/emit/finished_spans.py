@@ -1,8 +1,7 @@
 """Spans made as what they are: finished. The SDK's way of starting and ending one costs three times as much.
 
 A ``ReadableSpan`` goes straight to the processors' ``on_end``. That is right where every processor is one of the
-SDK's own, which do nothing when a span starts; any other, and limits on attributes, take the SDK's own way. The
-processors of a provider are found below its public surface.
+SDK's own, which do nothing when a span starts; any other, and limits on attributes, take the SDK's own way.
 """
 
 from __future__ import annotations
@@ -11,12 +10,15 @@ import secrets
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from opentelemetry import trace
-from opentelemetry.sdk.trace import ReadableSpan, SpanLimits
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, SpanProcessor
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace.status import Status, StatusCode
 
 from otel_netmon import schema
 from otel_netmon.emit.attributes import collective
+from otel_netmon.internals.otel_internals_spans import FinishedSpan, can_be_finished, span_limits, span_processors
 
 if TYPE_CHECKING:
     from otel_netmon.capture.event import CollectiveEvent
@@ -25,14 +27,6 @@ if TYPE_CHECKING:
 _SAMPLED: Final = trace.TraceFlags(trace.TraceFlags.SAMPLED)
 _OK: Final = Status(StatusCode.UNSET)
 _ERROR: Final = Status(StatusCode.ERROR)
-_PARTS: Final = frozenset(
-    f"_{name}"
-    for name in (
-        *("name", "context", "kind", "instrumentation_info", "instrumentation_scope", "parent", "start_time"),
-        *("end_time", "attributes", "events", "links", "resource", "status"),
-    )
-)
-"""What an SDK's span is made of, and ``EventSpan`` gives."""
 _MOST_ATTRIBUTES: Final = 64
 """More than any span of ours has."""
 
@@ -46,35 +40,29 @@ class FastSpanWriter:
         self.scope = like.instrumentation_scope
         self.kind = like.kind
         self.flags = _SAMPLED if like.context is None else like.context.trace_flags
-        self._processors: tuple[Any, ...] | None = None
+        self._processors: tuple[SpanProcessor, ...] = ()
         self._fit = False
         self._parent: trace.SpanContext | None = None
 
     def parent(self, trace_id: int, span_id: int) -> trace.SpanContext:
         """The sampled, remote span with these ids; many in a row have the same."""
-        known = self._parent
-        if known is None or known.span_id != span_id or known.trace_id != trace_id:
-            known = self._parent = trace.SpanContext(trace_id, span_id, True, _SAMPLED)
-        return known
+        last = self._parent
+        if last is None or last.span_id != span_id or last.trace_id != trace_id:
+            last = self._parent = trace.SpanContext(trace_id, span_id, True, _SAMPLED)
+        return last
 
     @classmethod
     def of(cls, provider: Any, span: Any) -> FastSpanWriter | None:
         """For ``provider``, whose tracer just made ``span``; ``None`` where the SDK's own way has to be taken."""
-        limits = getattr(provider, "_span_limits", None)
-        if not isinstance(span, ReadableSpan) or not span.context or not _roomy(limits):
+        if not isinstance(span, ReadableSpan) or not span.context or not _is_roomy(span_limits(provider)):
             return None
         made = cls(provider, span)
-        return made if made.fit() and made.can_make() else None
-
-    def can_make(self) -> bool:
-        """Whether this SDK's spans are made as it is thought here."""
-        return set(vars(ReadableSpan("probe", resource=self.resource))) <= _PARTS
+        return made if made.fit() and can_be_finished(made.resource) else None
 
     def fit(self) -> bool:
         """Whether all processors are such that nothing is missed. They may change: ask each time."""
-        try:
-            processors = self._provider._active_span_processor._span_processors
-        except AttributeError:
+        processors = span_processors(self._provider)
+        if processors is None:
             return False
         if processors is not self._processors:
             self._processors = processors
@@ -84,7 +72,7 @@ class FastSpanWriter:
     def emit(self, event: CollectiveEvent, series: AttributeSet, place: Place) -> None:
         """Hand a finished span to the processors."""
         span = EventSpan(self, event, series, place)
-        for processor in self._processors or ():
+        for processor in self._processors:
             processor.on_end(span)
 
 
@@ -98,60 +86,58 @@ class Place(NamedTuple):
     end: int
 
 
-class EventSpan(ReadableSpan):
+class EventSpan(FinishedSpan):
     """The span of a collective, made of its event when it is looked at.
 
     From then until it is exported it is one object, where it would be four. Those of half a second, alive
     together, are what Python's garbage collector looks at, and stops the training for.
     """
 
-    _events = ()
-    _links = ()
-    _instrumentation_info = None
+    start_time = end_time = 0
 
     def __init__(self, of: FastSpanWriter, event: CollectiveEvent, series: AttributeSet, place: Place) -> None:
         self._of = of
         self._event = event
         self._series = series
-        self._trace_id, self._parent_id, span_id, self._start_time, self._end_time = place
+        self._trace_id, self._parent_id, span_id, self.start_time, self.end_time = place
         self._span_id = span_id or secrets.randbits(64) or 1
 
     @property
-    def _name(self) -> str:  # type: ignore[override]  # the base's are attributes of each object
+    def name(self) -> str:
         return self._series.operation
 
     @property
-    def _context(self) -> trace.SpanContext:  # type: ignore[override]
+    def context(self) -> trace.SpanContext:
         return trace.SpanContext(self._trace_id, self._span_id, False, self._of.flags)
 
     @property
-    def _parent(self) -> trace.SpanContext | None:  # type: ignore[override]
+    def parent(self) -> trace.SpanContext | None:
         return None if self._parent_id is None else self._of.parent(self._trace_id, self._parent_id)
 
     @property
-    def _attributes(self) -> dict[str, Any]:  # type: ignore[override]
+    def attributes(self) -> dict[str, Any]:
         return schema.attributes(collective(self._event, self._series))
 
     @property
-    def _status(self) -> Status:  # type: ignore[override]
+    def status(self) -> Status:
         return _OK if self._event.error is None else _ERROR
 
     @property
-    def _resource(self) -> Any:  # type: ignore[override]
+    def resource(self) -> Resource:
         return self._of.resource
 
     @property
-    def _kind(self) -> trace.SpanKind:  # type: ignore[override]
+    def kind(self) -> trace.SpanKind:
         return self._of.kind
 
     @property
-    def _instrumentation_scope(self) -> Any:  # type: ignore[override]
+    def instrumentation_scope(self) -> InstrumentationScope | None:
         return self._of.scope
 
 
-def _roomy(limits: Any) -> bool:
+def _is_roomy(limits: SpanLimits | None) -> bool:
     return (
-        isinstance(limits, SpanLimits)
+        limits is not None
         and all(
             limit is None or limit >= _MOST_ATTRIBUTES
             for limit in (getattr(limits, "max_span_attributes", 0), getattr(limits, "max_attributes", 0))

@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from opentelemetry import _logs as logs
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
 from otel_netmon import semconv
+from otel_netmon.internals.otel_internals_logs import emit_event, is_stand_in, logger_provider
 from otel_netmon.version import __version__
 
 if TYPE_CHECKING:
     from otel_netmon.records import Value
-
-_SEVERITIES: Final = {"INFO": logs.SeverityNumber.INFO, "WARN": logs.SeverityNumber.WARN}
 
 
 class LogEvents:
     """Emits events through whichever provider is global at the time. Used by one thread."""
 
     def __init__(self) -> None:
-        self._provider: logs.LoggerProvider | None = None
-        self._logger: logs.Logger | None = None
+        self._provider: Any = None
+        self._logger: Any = None
 
     def ready(self) -> bool:
         """Whether anybody takes log events; looked up afresh, since a provider may be set late."""
-        provider = logs.get_logger_provider()
+        provider = logger_provider()
         if provider is not self._provider:
             self._provider, self._logger = provider, None
-            if not type(provider).__module__.startswith(logs.__name__):  # the API's own are stand-ins
+            if not is_stand_in(provider):
                 self._logger = provider.get_logger(
                     semconv.SCOPE_COLLECTIVES, __version__, schema_url=semconv.SCHEMA_URL
                 )
@@ -55,14 +53,6 @@ class LogEvents:
             flags = TraceFlags(TraceFlags.SAMPLED if sampled else TraceFlags.DEFAULT)
             span = NonRecordingSpan(SpanContext(trace_id, span_id, is_remote=False, trace_flags=flags))
             more["context"] = set_span_in_context(span)
-        self._logger.emit(
-            logs.LogRecord(
-                timestamp=time,
-                severity_number=_SEVERITIES[severity],
-                severity_text=severity,
-                body=body,
-                attributes=attributes,
-                event_name=name,
-                **more,
-            )
+        emit_event(
+            self._logger, severity, timestamp=time, body=body, attributes=attributes, event_name=name, **more
         )

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from opentelemetry import _logs, metrics, trace
+from opentelemetry import metrics, trace
 
 from otel_netmon.capture.device_times import DeviceTimes
 from otel_netmon.emit.emitter import NEVER, Emitter
 from otel_netmon.emit.metrics import CollectiveMetrics
 from otel_netmon.emit.spans import SpanWriter
 from otel_netmon.guard import guarded
+from otel_netmon.internals.otel_internals_logs import logger_provider
 from otel_netmon.job import roles
 from otel_netmon.job.cadence import Cadence
 from otel_netmon.sdk import resource
@@ -99,7 +100,7 @@ class Rounds:
         return (
             self._tracer_provider or trace.get_tracer_provider(),
             self._meter_provider or metrics.get_meter_provider(),
-            _logs.get_logger_provider(),
+            logger_provider(),
         )
 
     def next(self) -> None:

@@ -20,6 +20,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from otel_netmon import schema, semconv
 from otel_netmon.emit.attributes import collective
 from otel_netmon.emit.finished_spans import FastSpanWriter, Place
+from otel_netmon.internals.otel_internals_spans import span_processors
 from otel_netmon.version import __version__
 
 if TYPE_CHECKING:
@@ -84,7 +85,12 @@ class SpanWriter:
         return self._tracer is not None
 
     def is_sampled(self, trace_id: int, name: str) -> bool:
-        """The sampler's verdict on a root span ``name`` of this trace: the same on all ranks."""
+        """The sampler's verdict on a root span ``name`` of this trace: the same on all ranks.
+
+        Where no processor takes spans (``OTEL_TRACES_EXPORTER=none``) none is sampled.
+        """
+        if span_processors(self._made_from) == ():
+            return False
         sampler = getattr(self._tracer, "sampler", None)
         if sampler is None:
             return True

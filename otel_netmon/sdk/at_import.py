@@ -3,8 +3,10 @@
 import logging
 import os
 
-from otel_netmon.sdk.check import apply, check_names
+from otel_netmon.sdk.check import apply, names
+from otel_netmon.sdk.values import Checked
 
-_works, _problems = check_names(os.environ, ("OTEL_PROPAGATORS", "OTEL_PYTHON_CONTEXT"))
-if _problems:
-    apply(_works, _problems, os.environ, logging.getLogger(__name__))
+_checked = Checked(os.environ)
+names(_checked, ("OTEL_PROPAGATORS", "OTEL_PYTHON_CONTEXT"))
+if _checked.problems:
+    apply(_checked.environ, _checked.problems, os.environ, logging.getLogger(__name__))

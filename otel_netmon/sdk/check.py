@@ -1,4 +1,4 @@
-"""What in OpenTelemetry's own variables cannot work, in one sentence each, and what is used in its place.
+"""Values of OpenTelemetry's own variables that cannot work: a sentence for each, and what is used instead.
 
 The SDK answers some such values with a traceback in every process and no telemetry, others with silence. Here, as
 in ``config``, a wrong value costs one sentence, and its default is used, or what is left of a list. An empty value
@@ -11,11 +11,11 @@ import logging
 from collections.abc import Collection, Mapping, MutableMapping
 from typing import Final
 
-from otel_netmon.sdk import otlp
-from otel_netmon.sdk.values import PLACES, SIGNALS, Checked, Problem, is_installed, is_readable, plain_values
+from otel_netmon.sdk import otlp, values
+from otel_netmon.sdk.values import PLACES, SIGNALS, Checked, Problem
 
-_BATCH_SIZES: Final = {"QUEUE": 2048, "EXPORT_BATCH": 512}
-"""The SDK's defaults."""
+_BATCH_SIZES: Final = ("2048", "512")
+"""The SDK's defaults: of the queue, and of a batch."""
 _CREDENTIALS: Final = "opentelemetry_otlp_credential_provider"
 _ONE_NAME: Final[Mapping[str, str]] = {
     "OTEL_TRACES_SAMPLER": "opentelemetry_traces_sampler",
@@ -53,14 +53,6 @@ def check(environ: Mapping[str, str], instead: str = "none") -> tuple[dict[str, 
     return checked.environ, tuple(checked.problems)
 
 
-def check_names(environ: Mapping[str, str], names: Collection[str]) -> tuple[dict[str, str], tuple[Problem, ...]]:
-    """As ``check``, of some variables that name what is installed."""
-    checked = Checked(environ)
-    if not checked.environ.keys().isdisjoint(names):
-        _names(checked, names)
-    return checked.environ, tuple(checked.problems)
-
-
 def apply(
     works: Mapping[str, str],
     problems: Collection[Problem],
@@ -77,22 +69,17 @@ def apply(
 
 def silenced(environ: Mapping[str, str]) -> tuple[Problem, ...]:
     """Why nothing is recorded, or not where one would look, though every value is in order."""
-
-    def said(name: str) -> str:
-        return environ.get(name, "").strip()
-
+    given = {name: value.strip() for name, value in environ.items() if name.startswith("OTEL_")}
     found = []
-    if said("OTEL_SDK_DISABLED").lower() == "true":
+    if given.get("OTEL_SDK_DISABLED", "").lower() == "true":
         found.append(Problem("OTEL_SDK_DISABLED", "is true, so OpenTelemetry records nothing", lost=True))
-    elif said("OTEL_CONFIG_FILE"):
-        found.append(
-            Problem("OTEL_CONFIG_FILE", "is set, so telemetry goes where it says, whatever other OTEL_* say")
-        )
+    elif given.get("OTEL_CONFIG_FILE"):
+        found.append(Problem("OTEL_CONFIG_FILE", "is set, so it is used and other OTEL_* are ignored"))
     name = "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"
-    off = [part.strip() for part in said(name).split(",")]
+    off = [part.strip() for part in given.get(name, "").split(",")]
     if lost := [what for one, what in _INSTRUMENTORS.items() if one in off or "*" in off]:
         found.append(Problem(name, f"switches off {' and '.join(lost)}", lost=len(lost) == len(_INSTRUMENTORS)))
-    if {said("OTEL_TRACES_EXPORTER").lower(), said("OTEL_METRICS_EXPORTER").lower()} == {"none"}:
+    if all(given.get(f"OTEL_{signal}_EXPORTER", "").lower() == "none" for signal in ("TRACES", "METRICS")):
         found.append(Problem("OTEL_TRACES_EXPORTER", "is none, and so is OTEL_METRICS_EXPORTER", lost=True))
     return tuple(found)
 
@@ -104,48 +91,43 @@ def _config_file(checked: Checked) -> None:
     name = "OTEL_CONFIG_FILE"
     if name not in checked.environ:
         return
-    if not is_installed("opentelemetry.configuration"):
-        checked.refuse(name, "needs the package opentelemetry-configuration; going on without", None)
-    elif not is_readable(checked.environ[name]):
-        checked.refuse(name, "is not a file that can be read; going on without", None)
+    if not values.is_installed("opentelemetry.configuration"):
+        checked.refuse(name, "needs the package opentelemetry-configuration; ignoring it", None)
+    elif not values.is_readable(checked.environ[name]):
+        checked.refuse(name, "is not a file that can be read; ignoring it", None)
 
 
-def _names(checked: Checked, among: Collection[str] | None = None) -> None:
+def names(checked: Checked, among: Collection[str] | None = None) -> None:
+    """What names something that has to be installed; ``among`` some variables."""
     given = checked.environ.keys() if among is None else checked.environ.keys() & set(among)
     for name in sorted(_ONE_NAME.keys() & given):
-        known = _known(_ONE_NAME[name])
+        known = values.installed(_ONE_NAME[name])
         value = _as_known(checked.environ[name], known)
         if value in known:
             checked.put(name, value)
         else:
-            there = f"there are {', '.join(known)}" if known else "none is installed"
-            checked.refuse(name, f"is not installed ({there}); going on without", None)
+            there = f"installed: {', '.join(known)}" if known else "none is"
+            checked.refuse(name, f"is not installed ({there}); ignoring it", None)
     for name in sorted(_NAMES.keys() & given):
         group, what = _NAMES[name]
-        known = _known(group)
-        values = [_as_known(part, known) for part in checked.environ[name].split(",") if part.strip()]
-        if name.endswith("_EXPORTER") and len(values) > 1:
-            values = [part for part in values if part != "none"]  # among others it would be a name that is missing
-        missing = [part for part in values if part not in known and part not in ("none", "*")]
-        left = ",".join(part for part in values if part not in missing) or None
+        known = values.installed(group)
+        chosen = [_as_known(part, known) for part in checked.environ[name].split(",") if part.strip()]
+        if name.endswith("_EXPORTER") and len(chosen) > 1:
+            chosen = [part for part in chosen if part != "none"]  # among others it would be a name that is missing
+        missing = [part for part in chosen if part not in known and part not in ("none", "*")]
+        left = ",".join(part for part in chosen if part not in missing) or None
         if missing:
-            why = f"names {', '.join(missing)[:64]}, a{what} that is not installed (there are {', '.join(known)})"
-            rest = f"using {left}" if left else "going on as if it were not set"
+            why = f"names {', '.join(missing)[:64]}, a{what} that is not installed (installed: {', '.join(known)})"
+            rest = f"using {left}" if left else "treating it as unset"
             checked.refuse(name, f"{why}; {rest}", left)
         else:
             checked.put(name, left)
 
 
 def _as_known(text: str, known: list[str]) -> str:
-    """Without blanks; in lower case where that is a name: the specification does not tell cases apart."""
+    """Without blanks; in lower case where that is a name: the specification ignores case."""
     name = text.strip()
     return name.lower() if name not in known and name.lower() in [*known, "none"] else name
-
-
-def _known(group: str) -> list[str]:
-    from opentelemetry.util._importlib_metadata import entry_points
-
-    return sorted({point.name for point in entry_points(group=group)})
 
 
 def _sampler(checked: Checked) -> None:
@@ -164,26 +146,22 @@ def _sampler(checked: Checked) -> None:
 def _batches(checked: Checked) -> None:
     """A batch larger than the queue is refused by the SDK, also where one of them is its default."""
     for kind in ("BSP", "BLRP"):
-        queue, batch = (
-            int(checked.environ.get(f"OTEL_{kind}_MAX_{what}_SIZE", default))
-            for what, default in _BATCH_SIZES.items()
-        )
-        if batch <= queue:
-            continue
         sizes = f"OTEL_{kind}_MAX_QUEUE_SIZE", f"OTEL_{kind}_MAX_EXPORT_BATCH_SIZE"
-        if sizes[0] in checked.environ:
-            why = f"is below the size of a batch ({batch}), which OpenTelemetry refuses; using batches of {queue}"
-            checked.refuse(sizes[0], why, str(queue))
-            checked.put(sizes[1], str(queue))
-        else:
-            why = (
-                f"is above the size of the queue ({queue}), which OpenTelemetry refuses; using a queue of {batch}"
+        queue, batch = (
+            int(checked.environ.get(name, size)) for name, size in zip(sizes, _BATCH_SIZES, strict=True)
+        )
+        if batch > queue:
+            wrong, size, why = (
+                (sizes[0], queue, f"below the size of a batch ({batch})")
+                if sizes[0] in checked.environ
+                else (sizes[1], batch, f"above the size of the queue ({queue})")
             )
-            checked.refuse(sizes[1], why, str(batch))
-            checked.put(sizes[0], str(batch))
+            checked.refuse(wrong, f"is {why}, which OpenTelemetry refuses; using {size} for both", str(size))
+            for name in sizes:
+                checked.put(name, str(size))
 
 
 _PARTS: Final = (
-    *(plain_values, _config_file, _names, _sampler, _batches),
-    *(otlp.protocols, otlp.by_protocol, otlp.resource, otlp.headers),
+    *(values.plain_values, _config_file, names, _sampler, _batches),
+    *(otlp.protocols, otlp.by_protocol, otlp.pairs),
 )

@@ -1,4 +1,4 @@
-"""Where OTLP goes and how, as OpenTelemetry's variables say it, and what in them can never work."""
+"""OTLP's variables: destination and protocol of each signal, and values that can never work."""
 
 from __future__ import annotations
 
@@ -18,29 +18,34 @@ _OWN_PROTOCOL: Final = {"otlp_proto_grpc": "grpc", "otlp_proto_http": "http/prot
 _GRPC_TARGETS: Final = ("unix:", "unix-abstract:", "dns:", "ipv4:", "ipv6:", "vsock:", "xds:")
 
 
+def setting(environ: Mapping[str, str], signal: Signal, what: str) -> tuple[str, str]:
+    """What ``environ`` sets for the OTLP exporter of a signal, and the variable; empty where none does."""
+    for name in (f"{OTLP}{signal.upper()}_{what}", f"{OTLP}{what}"):
+        if value := environ.get(name, "").strip():
+            return value, name
+    return "", f"{OTLP}{what}"
+
+
+def endpoint(environ: Mapping[str, str], signal: Signal) -> tuple[str, str]:
+    """The address to which a signal goes by OTLP, and its variable."""
+    return setting(environ, signal, "ENDPOINT")
+
+
 def protocol(environ: Mapping[str, str], signal: Signal) -> tuple[str, str]:
-    """The protocol that ``environ`` names for a signal, in lower case, and the variable; gRPC where none does.
+    """The protocol of a signal, in lower case, and its variable; gRPC where none is set.
 
     Then the variable is the one that goes with the endpoint's.
     """
-    for name in (f"{OTLP}{signal.upper()}_PROTOCOL", f"{OTLP}PROTOCOL"):
-        if word := environ.get(name, "").strip().lower():
-            return word, name
+    word, name = setting(environ, signal, "PROTOCOL")
+    if word:
+        return word.lower(), name
     return "grpc", endpoint(environ, signal)[1].replace("_ENDPOINT", "_PROTOCOL")
 
 
 def unserved(variable: str, word: str) -> Problem:
-    """A protocol that is not spoken here, and what is spoken in its place."""
-    what = f"={word[:64]!r} is not served, only {' and '.join(SERVED)} are; using http/protobuf"
+    """A protocol that is not supported, and what is used instead."""
+    what = f"={word[:64]!r} is not supported, only {' and '.join(SERVED)} are; using http/protobuf"
     return Problem(variable, what)
-
-
-def endpoint(environ: Mapping[str, str], signal: Signal) -> tuple[str, str]:
-    """Where ``environ`` says that a signal goes by OTLP, and the variable that says so; empty where none does."""
-    for name in (f"{OTLP}{signal.upper()}_ENDPOINT", f"{OTLP}ENDPOINT"):
-        if value := environ.get(name, "").strip():
-            return value, name
-    return "", f"{OTLP}ENDPOINT"
 
 
 def is_used(exporters: Mapping[str, str], signal: Signal) -> bool:
@@ -49,7 +54,7 @@ def is_used(exporters: Mapping[str, str], signal: Signal) -> bool:
 
 
 def protocols(checked: Checked) -> None:
-    """Words that are not served."""
+    """Protocols that are not supported."""
     for place in PLACES:
         name = f"{OTLP}{place}PROTOCOL"
         word = checked.environ.get(name, "").strip().lower()
@@ -69,7 +74,7 @@ def by_protocol(checked: Checked) -> None:
             name = f"{OTLP}{place}{what}"
             path = checked.environ.get(name)
             if path and not is_pem(path) and (by_grpc or not Path(path).is_dir()):
-                checked.refuse(name, "is not a PEM file that can be read; going on without", None)
+                checked.refuse(name, "is not a PEM file that can be read; ignoring it", None)
         name = f"{OTLP}{place}COMPRESSION"
         word = checked.environ.get(name, "").strip().lower()
         accepted = ("none", "gzip") if by_grpc else ("none", "gzip", "deflate")
@@ -81,17 +86,12 @@ def by_protocol(checked: Checked) -> None:
             checked.put(name, word)
 
 
-def resource(checked: Checked) -> None:
-    """What is said of the process by the user."""
-    name = "OTEL_RESOURCE_ATTRIBUTES"
-    _keep_pairs(checked, name, lambda part: "=" in part, "name=value pairs, separated by commas")
-
-
-def headers(checked: Checked) -> None:
-    """What the SDK would leave out, printing it, or could never send."""
+def pairs(checked: Checked) -> None:
+    """Resource attributes, and headers: what the SDK would leave out, printing it, or could never send."""
+    accepted = "name=value pairs, separated by commas"
+    _keep_pairs(checked, "OTEL_RESOURCE_ATTRIBUTES", lambda part: "=" in part, accepted)
     for place in PLACES:
-        accepted = "name=value pairs, separated by commas, URL-encoded"
-        _keep_pairs(checked, f"{OTLP}{place}HEADERS", _is_header, accepted)
+        _keep_pairs(checked, f"{OTLP}{place}HEADERS", _is_header, f"{accepted}, URL-encoded")
 
 
 def _is_header(text: str) -> bool:
@@ -149,9 +149,9 @@ def _url_fault(value: str, word: str) -> str:
     except ValueError:
         good = False
     if not good or any(c.isspace() for c in value):
-        return f"it is no address; give one like http://HOST:{port}"
+        return f"it is not an address; write one like http://HOST:{port}"
     if word != "grpc" and not has_scheme:
         return f"it has no scheme; write http://{without_secrets(value)}, or https:// where the collector has TLS"
     if word != "grpc" and parts.scheme not in ("http", "https"):
-        return f"{parts.scheme}:// is not spoken; give one like http://HOST:{port}"
+        return f"{parts.scheme}:// is not supported; write one like http://HOST:{port}"
     return ""

@@ -12,6 +12,7 @@ from opentelemetry.semconv._incubating.attributes import host_attributes, proces
 from opentelemetry.util.types import AnyValue
 
 from otel_netmon import semconv
+from otel_netmon.internals.otel_internals import update_resource
 from otel_netmon.job import roles
 from otel_netmon.text import bounded
 
@@ -39,11 +40,10 @@ class RankResourceDetector(ResourceDetector):
         }
         rank = roles.own_rank()
         if rank is not None:
-            attributes[semconv.RANK] = rank.rank
-            if rank.local_rank is not None:
-                attributes[semconv.LOCAL_RANK] = rank.local_rank
-            if rank.world_size is not None:
-                attributes[semconv.WORLD_SIZE] = rank.world_size
+            values = rank.rank, rank.local_rank, rank.world_size
+            attributes |= {
+                name: value for name, value in zip(_OF_THE_RANK, values, strict=True) if value is not None
+            }
         users = OTELResourceDetector().detect().attributes
         return Resource({name: value for name, value in attributes.items() if name not in users})
 
@@ -52,22 +52,11 @@ _OF_THE_RANK: Final = (semconv.RANK, semconv.LOCAL_RANK, semconv.WORLD_SIZE)
 
 
 def refresh(*providers: Any) -> None:
-    """Have the SDK's ``providers`` say the rank that is known now, where this detector is switched on.
-
-    The SDK does the same after a fork, by the same private method; a provider without it stays as it is.
-    """
+    """Give the SDK's ``providers`` the rank that is known now, where this detector is switched on."""
     if NAME not in {one.strip() for one in os.environ.get(OTEL_EXPERIMENTAL_RESOURCE_DETECTORS, "").split(",")}:
         return
     found = RankResourceDetector().detect()
+    users = OTELResourceDetector().detect().attributes
+    stale = {*_OF_THE_RANK} - found.attributes.keys() - users.keys()
     for provider in providers:
-        if not hasattr(provider, "_update_resource"):
-            continue
-        holder = getattr(provider, "_sdk_config", provider)
-        name = "resource" if holder is not provider else "_resource"
-        old: Resource = getattr(holder, name)
-        stale = {each for each in _OF_THE_RANK if each in old.attributes and each not in found.attributes}
-        users = OTELResourceDetector().detect().attributes
-        if stale - set(users):
-            kept = {each: value for each, value in old.attributes.items() if each not in stale or each in users}
-            setattr(holder, name, Resource(kept, old.schema_url))
-        provider._update_resource(found)
+        update_resource(provider, found, stale)

@@ -1,4 +1,4 @@
-"""OpenTelemetry's SDK in this process: set up where nobody did, from ``OTEL_*`` variables that work."""
+"""OpenTelemetry's SDK in this process: set up where it was not, from ``OTEL_*`` variables that work."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Final
 from otel_netmon.guard import guarded
 from otel_netmon.sdk import otlp
 from otel_netmon.sdk.check import apply, check
-from otel_netmon.sdk.values import SIGNALS
+from otel_netmon.sdk.values import SIGNALS, installed
 from otel_netmon.streams import hold_closed
 
 _logger = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ def _instrument_this_process() -> None:
 
 
 def sdk_is_disabled(environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether ``OTEL_SDK_DISABLED`` says so, as OpenTelemetry reads it."""
+    """Whether ``OTEL_SDK_DISABLED`` is true, as OpenTelemetry reads it."""
     return environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
 
 
@@ -54,13 +54,12 @@ def configure_sdk_if_nobody_did() -> None:
 
 def _configure_sdk(environ: MutableMapping[str, str]) -> None:
     from opentelemetry import trace
-    from opentelemetry.util._importlib_metadata import entry_points
 
     if sdk_is_disabled(environ):
         return
     hold_closed()
     configurator = environ.get("OTEL_PYTHON_CONFIGURATOR")
-    if any(configurator in (None, point.name) for point in entry_points(group="opentelemetry_configurator")):
+    if any(configurator in (None, name) for name in installed("opentelemetry_configurator")):
         return
     if not _name_exporters(environ):
         return
@@ -80,14 +79,13 @@ _PROVIDERS: Final = tuple(f"OTEL_PYTHON_{kind}_PROVIDER" for kind in ("TRACER", 
 
 
 def _configure() -> None:
-    # Underscored, but it is what every distribution's configurator derives from.
-    from opentelemetry.sdk._configuration import _OTelSDKConfigurator
+    from otel_netmon.internals.otel_internals import configure_sdk
 
     try:
-        _OTelSDKConfigurator().configure()  # type: ignore[no-untyped-call]  # untyped in the SDK
+        configure_sdk()
     except Exception as error:  # of the settings, whose text says more than a traceback
-        _logger.warning("otel-netmon: OpenTelemetry refuses its settings, nothing is recorded: %s", error)
-        _logger.debug("otel-netmon: where it did", exc_info=error)
+        _logger.warning("otel-netmon: OpenTelemetry refuses its settings, so nothing is recorded: %s", error)
+        _logger.debug("otel-netmon: where it refused them", exc_info=error)
 
 
 def _name_exporters(environ: MutableMapping[str, str]) -> bool:
@@ -96,8 +94,8 @@ def _name_exporters(environ: MutableMapping[str, str]) -> bool:
     for signal in SIGNALS:
         variable = f"OTEL_{signal.upper()}_EXPORTER"
         exporter = environ.get(variable, "").strip()
-        # the specification's default; logs are not ours
-        if not exporter and signal != "logs" and otlp.endpoint(environ, signal)[0]:
+        # the specification's default
+        if not exporter and otlp.endpoint(environ, signal)[0]:
             environ[variable] = exporter = "otlp"
         wanted = wanted or exporter.lower() not in ("", "none")
     return wanted

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -47,7 +49,7 @@ class Checked:
         self.problems: list[Problem] = []
 
     def refuse(self, name: str, why: str, instead: str | None, *, lost: bool = False) -> None:
-        """Say ``NAME=value why``, and use ``instead``."""
+        """Note the problem ``NAME=value why``, and use ``instead``."""
         value = self.environ.get(name, "")
         shown = "" if is_secret(name) or is_secret(value) else f"={without_secrets(value)[:128]!r}"
         self.problems.append(Problem(name, f"{shown} {why}".strip(), lost))
@@ -64,6 +66,12 @@ class Checked:
 def _blank_counts(name: str) -> bool:
     """Whether the SDK takes a blank for a value that is wrong. For a limit it is none, which works."""
     return name.startswith("OTEL_") and not name.endswith("_LIMIT")
+
+
+@functools.cache
+def installed(group: str) -> list[str]:
+    """The names of what is installed in a group of entry points. Some 10 ms for each group, once."""
+    return sorted({point.name for point in entry_points(group=group)})
 
 
 def is_installed(module: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from otel_netmon.semconv.attributes import BACKEND, COLLECTIVE_NAME, ERROR_TYPE, GROUP_NAME
-from otel_netmon.semconv.model import BYTES_BUCKETS, SECONDS_BUCKETS, Metric
+from otel_netmon.semconv.model import BYTES_BUCKETS, SECONDS_BUCKETS, Metric, counter, gauge, up_down_counter
 
 DROP_REASON: Final = "otel_netmon.drop.reason"
 
@@ -15,7 +15,7 @@ COLLECTIVE_DURATION_METRIC: Final = Metric(
     "torch.distributed.collective.duration",
     "histogram",
     "s",
-    "Time from a collective's call to its completion on this rank; on a device, its time there, if known.",
+    "Time from the call of a collective to its completion on this rank; on a device, its time there, if known.",
     _COLLECTIVE,
     SECONDS_BUCKETS,
 )
@@ -23,7 +23,7 @@ COLLECTIVE_SIZE_METRIC: Final = Metric(
     "torch.distributed.collective.size",
     "histogram",
     "By",
-    "Bytes of this rank's buffer in a collective.",
+    "Size of this rank's buffer in a collective.",
     _COLLECTIVE,
     BYTES_BUCKETS,
 )
@@ -31,21 +31,19 @@ COLLECTIVE_IO_METRIC: Final = Metric(
     "torch.distributed.collective.io",
     "counter",
     "By",
-    "Sum of the bytes of this rank's buffers in collectives.",
+    "Total size of this rank's buffers in collectives.",
     _COLLECTIVE,
 )
-COLLECTIVE_AGE_METRIC: Final = Metric(
+COLLECTIVE_AGE_METRIC: Final = gauge(
     "torch.distributed.collective.in_flight.age",
-    "observable_gauge",
     "s",
-    "How long the oldest collective of a group has been in flight; absent while there is none.",
+    "Age of the oldest collective in flight of a process group; absent if none is in flight.",
     (GROUP_NAME, BACKEND),
 )
-COLLECTIVE_ACTIVE_METRIC: Final = Metric(
+COLLECTIVE_ACTIVE_METRIC: Final = up_down_counter(
     "torch.distributed.collective.active",
-    "observable_up_down_counter",
     "{collective}",
-    "Collectives started and not yet complete.",
+    "Collectives in flight: started and not yet complete.",
     _COLLECTIVE[:3],
 )
 
@@ -53,7 +51,7 @@ STEP_DURATION_METRIC: Final = Metric(
     "torch.distributed.step.duration",
     "histogram",
     "s",
-    "Duration of the training steps on this rank: of the `rank_step` spans, sampled or not.",
+    "Duration of the training steps on this rank, sampled or not: that of `rank_step`.",
     (),
     SECONDS_BUCKETS,
 )
@@ -61,53 +59,48 @@ STEP_COLLECTIVE_TIME_METRIC: Final = Metric(
     "torch.distributed.step.collective_time",
     "counter",
     "s",
-    "Time of those steps with at least one collective in flight: the rank that waits least is the late one.",
+    "Time within steps with at least one collective in flight. The late rank is the one with the least.",
 )
 
 # DistributedNetworkMonitor
-WINDOW_COUNT: Final = Metric(
+WINDOW_COUNT: Final = gauge(
     "otel_netmon.collective.window.count",
-    "observable_gauge",
     "{collective}",
     "Collectives completed in the last window.",
     _COLLECTIVE[:3],
 )
-WINDOW_P50: Final = Metric(
+WINDOW_P50: Final = gauge(
     "otel_netmon.collective.window.duration.p50",
-    "observable_gauge",
     "s",
     "Median duration of the collectives in the last window.",
     _COLLECTIVE[:3],
 )
-WINDOW_P99: Final = Metric(
+WINDOW_P99: Final = gauge(
     "otel_netmon.collective.window.duration.p99",
-    "observable_gauge",
     "s",
     "99th percentile of the duration of the collectives in the last window.",
     _COLLECTIVE[:3],
 )
-WINDOW_BUSBW: Final = Metric(
+WINDOW_BUSBW: Final = gauge(
     "otel_netmon.collective.window.busbw",
-    "observable_gauge",
     "By/s",
-    "Mean bus bandwidth (bytes moved over time spent, nccl-tests' factor) in the last window.",
+    "Mean bus bandwidth in the last window: bytes over time, times nccl-tests' factor.",
     _COLLECTIVE[:3],
 )
 
 # health of the capture engine
-EVENTS_DROPPED: Final = Metric(
+EVENTS_DROPPED: Final = counter(
     "otel_netmon.events.dropped",
-    "observable_counter",
     "{event}",
-    "Collectives whose span was lost: `ring_full`, ours or the Flight Recorder's, or an `error` of ours while "
-    "recording or emitting.",
+    "Collectives whose span was lost: `ring_full` is our ring or the Flight Recorder's, `error` an exception "
+    "while recording or emitting.",
     (DROP_REASON,),
 )
-PEER_READINGS_DROPPED: Final = Metric(
+PEER_READINGS_DROPPED: Final = counter(
     "otel_netmon.peer.readings.dropped",
-    "observable_counter",
     "{reading}",
-    "Readings of the connections to another rank that no span shows: most are of steps that are not sampled.",
+    "Readings of the traffic with a peer that were not exported: no step covers them, or its step was not sampled "
+    "and there is no logs exporter.",
 )
 DROP_RING_FULL: Final = "ring_full"
 DROP_ERROR: Final = "error"

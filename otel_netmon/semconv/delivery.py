@@ -1,4 +1,4 @@
-"""What became of the telemetry on its way to a collector."""
+"""Metrics of delivery: what a collector accepted, what was lost, what waits."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Final
 
 from opentelemetry.semconv.attributes import error_attributes as _error
 
-from otel_netmon.semconv.model import Metric
+from otel_netmon.semconv.model import counter, gauge
 
 SCOPE_DELIVERY: Final = "otel_netmon.delivery"
 
@@ -19,32 +19,25 @@ REASON_NO_SPOOL: Final = "no_spool"
 REASON_PARTIAL: Final = "partial_success"
 REASON_OTHER: Final = _error.ErrorTypeValues.OTHER.value
 
-DELIVERED_ITEMS: Final = Metric(
+DELIVERED_ITEMS: Final = counter(
     "otel_netmon.delivery.delivered",
-    "observable_counter",
     "{item}",
-    "Spans or data points that a collector took.",
+    "Spans, data points or log records that a collector accepted.",
     (DELIVERY_SIGNAL,),
 )
-LOST_ITEMS: Final = Metric(
+LOST_ITEMS: Final = counter(
     "otel_netmon.delivery.lost",
-    "observable_counter",
     "{item}",
-    "Spans or data points that are gone: refused by the collector (`HTTP 400`, `partial_success`, …), or dropped "
-    "here (`spool_full`, `spool_damaged`, `no_spool`).",
+    "Spans, data points or log records that were lost: rejected by the collector (`HTTP 400`, `partial_success`, "
+    "…), or dropped here (`spool_full`, `spool_damaged`, `no_spool`).",
     (DELIVERY_SIGNAL, DELIVERY_REASON),
 )
-DELIVERY_RETRIES: Final = Metric(
-    "otel_netmon.delivery.retries",
-    "observable_counter",
-    "{attempt}",
-    "Attempts that failed and are made again.",
-    (DELIVERY_SIGNAL,),
+DELIVERY_RETRIES: Final = counter(
+    "otel_netmon.delivery.retries", "{attempt}", "Failed attempts to export that are retried.", (DELIVERY_SIGNAL,)
 )
-SPOOL_SIZE: Final = Metric(
+SPOOL_SIZE: Final = gauge(
     "otel_netmon.delivery.spool.size",
-    "observable_gauge",
     "By",
-    "What waits on disk for a collector.",
+    "Size of the telemetry that waits on disk for a collector.",
     (DELIVERY_SIGNAL,),
 )

@@ -99,6 +99,21 @@ class Metric:
         return name
 
 
+def counter(name: str, unit: str, description: str, attributes: tuple[str, ...] = ()) -> Metric:
+    """An observable counter."""
+    return Metric(name, "observable_counter", unit, description, attributes)
+
+
+def up_down_counter(name: str, unit: str, description: str, attributes: tuple[str, ...] = ()) -> Metric:
+    """An observable up-down counter."""
+    return Metric(name, "observable_up_down_counter", unit, description, attributes)
+
+
+def gauge(name: str, unit: str, description: str, attributes: tuple[str, ...] = ()) -> Metric:
+    """An observable gauge."""
+    return Metric(name, "observable_gauge", unit, description, attributes)
+
+
 _PROMETHEUS_UNITS: Final = {"s": "seconds", "By": "bytes", "By/s": "bytes_per_second"}
 
 

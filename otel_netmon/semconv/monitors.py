@@ -10,7 +10,7 @@ from opentelemetry.semconv._incubating.metrics import hw_metrics as _hw_metrics
 from opentelemetry.semconv._incubating.metrics import system_metrics as _system
 from opentelemetry.semconv.attributes import server_attributes as _server
 
-from otel_netmon.semconv.model import SECONDS_BUCKETS, Metric
+from otel_netmon.semconv.model import SECONDS_BUCKETS, Metric, counter, gauge, up_down_counter
 
 # --- attributes -------------------------------------------------------------------------------------------
 
@@ -34,62 +34,37 @@ _TARGET = (SERVER_ADDRESS, SERVER_PORT)
 _MONITOR = (MONITOR_NAME,)
 
 # NetworkInterfaceMonitor
-NIC_IO: Final = Metric(
-    _system.SYSTEM_NETWORK_IO, "observable_counter", "By", "Bytes a NIC sent and received.", _NIC
+NIC_IO: Final = counter(_system.SYSTEM_NETWORK_IO, "By", "Bytes a NIC sent and received.", _NIC)
+NIC_PACKETS: Final = counter(
+    _system.SYSTEM_NETWORK_PACKET_COUNT, "{packet}", "Packets a NIC sent and received.", (DEVICE, DIRECTION)
 )
-NIC_PACKETS: Final = Metric(
-    _system.SYSTEM_NETWORK_PACKET_COUNT,
-    "observable_counter",
-    "{packet}",
-    "Packets a NIC sent and received.",
-    (DEVICE, DIRECTION),
+NIC_DROPPED: Final = counter(_system.SYSTEM_NETWORK_PACKET_DROPPED, "{packet}", "Packets a NIC dropped.", _NIC)
+NIC_ERRORS: Final = counter(_system.SYSTEM_NETWORK_ERRORS, "{error}", "Errors a NIC counted.", _NIC)
+NIC_UP: Final = up_down_counter(
+    _hw_metrics.HW_NETWORK_UP, "1", "1 when the port of a physical NIC is up, 0 when it is down.", (HW_ID, HW_NAME)
 )
-NIC_DROPPED: Final = Metric(
-    _system.SYSTEM_NETWORK_PACKET_DROPPED, "observable_counter", "{packet}", "Packets a NIC dropped.", _NIC
+NIC_LIMIT: Final = up_down_counter(
+    _hw_metrics.HW_NETWORK_BANDWIDTH_LIMIT, "By/s", "Link speed of a physical NIC.", (HW_ID, HW_NAME)
 )
-NIC_ERRORS: Final = Metric(
-    _system.SYSTEM_NETWORK_ERRORS, "observable_counter", "{error}", "Errors a NIC counted.", _NIC
-)
-NIC_UP: Final = Metric(
-    _hw_metrics.HW_NETWORK_UP,
-    "observable_up_down_counter",
-    "1",
-    "1 when the port of a physical NIC is up, 0 when it is down.",
-    (HW_ID, HW_NAME),
-)
-NIC_LIMIT: Final = Metric(
-    _hw_metrics.HW_NETWORK_BANDWIDTH_LIMIT,
-    "observable_up_down_counter",
-    "By/s",
-    "Link speed of a physical NIC.",
-    (HW_ID, HW_NAME),
-)
-NIC_UTILIZATION: Final = Metric(
+NIC_UTILIZATION: Final = gauge(
     _hw_metrics.HW_NETWORK_BANDWIDTH_UTILIZATION,
-    "observable_gauge",
     "1",
     "Share of a physical NIC's link speed in use, per direction, over the last window.",
     _HW,
 )
 
 # NetworkBandwidthMonitor
-THROUGHPUT: Final = Metric(
+THROUGHPUT: Final = gauge(
     "otel_netmon.network.throughput",
-    "observable_gauge",
     "By/s",
     "Bytes per second over all selected NICs, per direction, over the last window.",
     (DIRECTION,),
 )
-THROUGHPUT_PEAK: Final = Metric(
-    "otel_netmon.network.throughput.peak",
-    "observable_gauge",
-    "By/s",
-    "Highest throughput seen since the start.",
-    (DIRECTION,),
+THROUGHPUT_PEAK: Final = gauge(
+    "otel_netmon.network.throughput.peak", "By/s", "Highest throughput seen since the start.", (DIRECTION,)
 )
-LINK_UTILIZATION: Final = Metric(
+LINK_UTILIZATION: Final = gauge(
     "otel_netmon.network.utilization",
-    "observable_gauge",
     "1",
     "Throughput over the summed link speed of the selected NICs; absent when a speed is unknown.",
     (DIRECTION,),
@@ -104,37 +79,22 @@ LATENCY: Final = Metric(
     _TARGET,
     SECONDS_BUCKETS,
 )
-LATENCY_MEAN: Final = Metric(
-    "otel_netmon.network.latency.mean", "observable_gauge", "s", "Mean connect time, last round.", _TARGET
-)
-LATENCY_MIN: Final = Metric(
-    "otel_netmon.network.latency.min", "observable_gauge", "s", "Shortest connect time, last round.", _TARGET
-)
-LATENCY_MAX: Final = Metric(
-    "otel_netmon.network.latency.max", "observable_gauge", "s", "Longest connect time, last round.", _TARGET
-)
-LATENCY_JITTER: Final = Metric(
+LATENCY_MEAN: Final = gauge("otel_netmon.network.latency.mean", "s", "Mean connect time, last round.", _TARGET)
+LATENCY_MIN: Final = gauge("otel_netmon.network.latency.min", "s", "Shortest connect time, last round.", _TARGET)
+LATENCY_MAX: Final = gauge("otel_netmon.network.latency.max", "s", "Longest connect time, last round.", _TARGET)
+LATENCY_JITTER: Final = gauge(
     "otel_netmon.network.latency.jitter",
-    "observable_gauge",
     "s",
     "Mean absolute difference of successive connect times, last round.",
     _TARGET,
 )
-LATENCY_LOSS: Final = Metric(
-    "otel_netmon.network.latency.loss",
-    "observable_gauge",
-    "1",
-    "Share of attempts that got no connection, last round.",
-    _TARGET,
+LATENCY_LOSS: Final = gauge(
+    "otel_netmon.network.latency.loss", "1", "Share of attempts that got no connection, last round.", _TARGET
 )
 
 # health of the monitors
-MONITOR_SUCCESS: Final = Metric(
-    "otel_netmon.monitor.success", "observable_gauge", "1", "1 when the last sample worked, else 0.", _MONITOR
+MONITOR_SUCCESS: Final = gauge(
+    "otel_netmon.monitor.success", "1", "1 when the last sample worked, else 0.", _MONITOR
 )
-MONITOR_DURATION: Final = Metric(
-    "otel_netmon.monitor.duration", "observable_gauge", "s", "How long the last sample took.", _MONITOR
-)
-MONITOR_AGE: Final = Metric(
-    "otel_netmon.monitor.age", "observable_gauge", "s", "Age of the data last sampled.", _MONITOR
-)
+MONITOR_DURATION: Final = gauge("otel_netmon.monitor.duration", "s", "How long the last sample took.", _MONITOR)
+MONITOR_AGE: Final = gauge("otel_netmon.monitor.age", "s", "Age of the data last sampled.", _MONITOR)

@@ -6,7 +6,7 @@ from typing import Final
 
 from opentelemetry.semconv.attributes import error_attributes as _error
 
-from otel_netmon.semconv.model import Metric
+from otel_netmon.semconv.model import counter, gauge
 from otel_netmon.semconv.monitors import DIRECTION, INTERFACE
 
 PRESSURE_RESOURCE: Final = "otel_netmon.pressure.resource"
@@ -15,131 +15,93 @@ PRESSURE_KIND: Final = "otel_netmon.pressure.kind"
 _DIRECTED: Final = (DIRECTION,)
 
 # KernelNetworkMonitor
-HOST_TCP_SEGMENTS: Final = Metric(
+HOST_TCP_SEGMENTS: Final = counter(
     "otel_netmon.host.tcp.segments",
-    "observable_counter",
     "{segment}",
     "TCP segments of the network namespace; those sent are without retransmissions.",
     _DIRECTED,
 )
-HOST_TCP_RETRANSMITS: Final = Metric(
-    "otel_netmon.host.tcp.retransmits", "observable_counter", "{segment}", "TCP segments sent again."
+HOST_TCP_RETRANSMITS: Final = counter("otel_netmon.host.tcp.retransmits", "{segment}", "TCP segments sent again.")
+HOST_TCP_TIMEOUTS: Final = counter(
+    "otel_netmon.host.tcp.timeouts", "{timeout}", "Retransmission timers that ran out: the costly kind of loss."
 )
-HOST_TCP_TIMEOUTS: Final = Metric(
-    "otel_netmon.host.tcp.timeouts",
-    "observable_counter",
-    "{timeout}",
-    "Retransmission timers that ran out: the costly kind of loss.",
+HOST_TCP_OUT_OF_ORDER: Final = counter(
+    "otel_netmon.host.tcp.out_of_order", "{segment}", "TCP segments that came before those in front of them."
 )
-HOST_TCP_OUT_OF_ORDER: Final = Metric(
-    "otel_netmon.host.tcp.out_of_order",
-    "observable_counter",
-    "{segment}",
-    "TCP segments that came before those in front of them.",
-)
-HOST_TCP_ERRORS: Final = Metric(
-    "otel_netmon.host.tcp.errors", "observable_counter", "{segment}", "TCP segments received damaged."
-)
-HOST_TCP_LISTEN_DROPS: Final = Metric(
+HOST_TCP_ERRORS: Final = counter("otel_netmon.host.tcp.errors", "{segment}", "TCP segments received damaged.")
+HOST_TCP_LISTEN_DROPS: Final = counter(
     "otel_netmon.host.tcp.listen_drops",
-    "observable_counter",
     "{connection}",
     "Connections refused for want of room in the queue of a listening socket.",
 )
-HOST_IP_DISCARDS: Final = Metric(
+HOST_IP_DISCARDS: Final = counter(
     "otel_netmon.host.ip.discards",
-    "observable_counter",
     "{packet}",
     "IP packets without fault that were dropped, for want of memory say.",
     _DIRECTED,
 )
-HOST_UDP_BUFFER_ERRORS: Final = Metric(
+HOST_UDP_BUFFER_ERRORS: Final = counter(
     "otel_netmon.host.udp.buffer_errors",
-    "observable_counter",
     "{packet}",
     "UDP packets dropped as a socket's buffer was full.",
     _DIRECTED,
 )
-SOFTNET_PROCESSED: Final = Metric(
+SOFTNET_PROCESSED: Final = counter(
     "otel_netmon.host.softnet.processed",
-    "observable_counter",
     "{packet}",
     "Packets that the host's CPUs took from the queues of NICs, in all network namespaces.",
 )
-SOFTNET_DROPPED: Final = Metric(
-    "otel_netmon.host.softnet.dropped",
-    "observable_counter",
-    "{packet}",
-    "Packets that the host dropped as a CPU's backlog was full.",
+SOFTNET_DROPPED: Final = counter(
+    "otel_netmon.host.softnet.dropped", "{packet}", "Packets that the host dropped as a CPU's backlog was full."
 )
-SOFTNET_SQUEEZED: Final = Metric(
+SOFTNET_SQUEEZED: Final = counter(
     "otel_netmon.host.softnet.squeezed",
-    "observable_counter",
     "{event}",
     "How often a CPU ran out of budget with packets left in a queue.",
 )
-NIC_FAULTS: Final = Metric(
+NIC_FAULTS: Final = counter(
     "otel_netmon.nic.faults",
-    "observable_counter",
     "{event}",
     "What a physical NIC counts as gone wrong, by the kernel's names: `rx_crc_errors`, `rx_missed_errors`, …",
     (INTERFACE, _error.ERROR_TYPE),
 )
-NIC_CARRIER_CHANGES: Final = Metric(
+NIC_CARRIER_CHANGES: Final = counter(
     "otel_netmon.nic.carrier_changes",
-    "observable_counter",
     "{change}",
     "How often the link of a physical NIC went down or came up.",
     (INTERFACE,),
 )
 
 # PressureMonitor
-PRESSURE_STALL: Final = Metric(
+PRESSURE_STALL: Final = counter(
     "otel_netmon.pressure.stall.time",
-    "observable_counter",
     "s",
     "Time in which some, or all, tasks of the host waited for a resource: `cpu`, `memory`, `io`.",
     (PRESSURE_RESOURCE, PRESSURE_KIND),
 )
-HOST_RUN_QUEUE: Final = Metric(
+HOST_RUN_QUEUE: Final = counter(
     "otel_netmon.host.run_queue.time",
-    "observable_counter",
     "s",
     "Time that tasks were ready and waited for a CPU, summed over all CPUs of the host.",
 )
 
 # ProcessPressureMonitor
-PROCESS_RUN_QUEUE: Final = Metric(
-    "otel_netmon.process.run_queue.time",
-    "observable_counter",
-    "s",
-    "Time that threads of this process were ready and waited for a CPU.",
+PROCESS_RUN_QUEUE: Final = counter(
+    "otel_netmon.process.run_queue.time", "s", "Time that threads of this process were ready and waited for a CPU."
 )
-CGROUP_STALL: Final = Metric(
+CGROUP_STALL: Final = counter(
     "otel_netmon.cgroup.stall.time",
-    "observable_counter",
     "s",
     "Time in which some, or all, tasks of this process's cgroup waited for a resource.",
     (PRESSURE_RESOURCE, PRESSURE_KIND),
 )
-CGROUP_THROTTLED: Final = Metric(
+CGROUP_THROTTLED: Final = counter(
     "otel_netmon.cgroup.throttled.time",
-    "observable_counter",
     "s",
     "Time that this process's cgroup was stopped by a CPU quota, its own or one above.",
 )
-CGROUP_PERIODS: Final = Metric(
-    "otel_netmon.cgroup.periods",
-    "observable_counter",
-    "{period}",
-    "Periods of that quota.",
+CGROUP_PERIODS: Final = counter("otel_netmon.cgroup.periods", "{period}", "Periods of that quota.")
+CGROUP_THROTTLED_PERIODS: Final = counter(
+    "otel_netmon.cgroup.throttled.periods", "{period}", "Periods in which that quota ran out."
 )
-CGROUP_THROTTLED_PERIODS: Final = Metric(
-    "otel_netmon.cgroup.throttled.periods",
-    "observable_counter",
-    "{period}",
-    "Periods in which that quota ran out.",
-)
-CGROUP_LIMIT: Final = Metric(
-    "otel_netmon.cgroup.cpu.limit", "observable_gauge", "{cpu}", "The lowest CPU quota on this process."
-)
+CGROUP_LIMIT: Final = gauge("otel_netmon.cgroup.cpu.limit", "{cpu}", "The lowest CPU quota on this process.")

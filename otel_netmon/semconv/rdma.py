@@ -6,7 +6,7 @@ from typing import Final
 
 from opentelemetry.semconv._incubating.metrics import hw_metrics as _hw_metrics
 
-from otel_netmon.semconv.model import Metric
+from otel_netmon.semconv.model import Metric, counter, gauge
 from otel_netmon.semconv.monitors import DIRECTION, HW_ID, HW_NAME, INTERFACE
 
 RDMA_LINK_LAYER: Final = "otel_netmon.rdma.link_layer"
@@ -16,19 +16,12 @@ RDMA_NUMA_NODE: Final = "otel_netmon.rdma.numa_node"
 _PORT: Final = (HW_ID, HW_NAME)
 _DIRECTED: Final = (*_PORT, DIRECTION)
 
-HW_IO: Final = Metric(
-    _hw_metrics.HW_NETWORK_IO, "observable_counter", "By", "Bytes an RDMA port sent and received.", _DIRECTED
+HW_IO: Final = counter(_hw_metrics.HW_NETWORK_IO, "By", "Bytes an RDMA port sent and received.", _DIRECTED)
+HW_PACKETS: Final = counter(
+    _hw_metrics.HW_NETWORK_PACKETS, "{packet}", "Packets an RDMA port sent and received.", _DIRECTED
 )
-HW_PACKETS: Final = Metric(
-    _hw_metrics.HW_NETWORK_PACKETS,
-    "observable_counter",
-    "{packet}",
-    "Packets an RDMA port sent and received.",
-    _DIRECTED,
-)
-RDMA_PORT: Final = Metric(
+RDMA_PORT: Final = gauge(
     "otel_netmon.rdma.port",
-    "observable_gauge",
     "1",
     "Always 1: which NIC, PCI address and NUMA node an RDMA port belongs to; what is unknown is left out.",
     (*_PORT, RDMA_LINK_LAYER, INTERFACE, RDMA_PCI_ADDRESS, RDMA_NUMA_NODE),
@@ -36,7 +29,7 @@ RDMA_PORT: Final = Metric(
 
 
 def _count(name: str, unit: str, description: str, attributes: tuple[str, ...] = _PORT) -> Metric:
-    return Metric(f"otel_netmon.rdma.{name}", "observable_counter", unit, description, attributes)
+    return counter(f"otel_netmon.rdma.{name}", unit, description, attributes)
 
 
 RDMA_RETRANSMITS: Final = _count("retransmits", "{packet}", "Packets that the port sent again.")

@@ -6,7 +6,7 @@ from typing import Final
 
 from opentelemetry.semconv.attributes import network_attributes as _net
 
-from otel_netmon.semconv.model import SECONDS_BUCKETS, Metric
+from otel_netmon.semconv.model import SECONDS_BUCKETS, Metric, counter, gauge, up_down_counter
 from otel_netmon.semconv.monitors import DIRECTION
 
 PEER_ADDRESS: Final = _net.NETWORK_PEER_ADDRESS
@@ -17,98 +17,74 @@ USE_STORE: Final = "store"
 _PEER: Final = (PEER_ADDRESS, TCP_USE)
 """``PEER_HOST`` instead of the address, or neither, where ``OTEL_NETMON_PEER_ATTRIBUTE`` says so."""
 
-TCP_IO: Final = Metric(
+TCP_IO: Final = counter(
     "otel_netmon.tcp.io",
-    "observable_counter",
     "By",
     "Bytes acknowledged by peers (transmit; opening a connection counts as one) and received from them.",
     (*_PEER, DIRECTION),
 )
-TCP_SEGMENTS: Final = Metric(
+TCP_SEGMENTS: Final = counter(
     "otel_netmon.tcp.segments",
-    "observable_counter",
     "{segment}",
     "Data segments sent and received, retransmissions included.",
     (*_PEER, DIRECTION),
 )
-TCP_RETRANSMITS: Final = Metric(
-    "otel_netmon.tcp.retransmits", "observable_counter", "{segment}", "Segments sent again.", _PEER
-)
-TCP_BUSY: Final = Metric(
+TCP_RETRANSMITS: Final = counter("otel_netmon.tcp.retransmits", "{segment}", "Segments sent again.", _PEER)
+TCP_BUSY: Final = counter(
     "otel_netmon.tcp.busy.time",
-    "observable_counter",
     "s",
     "Time in which there was something to send or unacknowledged, summed over connections.",
     _PEER,
 )
-TCP_RWND_LIMITED: Final = Metric(
+TCP_RWND_LIMITED: Final = counter(
     "otel_netmon.tcp.rwnd_limited.time",
-    "observable_counter",
     "s",
     "Part of the busy time in which the peer's receive window held sending up.",
     _PEER,
 )
-TCP_SNDBUF_LIMITED: Final = Metric(
+TCP_SNDBUF_LIMITED: Final = counter(
     "otel_netmon.tcp.sndbuf_limited.time",
-    "observable_counter",
     "s",
     "Part of the busy time in which our send buffer held sending up.",
     _PEER,
 )
-TCP_CONNECTIONS: Final = Metric(
-    "otel_netmon.tcp.connections", "observable_up_down_counter", "{connection}", "Open connections.", _PEER
-)
-TCP_RTT: Final = Metric(
+TCP_CONNECTIONS: Final = up_down_counter("otel_netmon.tcp.connections", "{connection}", "Open connections.", _PEER)
+TCP_RTT: Final = gauge(
     "otel_netmon.tcp.rtt",
-    "observable_gauge",
     "s",
     "Smoothed round-trip time: the mean of the connections that sent since the sample before.",
     _PEER,
 )
-TCP_RTT_MAX: Final = Metric(
-    "otel_netmon.tcp.rtt.max", "observable_gauge", "s", "The longest smoothed round-trip time of those.", _PEER
-)
-TCP_RTT_VARIATION: Final = Metric(
+TCP_RTT_MAX: Final = gauge("otel_netmon.tcp.rtt.max", "s", "The longest smoothed round-trip time of those.", _PEER)
+TCP_RTT_VARIATION: Final = gauge(
     "otel_netmon.tcp.rtt.variation",
-    "observable_gauge",
     "s",
     "The kernel's mean deviation of the round-trip time: the largest of those.",
     _PEER,
 )
-TCP_RTT_MIN: Final = Metric(
+TCP_RTT_MIN: Final = gauge(
     "otel_netmon.tcp.rtt.min",
-    "observable_gauge",
     "s",
     "The shortest round-trip time of the kernel's window (300 s by default): the lowest of those.",
     _PEER,
 )
-TCP_DELIVERY_RATE: Final = Metric(
+TCP_DELIVERY_RATE: Final = gauge(
     "otel_netmon.tcp.delivery_rate",
-    "observable_gauge",
     "By/s",
     "The kernel's latest estimate of the rate at which data reaches the peer: the highest of those.",
     _PEER,
 )
-TCP_BACKOFF: Final = Metric(
+TCP_BACKOFF: Final = gauge(
     "otel_netmon.tcp.backoff",
-    "observable_gauge",
     "{doubling}",
     "How often the retransmission timeout was doubled, as nothing was acknowledged: the most of all connections.",
     _PEER,
 )
-TCP_UNACKED: Final = Metric(
-    "otel_netmon.tcp.unacked",
-    "observable_gauge",
-    "By",
-    "Bytes written and not acknowledged by the peer, at the sample.",
-    _PEER,
+TCP_UNACKED: Final = gauge(
+    "otel_netmon.tcp.unacked", "By", "Bytes written and not acknowledged by the peer, at the sample.", _PEER
 )
-TCP_UNREAD: Final = Metric(
-    "otel_netmon.tcp.unread",
-    "observable_gauge",
-    "By",
-    "Bytes that arrived and that this process has not read, at the sample.",
-    _PEER,
+TCP_UNREAD: Final = gauge(
+    "otel_netmon.tcp.unread", "By", "Bytes that arrived and that this process has not read, at the sample.", _PEER
 )
 
 # --- round-trip times to the job's hosts, where the user asks for them ---------------------------------------
@@ -125,16 +101,8 @@ PEER_LATENCY: Final = Metric(
     (LATENCY_METHOD,),
     SECONDS_BUCKETS,
 )
-PEER_LATENCY_MEAN: Final = Metric(
-    "otel_netmon.peer.latency.mean", "observable_gauge", "s", "Mean of the last round.", _PROBED
-)
-PEER_LATENCY_MIN: Final = Metric(
-    "otel_netmon.peer.latency.min", "observable_gauge", "s", "Shortest of the last round.", _PROBED
-)
-PEER_LATENCY_LOSS: Final = Metric(
-    "otel_netmon.peer.latency.loss",
-    "observable_gauge",
-    "1",
-    "Share of the last round's probes that did not come back.",
-    _PROBED,
+PEER_LATENCY_MEAN: Final = gauge("otel_netmon.peer.latency.mean", "s", "Mean of the last round.", _PROBED)
+PEER_LATENCY_MIN: Final = gauge("otel_netmon.peer.latency.min", "s", "Shortest of the last round.", _PROBED)
+PEER_LATENCY_LOSS: Final = gauge(
+    "otel_netmon.peer.latency.loss", "1", "Share of the last round's probes that did not come back.", _PROBED
 )

@@ -16,6 +16,8 @@ import pytest
 
 pytest.importorskip("torch")
 
+from otel_netmon import semconv
+
 PROGRAMS = Path(__file__).parent / "programs"
 RANKS = 3
 
@@ -52,6 +54,7 @@ def stalls(folder: Path) -> list[dict[str, Any]]:
         for resource in json.loads(line)["resourceLogs"]
         for scope in resource["scopeLogs"]
         for event in scope["logRecords"]
+        if event["eventName"] == semconv.EVENT_STALLED
     ]
 
 

@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from otel_netmon import config, semconv
-from otel_netmon.delivery import exporters
+from otel_netmon.delivery.base import exit_deadlines
 from otel_netmon.delivery.exporters import OtlpSpanExporter
 
 from .faulty import Faulty, Protocol, free_port, serving, until
@@ -36,7 +36,7 @@ def port(faulty: Faulty, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ite
     for name, value in environment(faulty, number, tmp_path / "spool").items():
         monkeypatch.setenv(name, value)
     config.current.cache_clear()
-    exporters._end.clear()
+    exit_deadlines.clear()
     yield number
     config.current.cache_clear()
 
@@ -72,8 +72,8 @@ def send(port: int) -> Iterator[Sender]:
     provider.shutdown()
 
 
-def box(send: Sender) -> Any:
-    return send.exporter._outbox  # type: ignore[attr-defined]
+def stats(send: Sender) -> Any:
+    return send.exporter.sink.stats  # type: ignore[attr-defined]
 
 
 def files(folder: Path) -> list[Path]:
@@ -89,7 +89,7 @@ def test_while_all_is_well_the_disk_is_not_touched(
         faulty.wait_for(500)
         assert not (tmp_path / "spool").exists()
         assert set(faulty.spans.values()) == {1}
-        until(lambda: box(send).account.delivered == 500, 5)
+        until(lambda: stats(send).delivered == 500, 5)
 
 
 @pytest.mark.row("no collector at the start; it comes later")
@@ -111,14 +111,14 @@ def test_a_collector_that_comes_late_and_one_that_goes_and_comes_back(
         until(lambda: not files(tmp_path / "spool"), 10)
     for _ in range(10):
         send(50)
-    until(lambda: caplog.text.count("are not taken by") == 2, 10)
+    until(lambda: caplog.text.count("cannot be exported to") == 2, 10)
     with serving(faulty, port):
         faulty.wait_for(1000)
         send(10)
         faulty.wait_for(1010)
-        assert box(send).account.lost == {}
+        assert stats(send).lost == {}
     text = caplog.text
-    assert text.count("are not taken by") == 2 and text.count("are taken again by") == 2
+    assert text.count("cannot be exported to") == 2 and text.count("are exported to") == 2
     ledger(sent=1010, lost=1010 - len(faulty.spans))
 
 
@@ -127,7 +127,7 @@ def test_a_collector_that_is_back_at_the_end_gets_it_at_once(
 ) -> None:
     """The pause between two attempts has grown to seconds by then; the end does not wait for it to be over."""
     send(50)
-    until(lambda: box(send).account.retries >= 4, 20)
+    until(lambda: stats(send).retries >= 4, 20)
     with serving(faulty, port):
         send.provider.shutdown()
         assert len(faulty.spans) == 50
@@ -156,7 +156,7 @@ def test_a_slow_collector_and_one_that_never_answers(
         time.sleep(1)
         faulty.hang.clear()
         faulty.wait_for(600)
-        assert box(send).account.lost == {}
+        assert stats(send).lost == {}
     ledger(sent=600, lost=600 - len(faulty.spans))
 
 
@@ -175,13 +175,13 @@ def test_what_is_refused_is_sent_again_or_counted_as_the_specification_says(
                 assert all(pause >= 0.29 for pause in pauses)
             faulty.status = None
             faulty.wait_for(10)
-            assert box(send).account.lost == {}
-            assert box(send).account.retries >= 2
+            assert stats(send).lost == {}
+            assert stats(send).retries >= 2
         else:
-            until(lambda: bool(box(send).account.lost), 10)
+            until(lambda: bool(stats(send).lost), 10)
             time.sleep(0.5)
             assert len(faulty.requests) == 1  # never a second time
-            assert sum(box(send).account.lost.values()) == 10
+            assert sum(stats(send).lost.values()) == 10
             faulty.status = None
             send(5)
             faulty.wait_for(5)
@@ -192,8 +192,8 @@ def test_partial_success_is_counted_and_not_sent_again(faulty: Faulty, port: int
     faulty.partial = 3
     with serving(faulty, port):
         send(10)
-        until(lambda: box(send).account.delivered == 7, 10)
-        assert box(send).account.lost == {semconv.REASON_PARTIAL: 3}
+        until(lambda: stats(send).delivered == 7, 10)
+        assert stats(send).lost == {semconv.REASON_PARTIAL: 3}
         assert len(faulty.requests) == 1
 
 
@@ -205,7 +205,7 @@ def test_an_answer_that_is_lost_brings_the_same_spans_twice_and_no_others(
     faulty.lose_answers = 1
     with serving(faulty, port):
         send(10)
-        until(lambda: box(send).account.delivered == 10, 10)
+        until(lambda: stats(send).delivered == 10, 10)
         assert len(faulty.spans) == 10
         assert max(faulty.spans.values()) <= 3
     ledger(sent=10, lost=10 - len(faulty.spans), twice=sum(faulty.spans.values()) - len(faulty.spans))

@@ -31,6 +31,8 @@ OF_THE_MACHINE: Final = {
     *("service.instance.id", "host.name", "process.pid", "telemetry.sdk.version"),
     *(semconv.STEP_SWITCHES_VOLUNTARY, semconv.STEP_SWITCHES_INVOLUNTARY, semconv.STEP_START),
 }
+IN_PASSING: Final = semconv.COLLECTIVE_AGE_METRIC.name
+"""A metric that is there while a collective is in flight."""
 SOMETIMES: Final = {semconv.STEP_PAUSES, semconv.STEP_RUN_QUEUE_TIME}
 """Attributes that are there, or not, as it happens or as the kernel is built."""
 
@@ -120,7 +122,7 @@ def small_run(folder: Path) -> str:
     spans.sort(key=lambda one: int(one[1]["startTimeUnixNano"]))
     logs = exported(folder, "logs", "resourceLogs", "scopeLogs", "logRecords")
     metrics = exported(folder, "metrics", "resourceMetrics", "scopeMetrics", "metrics")
-    last = {(resource, item["name"]): item for resource, item in metrics}
+    last = {(resource, item["name"]): item for resource, item in metrics if item["name"] != IN_PASSING}
     by_rank: dict[str, list[str]] = {}
     for resource, item in spans:
         by_rank.setdefault(resource, []).extend(span(item))

@@ -27,8 +27,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from otel_netmon import NetmonInstrumentor, TorchDistributedInstrumentor, threads
 from otel_netmon.delivery.local_files import LocalSpanExporter
-from otel_netmon.delivery.outbox import Outbox
-from otel_netmon.delivery.wire import Wire
+from otel_netmon.delivery.send_queue import SendQueue
+from otel_netmon.delivery.transport import Transport
 
 LIMIT = 10.0
 kept = InMemorySpanExporter()
@@ -37,11 +37,11 @@ provider.add_span_processor(SimpleSpanProcessor(kept))
 files = LocalSpanExporter()
 
 
-def no_wire() -> Wire:
+def no_transport() -> Transport:
     raise OSError("no collector in this test")
 
 
-outbox = Outbox(no_wire, "traces", Path(os.environ["OTEL_NETMON_SPOOL_DIR"]), 1 << 20)
+queue = SendQueue(no_transport, "traces", Path(os.environ["OTEL_NETMON_SPOOL_DIR"]), 1 << 20)
 
 
 def train() -> int:
@@ -56,7 +56,7 @@ def train() -> int:
     dist.destroy_process_group()
     spans = [span for span in kept.get_finished_spans() if span.name == "all_reduce"]
     files.export(kept.get_finished_spans())
-    outbox.put(b"x", 1)
+    queue.put(b"x", 1)
     return len(spans)
 
 

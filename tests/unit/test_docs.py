@@ -92,20 +92,6 @@ def test_every_name_is_documented_on_some_span() -> None:
     assert prefixed - spans <= set(names_known()) | {semconv.SCHEMA_URL}
 
 
-def test_the_readmes_commands_exist() -> None:
-    makefile = (ROOT / "Makefile").read_text()
-    targets = set(re.findall(r"^([a-z0-9-]+):", makefile, re.MULTILINE))
-    commands = {
-        target
-        for page in PAGES
-        for target in re.findall(r"(?:`|^ {4})make ([a-z0-9-]+)", page.read_text(), re.MULTILINE)
-    }
-    assert {"demo", "test", "bench", "docs", "lint"} <= commands <= targets
-    assert {"demo", "test", "lint", "bench", "clean"} <= targets
-    flags = {flag for page in PAGES for flag in re.findall(r"(?:make .*?\b)([A-Z_]+)=", page.read_text())}
-    assert flags <= set(re.findall(r"^([A-Z_]+) \?=", makefile, re.MULTILINE))
-
-
 def test_the_readmes_python_is_valid() -> None:
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
     assert blocks

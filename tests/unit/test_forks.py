@@ -18,8 +18,12 @@ OURS = (
     *("capture.steps.StepTracker", "job.groups.Groups", "job.jobs.Jobs", "capture.ring.EventRing"),
     *("capture.aggregator.Aggregator", "emit.metrics.CollectiveMetrics", "engine.Engine"),
     *("emit.background.Background", "job.collective_window.CollectiveWindow", "termination.Termination"),
-    *("job.peers.PeerTrafficBuffer", "delivery.outbox.Outbox", "delivery.spool.Spool"),
-    *("delivery.local_files._File", "monitors.scheduler.Scheduler", "monitors.interface.NetworkInterfaceMonitor"),
+    *("job.peers.PeerTrafficBuffer", "delivery.send_queue.SendQueue", "delivery.spool.Spool"),
+    *(
+        "delivery.local_files.JsonFile",
+        "monitors.scheduler.Scheduler",
+        "monitors.interface.NetworkInterfaceMonitor",
+    ),
     *("monitors.observers",),
 )
 

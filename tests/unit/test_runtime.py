@@ -149,26 +149,32 @@ from opentelemetry import trace, metrics
 from otel_netmon.sdk.setup import configure_sdk_if_nobody_did
 {before}
 configure_sdk_if_nobody_did()
-print(type(trace.get_tracer_provider()).__module__, os.environ.get("OTEL_METRICS_EXPORTER"))
+exporters = [os.environ.get("OTEL_" + signal + "_EXPORTER") for signal in ("METRICS", "LOGS")]
+print(type(trace.get_tracer_provider()).__module__, *exporters)
 """
 
 
 @pytest.mark.parametrize(
     ("environ", "before", "expected"),
     [
-        ({}, "", "opentelemetry.trace None"),
-        ({"OTEL_TRACES_EXPORTER": "none"}, "", "opentelemetry.trace None"),
-        ({"OTEL_TRACES_EXPORTER": "console"}, "", "opentelemetry.sdk.trace None"),
-        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}, "", "opentelemetry.sdk.trace otlp"),
+        ({}, "", "opentelemetry.trace None None"),
+        ({"OTEL_TRACES_EXPORTER": "none"}, "", "opentelemetry.trace None None"),
+        ({"OTEL_TRACES_EXPORTER": "console"}, "", "opentelemetry.sdk.trace None None"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}, "", "opentelemetry.sdk.trace otlp otlp"),
+        (
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_LOGS_EXPORTER": "none"},
+            "",
+            "opentelemetry.sdk.trace otlp none",
+        ),
         (
             {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_SDK_DISABLED": "true"},
             "",
-            "opentelemetry.trace None",
+            "opentelemetry.trace None None",
         ),
         (
             {"OTEL_TRACES_EXPORTER": "console"},
             "trace.set_tracer_provider(trace.NoOpTracerProvider())",
-            "opentelemetry.trace None",
+            "opentelemetry.trace None None",
         ),
     ],
 )
@@ -212,7 +218,7 @@ def test_a_launcher_has_no_rank_whatever_its_variables_number(monkeypatch: pytes
                 attributes = RankResourceDetector().detect().attributes
                 assert attributes.get("torch.distributed.rank") == rank
                 is_launcher = "spawn" not in argv[-1]
-                assert local_files._label() == ("rank1" if rank else "launcher" if is_launcher else "proc")
+                assert local_files.process_label() == ("rank1" if rank else "launcher" if is_launcher else "proc")
 
 
 def test_the_groups_word_goes_before_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from otel_netmon.delivery import wire
+from otel_netmon.delivery.connect import connect, protocol
 from otel_netmon.sdk.check import check, silenced
 from otel_netmon.sdk.values import SIGNALS
 from tests.installed import ROOT, python_path
@@ -131,20 +131,19 @@ def test_the_rest_of_a_list_is_used() -> None:
 
 
 @pytest.mark.parametrize("word", ["http/json", "http", "nonsense", "gprc"])
-def test_a_protocol_that_is_not_served_is_said_and_is_never_grpc(
+def test_an_unsupported_protocol_is_logged_once_and_is_never_grpc(
     word: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     name = f"{OTLP}METRICS_PROTOCOL"
-    sentence = f"{name}={word!r} is not served, only grpc and http/protobuf are; using http/protobuf"
+    sentence = f"{name}={word!r} is not supported, only grpc and http/protobuf are; using http/protobuf"
     works, (problem,) = check({name: word})
     assert (works, problem.sentence) == ({name: "http/protobuf"}, sentence)
     monkeypatch.setenv(name, word)
-    monkeypatch.setattr(wire, "_said", set())
     with caplog.at_level(logging.WARNING):
-        made = [wire.official("metrics") for _ in range(2)]
-    assert [".http." in type(exporter).__module__ for exporter in made] == [True, True]
+        made = [connect("metrics") for _ in range(2)]
+    assert [transport.endpoint for transport in made] == ["http://localhost:4318/v1/metrics"] * 2
     assert caplog.text.count(sentence) == 1
-    assert wire.protocol("traces") == "grpc"
+    assert protocol("traces") == "grpc"
 
 
 @pytest.mark.parametrize(
@@ -152,11 +151,11 @@ def test_a_protocol_that_is_not_served_is_said_and_is_never_grpc(
     [
         ("127.0.0.1:4318", "no scheme; write http://127.0.0.1:4318"),
         ("me:hunter2@c:4318", "no scheme"),
-        ("grpc://c:4318", "grpc:// is not spoken"),
-        ('"http://c:4318"', "no address"),
-        ("http://", "no address"),
-        ("http://c:port", "no address"),
-        ("http://[::1", "no address"),
+        ("grpc://c:4318", "grpc:// is not supported"),
+        ('"http://c:4318"', "not an address"),
+        ("http://", "not an address"),
+        ("http://c:port", "not an address"),
+        ("http://[::1", "not an address"),
     ],
 )
 def test_an_address_that_http_can_never_reach(endpoint: str, words: str) -> None:
@@ -172,8 +171,7 @@ def test_an_address_that_http_can_never_reach(endpoint: str, words: str) -> None
 
 def test_what_can_never_be_sent_is_not_kept_for_later(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"{OTLP}PROTOCOL", "http/protobuf")
-    way = wire.Wire(wire.official("traces", endpoint="127.0.0.1:4318/v1/traces"), "traces")
-    outcome = way.send(b"", 1)
+    outcome = connect("traces", endpoint="127.0.0.1:4318/v1/traces").send(b"", 1)
     assert (outcome.kind, outcome.reason) == ("rejected", "InvalidSchema") and "http://" in outcome.hint
 
 

@@ -79,7 +79,7 @@ def test_one_empty_export_says_what_works(
 
 @pytest.mark.parametrize(
     ("status", "remedy"),
-    [(404, f"{ENDPOINT} is a base"), (401, "look at OTEL_EXPORTER_OTLP_HEADERS"), (500, "log")],
+    [(404, f"{ENDPOINT} is a base"), (401, "check OTEL_EXPORTER_OTLP_HEADERS"), (500, "log")],
 )
 def test_a_refusal_is_explained(status: int, remedy: str) -> None:
     with collector("http/protobuf") as (address, asked):
@@ -104,13 +104,13 @@ def test_an_endpoint_that_is_not_there_or_does_not_answer(monkeypatch: pytest.Mo
             port = server.getsockname()[1]
             environ = {ENDPOINT: f"http://127.0.0.1:{port}", PROTOCOL: protocol}
             (line,) = ask(environ)
-            assert line.startswith("FAIL") and "no answer came in time" in line
+            assert line.startswith("FAIL") and "no answer in time" in line
         environ[ENDPOINT] = f"http://127.0.0.1:{free_port()}"
         (line,) = ask(environ)
-        assert line.startswith("FAIL") and "nobody listens there" in line
+        assert line.startswith("FAIL") and "nothing listens there" in line
         for wrong in ("http://", "http://host:port", "http://[::1", "http://h:99999999"):
             (line,) = ask({**environ, ENDPOINT: wrong})
-            assert line.startswith("FAIL") and "it is no address" in line
+            assert line.startswith("FAIL") and "it is not an address" in line
 
 
 def test_secrets_are_not_shown() -> None:
@@ -192,7 +192,7 @@ def test_nics_and_rdma_by_roots(tmp_path: Path) -> None:
     assert found["NICs"].level == "note" and "cannot be read" in found["NICs"].found
     for left_out in ({"OTEL_NETMON_MONITORS": "-rdma"}, {"OTEL_NETMON_HOST_MONITORS": "off"}):
         unwatched = look({**roots, **left_out})["RDMA"]
-        assert unwatched.level == "note" and "nobody watches mlx5_0:1" in unwatched.found
+        assert unwatched.level == "note" and "nothing watches mlx5_0:1" in unwatched.found
     unmatched = look({"OTEL_NETMON_INTERFACES": "nothing*"})["NICs"]
     assert unmatched.level == "note" and "none matches OTEL_NETMON_INTERFACES" in unmatched.found
 

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from otel_netmon.cli import flush
+from otel_netmon.cli.flush import flush
+from otel_netmon.delivery import connect
 from otel_netmon.delivery.spool import Spool
-from otel_netmon.delivery.wire import Outcome
+from otel_netmon.delivery.transport import Outcome
 
 
 class Taking:
-    """In the place of a wire: takes everything."""
+    """In the place of a transport: takes everything."""
 
     endpoint, timeout = "http://somewhere", 1.0
 
@@ -32,9 +33,9 @@ def test_what_is_damaged_is_said_and_what_lies_behind_it_is_delivered(
     spool.close()
     (file,) = folder.iterdir()
     file.write_bytes(file.read_bytes().replace(b"b" * 50, b"x" * 50))
-    monkeypatch.setattr(flush, "_wire", lambda _: Taking())
-    assert flush.flush(folder) == 0
+    monkeypatch.setattr(connect, "connect", lambda _: Taking())
+    assert flush(folder) == 0
     said = capsys.readouterr()
     assert "8 spans delivered to http://somewhere" in said.out
-    assert "4 spans are damaged, and lost" in said.err
+    assert "4 spans are lost: the file is damaged" in said.err
     assert not list(folder.iterdir())

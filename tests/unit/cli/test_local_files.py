@@ -92,18 +92,18 @@ def test_a_full_disk_leaves_whole_lines_and_one_warning(
 ) -> None:
     exporter = LocalSpanExporter()
     exporter.export([finished_span("before")])
-    write = os.write
+    write = os.pwrite
     left = [100]
 
-    def full(fd: int, data: Any) -> int:
+    def full(fd: int, data: Any, place: int) -> int:
         if not left[0]:
             raise OSError(errno.ENOSPC, "No space left on device")
-        taken = write(fd, bytes(data)[: left[0]])
+        taken = write(fd, bytes(data)[: left[0]], place)
         left[0] -= taken
         return taken
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "write", full)
+        patch.setattr(os, "pwrite", full)
         results = [exporter.export([finished_span("lost")]) for _ in range(3)]
     assert results == [SpanExportResult.FAILURE] * 3
     assert exporter.export([finished_span("after")]) is SpanExportResult.SUCCESS
@@ -139,7 +139,7 @@ def test_metrics_through_the_sdk_are_cumulative_and_summed_up(folder: Path) -> N
 
 FORKING = textwrap.dedent(
     """
-    import os, sys
+    import os, sys, threading
     from opentelemetry import trace
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -150,14 +150,25 @@ FORKING = textwrap.dedent(
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     tracer = provider.get_tracer("t")
     tracer.start_span("parent").end()
-    exporter._exporter._lock.acquire()  # as a thread of the parent may hold it, in the middle of a write
+    write, writing, go_on = os.pwrite, threading.Event(), threading.Event()
+
+    def slow(fd, data, place):
+        writing.set()
+        go_on.wait(30)
+        return write(fd, data, place)
+
+    os.pwrite = slow  # a thread of the parent is in the middle of a write
+    thread = threading.Thread(target=lambda: tracer.start_span("parent").end())
+    thread.start()
+    writing.wait(30)
+    os.pwrite = write
     if os.fork() == 0:
         tracer.start_span("child").end()
         provider.shutdown()
         os._exit(0)
-    exporter._exporter._lock.release()
     _, status = os.wait()
-    tracer.start_span("parent").end()
+    go_on.set()
+    thread.join()
     sys.exit(os.waitstatus_to_exitcode(status))
     """
 )

@@ -158,7 +158,7 @@ def test_a_named_folder_is_kept_and_the_summary_is_of_this_run(tmp_path: Path, c
         _, err = process.communicate(timeout=60)
         assert len(list((tmp_path / "here").iterdir())) == 2 * run
         assert "(2 files" in err.decode()
-        assert (f"{tmp_path}/here held 2 files before" in err.decode()) == (run == 2)
+        assert (f"{tmp_path}/here already held 2 files" in err.decode()) == (run == 2)
     assert not (tmp_path / "otel-netmon-runs").exists()
 
 
@@ -230,5 +230,5 @@ def test_a_folder_that_cannot_be_made(words: list[str], tmp_path: Path, cli: Cli
     process = cli("run", *words, "touch", "started")
     _, err = process.communicate(timeout=60)
     assert process.returncode == 2
-    assert "cannot be made" in err.decode() and "--output DIR" in err.decode()
+    assert "cannot be created" in err.decode() and "--output DIR" in err.decode()
     assert not (tmp_path / "started").exists()

@@ -6,26 +6,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from otel_netmon.delivery.outbox import Outbox
-from otel_netmon.delivery.wire import Outcome, Signal
+from otel_netmon.delivery.send_queue import SendQueue
+from otel_netmon.delivery.transport import Outcome, Transport
+from otel_netmon.sdk.values import Signal
 
 
-class Refusing:
-    """In the place of a wire; ``parse`` is given each request."""
+class Refusing(Transport):
+    """``parse`` is given each request."""
 
-    endpoint, timeout = "http://nowhere", 1.0
-
-    def __init__(self, parse: Callable[[bytes], Any] = len) -> None:
+    def __init__(self, signal: Signal, parse: Callable[[bytes], Any]) -> None:
+        super().__init__(signal, "http://user:hunter2@nowhere", 1.0)
         self._parse = parse
 
     def send(self, data: bytes, timeout: float) -> Outcome:
         self._parse(data)
         return Outcome("retry", "UNAVAILABLE")
 
-    def close(self) -> None:
-        pass
 
-
-def outbox(signal: Signal, spool: Path, max_bytes: int, parse: Callable[[bytes], Any] = len) -> Outbox:
-    """An outbox to it."""
-    return Outbox(lambda: Refusing(parse), signal, spool, max_bytes)  # type: ignore[arg-type, return-value]  # a stand-in
+def refusing(signal: Signal, spool: Path, max_bytes: int, parse: Callable[[bytes], Any] = len) -> SendQueue:
+    """A queue to it."""
+    return SendQueue(lambda: Refusing(signal, parse), signal, spool, max_bytes)

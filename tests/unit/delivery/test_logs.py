@@ -16,7 +16,7 @@ from opentelemetry.sdk._logs import LoggerProvider, ReadableLogRecord
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 
 from otel_netmon.delivery.local_files import LocalLogExporter
-from tests.unit.delivery.refusing import outbox
+from tests.unit.delivery.refusing import refusing
 
 
 def record() -> list[ReadableLogRecord]:
@@ -45,22 +45,22 @@ def test_events_are_lines_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_its_own_log_lines_may_come_back_to_it(tmp_path: Path) -> None:
     """A user's handler that exports each line of the process's log at once comes back while the lock is held."""
-    box = outbox("logs", tmp_path / "spool", 1 << 20, ExportLogsServiceRequest.FromString)
+    queue = refusing("logs", tmp_path / "spool", 1 << 20, ExportLogsServiceRequest.FromString)
     data = encode_logs(record()).SerializeToString()
     came = threading.Event()
 
     class Handler(logging.Handler):
         def emit(self, _: logging.LogRecord) -> None:
-            box.put(data, 1)
+            queue.put(data, 1)
             came.set()
 
     logger, handler = logging.getLogger("otel_netmon.delivery"), Handler()
     logger.addHandler(handler)
     try:
-        box.put(data, 1)
-        assert came.wait(10)  # "are not taken by …"
+        queue.put(data, 1)
+        assert came.wait(10)  # "cannot be exported to …"
         since = time.monotonic()
-        box.close(1)
+        queue.close(1)
         assert time.monotonic() - since < 5
     finally:
         logger.removeHandler(handler)

@@ -175,7 +175,10 @@ def adopted(file: Path) -> list[bytes]:
     segment = Segment.adopt(file)
     if segment is None:
         return []
-    found = [record.data for record in segment.waiting()]
+    found = []
+    while (record := segment.first()) is not None:
+        found.append(record.data)
+        segment.delivered(record)
     segment.close(remove=False)
     return found
 

@@ -10,12 +10,18 @@ import pytest
 from opentelemetry import _logs
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
-from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from otel_netmon import schema, semconv
+from otel_netmon.capture.ring import EventRing
+from otel_netmon.emit.emitter import Emitter
+from otel_netmon.emit.metrics import CollectiveMetrics
+from otel_netmon.emit.spans import SpanWriter
 from otel_netmon.job import identity, peers
 from otel_netmon.job.groups import Group
+from otel_netmon.job.rank import RankIdentity
 from otel_netmon.job.steps import Step, StepMarks
 from otel_netmon.records import Call, GroupUse, Heartbeat, InFlight, PeerTraffic, RankStep, ResourceUsage, Sequence
 from otel_netmon.values import Ranks
@@ -77,6 +83,15 @@ def test_a_step_that_is_not_sampled_is_a_log_event_of_the_same_fields(
         assert one.sampled is True
         assert (event.trace_id, event.span_id) == (context(span).trace_id, context(span).span_id)
         assert not event.trace_flags.sampled
+
+
+def test_where_nobody_takes_spans_all_steps_are_log_events(logged: InMemoryLogRecordExporter) -> None:
+    """As with ``OTEL_TRACES_EXPORTER=none``: the SDK's provider is there, and nothing behind it."""
+    metrics = CollectiveMetrics.of(MeterProvider(), EventRing(10))
+    emitter = Emitter(metrics, SpanWriter(TracerProvider()), hold=10, rank=RankIdentity(0, 0, 4))
+    emitter.marks(StepMarks(STEPS, 4, 4))
+    emitter.emit_intervals(RUN, None)
+    assert len(events_in(logged, semconv.EVENT_OF_PERIOD["rank_step"])) == 4
 
 
 def test_what_a_rank_step_says_of_its_collectives(logged: InMemoryLogRecordExporter) -> None:

@@ -7,6 +7,7 @@ import os
 import struct
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
@@ -16,23 +17,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otel_netmon import semconv
-from otel_netmon.delivery import outbox, spool
-from otel_netmon.delivery.account import Account
-from otel_netmon.delivery.outbox import Outbox
+from otel_netmon.delivery import backlog, spool
+from otel_netmon.delivery.backlog import Backlog, Request
 from otel_netmon.delivery.segment import Segment
-from otel_netmon.delivery.wire import Outcome
+from otel_netmon.delivery.stats import DeliveryStats
+from otel_netmon.delivery.transport import Outcome
+from tests.unit.delivery.refusing import refusing
 from tests.unit.monitors.helpers import Clock, wait_for_child
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "300"))
-
-
-class Hanging:
-    """In the place of the sender's thread, while an attempt is under way that nobody ends."""
-
-    def join(self, _: float) -> None: ...
-
-    def is_alive(self) -> bool:
-        return True
 
 
 class Job:
@@ -48,38 +41,36 @@ class Job:
         self.begin()
 
     def begin(self) -> None:
-        self.box = Outbox(lambda: None, "traces", self.folder, self.limit, clock=self.clock)  # type: ignore[arg-type, return-value]  # never asked
-        self.box._start = lambda: None  # type: ignore[method-assign]  # this test is its thread
-        self.parcel: outbox._Parcel | None = None
+        self.backlog = Backlog("traces", self.folder, self.limit, self.clock)
+        self.request: Request | None = None
 
     def put(self, size: int, items: int, count: int = 1) -> None:
         for _ in range(count):
             number = len(self.sizes)
             self.sizes[number] = items
-            self.box.put(number.to_bytes(4, "little") + bytes(size), items)
+            self.backlog.put(number.to_bytes(4, "little") + bytes(size), items)
 
     def send(self) -> None:
-        if self.parcel is None:
-            self.parcel = self.box._next()
+        if self.request is None:
+            self.request = self.backlog.next()
 
     def answer(self, kind: str) -> None:
-        if self.parcel is None:
+        if self.request is None:
             return
         if kind != "retry":
-            self.taken.append(number(self.parcel.data))
+            self.taken.append(number(self.request.data))
         refused = 1 if kind == "partial" else 0
         outcome = Outcome(kind if kind != "partial" else "delivered", "HTTP 400", rejected=refused)  # type: ignore[arg-type]  # one of the three
-        self.box._settle(self.parcel, outcome)
-        self.parcel = None
+        self.backlog.settle(self.request, outcome)
+        self.request = None
 
     def adopt(self) -> None:
-        if self.parcel is None:  # as the thread does it: between two attempts
-            self.box._adopt()
+        if self.request is None:  # as the thread does it: between two attempts
+            self.backlog.adopt()
 
     def end(self) -> None:
-        if self.parcel is not None:
-            self.box._thread = Hanging()  # type: ignore[assignment]  # all that is asked of it
-        self.box.close(0)
+        self.backlog.close()
+        self.backlog.leave(is_sending=self.request is not None)
         self.exit()
 
     def kill(self) -> None:
@@ -87,19 +78,17 @@ class Job:
         self.exit()
 
     def exit(self) -> None:
-        self.delivered += self.box.account.delivered
-        self.lost += sum(self.box.account.lost.values())
-        self.box.after_fork_in_child()  # closes the files as the kernel does, and forgets the rest
+        self.delivered += self.backlog.stats.delivered
+        self.lost += sum(self.backlog.stats.lost.values())
+        self.backlog.spool.disown()  # closes the files as the kernel does
         self.begin()
 
     def items(self, request: int) -> int:
         return self.sizes[request]
 
     def in_memory(self) -> list[int]:
-        found = [number(one.data) for one in self.box._queue]
-        if self.box._sending is not None and number(self.box._sending.data) not in self.on_disk():
-            found.append(number(self.box._sending.data))
-        return found
+        on_disk = self.on_disk()
+        return [found for one in self.backlog.in_memory() if (found := number(one.data)) not in on_disk]
 
     def on_disk(self) -> list[int]:
         files = sorted(self.folder.iterdir()) if self.folder.is_dir() else []
@@ -110,8 +99,8 @@ class Job:
         for place in (memory, disk, self.taken):
             assert len(set(place)) == len(place), "twice in one place"
         assert not set(disk) & set(self.taken) and not set(memory) & set(disk)
-        delivered = self.delivered + self.box.account.delivered
-        lost = self.lost + sum(self.box.account.lost.values())
+        delivered = self.delivered + self.backlog.stats.delivered
+        lost = self.lost + sum(self.backlog.stats.lost.values())
         there = sum(map(self.items, memory + disk))
         assert delivered + lost + there + self.killed == sum(self.sizes.values())
 
@@ -147,7 +136,7 @@ def test_nothing_vanishes_uncounted(steps: list[tuple[str, ...]], limit: int) ->
     with (
         tempfile.TemporaryDirectory() as name,
         mock.patch.object(spool, "_SEGMENT", 400),
-        mock.patch.object(outbox, "_MEMORY", 700),
+        mock.patch.object(backlog, "MEMORY", 700),
     ):
         job = Job(Path(name) / "spool", limit)
         for what, *arguments in steps:
@@ -160,7 +149,6 @@ def test_nothing_vanishes_uncounted(steps: list[tuple[str, ...]], limit: int) ->
         job.end()
         job.check()
         assert not job.in_memory()
-        job.box.close(0)
 
 
 @pytest.mark.row("the spool at its limit, the disk full")
@@ -176,12 +164,12 @@ def test_an_answer_finds_its_request_gone_and_touches_no_other(
         job.answer("retry")  # from now on all goes by the disk
         job.send()
         job.put(100, 10, 12)
-        assert 0 not in job.on_disk() and job.box.account.lost
+        assert 0 not in job.on_disk() and job.backlog.stats.lost
         job.answer(kind)
         job.check()
         first = job.on_disk()[0]
         job.send()
-        assert job.parcel is not None and number(job.parcel.data) == first
+        assert job.request is not None and number(job.request.data) == first
         job.answer("delivered")
         job.end()
 
@@ -192,13 +180,13 @@ def test_what_is_only_in_memory_at_the_end_is_counted(tmp_path: Path) -> None:
     job.put(10, 3)
     job.send()
     job.put(10, 4)
-    parcel, box = job.parcel, job.box
-    assert parcel is not None
-    box._thread = Hanging()  # type: ignore[assignment]  # all that is asked of it
-    box.close(0)
-    assert box.account.lost == {semconv.REASON_NO_SPOOL: 7}
-    box._settle(parcel, Outcome("delivered"))  # too late: counted once
-    assert (box.account.delivered, box.account.lost) == (0, {semconv.REASON_NO_SPOOL: 7})
+    request, stats = job.request, job.backlog.stats
+    assert request is not None
+    job.backlog.close()
+    job.backlog.leave(is_sending=True)
+    assert stats.lost == {semconv.REASON_NO_SPOOL: 7}
+    job.backlog.settle(request, Outcome("delivered"))  # too late: counted once
+    assert (stats.delivered, stats.lost) == (0, {semconv.REASON_NO_SPOOL: 7})
 
 
 @pytest.mark.parametrize("why", ["spool_full", "spool_damaged"])
@@ -238,7 +226,7 @@ def test_what_is_logged_under_the_spools_lock_comes_back_and_is_counted(
     finally:
         logger.removeHandler(handler)
     assert not thread.is_alive() and any(why in line for line in came)
-    delivered_or_lost = job.box.account.delivered + sum(job.box.account.lost.values())
+    delivered_or_lost = job.backlog.stats.delivered + sum(job.backlog.stats.lost.values())
     assert delivered_or_lost + sum(map(job.items, job.in_memory() + job.on_disk())) == sum(job.sizes.values())
 
 
@@ -261,7 +249,7 @@ def test_a_damaged_request_is_counted_and_those_behind_it_are_delivered(tmp_path
         job.send()
         job.answer("delivered")
     assert job.taken == [0, 2, 3]
-    assert job.box.account.delivered == 25 and job.box.account.lost == {semconv.REASON_SPOOL_DAMAGED: 7}
+    assert job.backlog.stats.delivered == 25 and job.backlog.stats.lost == {semconv.REASON_SPOOL_DAMAGED: 7}
     assert not list((tmp_path / "spool").iterdir())
 
 
@@ -294,27 +282,26 @@ def test_a_file_whose_lengths_lead_nowhere_is_counted_by_what_it_was_known_to_ho
 
 
 def test_more_reasons_than_are_told_apart_are_counted_together() -> None:
-    account = Account("traces")
+    stats = DeliveryStats("traces")
     for status in range(100):
-        account.lose(f"HTTP {status}", 2)
-    assert sum(account.lost.values()) == 200
-    assert len(account.lost) <= 33 and account.lost[semconv.REASON_OTHER] > 2
+        stats.lose(f"HTTP {status}", 2)
+    assert sum(stats.lost.values()) == 200
+    assert len(stats.lost) <= 33 and stats.lost[semconv.REASON_OTHER] > 2
 
 
 def test_a_forked_child_begins_at_nothing(tmp_path: Path) -> None:
-    """What the parent delivered, lost and tried again is the parent's to tell."""
-    job = Job(tmp_path / "spool", 0)
-    job.put(10, 3)
-    job.send()
-    job.answer("partial")
-    job.put(10, 3)
-    job.send()
-    job.answer("retry")
-    assert job.box.account.delivered == 2 and job.box.account.lost and job.box.account.retries == 1
+    """What the parent lost and tried again is the parent's to report."""
+    queue = refusing("traces", tmp_path / "spool", 1 << 20)
+    queue.put(bytes(2 << 20), 3)  # more than the spool may hold
+    deadline = time.monotonic() + 10
+    while not queue.stats.failing and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert queue.stats.retries
     child = os.fork()
     if child == 0:
-        account = job.box.account
-        told = (account.delivered, account.lost, account.retries, account.failing, job.box.spool_size())
-        os._exit(0 if told == (0, {}, 0, False, 0) else 3)
+        stats = queue.stats
+        left = (stats.delivered, stats.lost, stats.retries, stats.failing, queue.spool_size())
+        os._exit(0 if left == (0, {}, 0, False, 0) else 3)
     assert wait_for_child(child) == 0
-    assert job.box.account.delivered == 2
+    assert queue.stats.retries
+    queue.close(0)

@@ -1,0 +1,49 @@
+"""The queue as the exporters use it: bounded without a disk, quiet in the log and in traces."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+from opentelemetry.instrumentation.utils import is_instrumentation_enabled
+
+from otel_netmon import semconv
+from otel_netmon.delivery.backlog import MEMORY, Backlog
+from tests.unit.delivery.refusing import refusing
+
+
+def test_without_collector_and_disk_the_oldest_go_beyond_eight_mebibytes(tmp_path: Path) -> None:
+    (tmp_path / "spool").write_text("a file stands where the folder should be")
+    backlog = Backlog("traces", tmp_path / "spool", 1 << 30)
+    request, count = b"x" * (1 << 20), 40
+    for number in range(count):
+        backlog.put(request, 100)
+        if number == 1:
+            backlog.next()  # on its way: it does not count
+        assert backlog.bytes_in_memory <= MEMORY
+    waiting = len(backlog.in_memory())
+    assert backlog.stats.lost[semconv.REASON_NO_SPOOL] + 100 * waiting == 100 * count and waiting <= 9
+
+
+def test_what_happens_is_logged_once_and_without_secrets(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "spool").write_text("a file stands where the folder should be")
+    tried = threading.Event()
+    queue = refusing("traces", tmp_path / "spool", 1 << 30, lambda _: tried.set())
+    for _ in range(40):
+        queue.put(b"x" * (1 << 20), 100)
+    assert tried.wait(10)
+    queue.close(0.1)
+    text = caplog.text
+    assert text.count("traces cannot be buffered on disk") == 1 and text.count("traces are lost") == 1
+    assert text.count("traces cannot be exported to http://***@nowhere (UNAVAILABLE); buffering in memory") == 1
+    assert queue.stats.lost == {semconv.REASON_NO_SPOOL: 4000} and "hunter2" not in text
+
+
+def test_an_export_is_not_itself_instrumented(tmp_path: Path) -> None:
+    """The user may trace requests or gRPC: each export of ours would be a span, and so another export."""
+    seen: list[bool] = []
+    queue = refusing("traces", tmp_path / "spool", 1 << 20, lambda _: seen.append(is_instrumentation_enabled()))
+    queue.put(b"x", 1)
+    queue.close(1)
+    assert seen and not any(seen)
