@@ -149,7 +149,8 @@ def render() -> str:
             "\n### Of a step on a rank\n\nThe root of a trace has the first seven of these alone.\n",
             _attributes(RankStep),
             "\n### Of the traffic with a peer\n\n",
-            f"On the event `{semconv.EVENT_TCP_PEER}` of a rank's step: what moved to and from another.\n",
+            f"On the event `{semconv.EVENT_TCP_PEER}` of a rank's step, or the log event of that name: "
+            "what moved to and from another.\n",
             _attributes(PeerTraffic),
             _LOGS,
             _table(("event", "severity", "what it says"), _EVENTS),

@@ -154,7 +154,7 @@ class PeerTraffic(NamedTuple):
     rank: int | None = None
     """This one; its own span says it too."""
     at: int = 0
-    """In the process, nanoseconds of the monotonic clock."""
+    """Nanoseconds since the epoch; in the process that measures it, of the monotonic clock."""
     trace_id: str = ""
     parent_id: str | None = None
     """The span of the step on this rank."""

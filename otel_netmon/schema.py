@@ -7,9 +7,8 @@ column is the field's name. Small tuples of records are packed into one attribut
 
 from __future__ import annotations
 
-import functools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple, TypeVar, get_type_hints
 
 from otel_netmon import semconv
@@ -26,6 +25,7 @@ from otel_netmon.records import (
     Value,
 )
 from otel_netmon.semconv import Attribute
+from otel_netmon.text import printable
 
 MOST_CALLS: Final = 512
 """Collectives of a step that are packed, at most: some 7 kB."""
@@ -121,27 +121,29 @@ record or data point itself."""
 
 
 class _Packed(NamedTuple):
-    """How a tuple of records becomes the text of one attribute, and back."""
+    """How a tuple of records becomes the JSON of one attribute, and back; ``unpack`` raises for damaged ones."""
 
     pack: Callable[[Any], Any]
     unpack: Callable[[Any], tuple[Any, ...]]
 
 
-def _rows(cls: Any) -> _Packed:
-    return _Packed(lambda records: records, lambda found: tuple(_checked(cls, each) for each in found))
+_MOST: Final = 1 << 63
+_PERHAPS: Final = int | None
 
 
-@functools.cache
-def _kinds(cls: Any) -> tuple[Any, ...]:
-    return tuple(get_type_hints(cls).values())
-
-
-def _checked(cls: Any, values: Any) -> Any:
-    """The small record ``cls`` of values of the right types; raises TypeError or ValueError for others."""
-    for value, kind in zip(values, _kinds(cls), strict=True):
+def _row(kinds: Iterable[Any], values: Any) -> list[Any]:
+    """``values``, if they are of these types: ``str``, ``int``, or ``int | None``."""
+    for value, kind in zip(values, kinds, strict=True):
         if isinstance(value, bool) or not isinstance(value, kind):
             raise TypeError(f"{value!r} is no {kind}")
-    return cls(*values)
+        if isinstance(value, int) and not -_MOST <= value < _MOST:
+            raise ValueError("too large")
+    return [printable(value) if isinstance(value, str) else value for value in values]
+
+
+def _rows(cls: Any) -> _Packed:
+    kinds = tuple(get_type_hints(cls).values())
+    return _Packed(lambda records: records, lambda found: tuple(cls._make(_row(kinds, each)) for each in found))
 
 
 def _pack_calls(calls: tuple[Call, ...]) -> dict[str, list[Any]]:
@@ -155,19 +157,25 @@ def _pack_calls(calls: tuple[Call, ...]) -> dict[str, list[Any]]:
 
 
 def _unpack_calls(found: Any) -> tuple[Call, ...]:
-    kinds = found["kinds"]
-    columns = zip(found["kind"], found["start"], found["duration"], strict=True)
-    return tuple(_checked(Call, (*kinds[kind], start, duration)) for kind, start, duration in columns if kind >= 0)
-
-
-def _unpack_in_flight(found: Any) -> tuple[InFlight, ...]:
+    kinds: list[Any] = [_row((str, str), each) for each in found["kinds"]]
+    places, starts, durations = found["kind"], found["start"], found["duration"]
+    for column, some in ((places, places), (starts, starts), (durations, [d for d in durations if d is not None])):
+        if {*map(type, some)} - {int} or (some and not -_MOST <= min(some) <= max(some) < _MOST):
+            raise TypeError(f"{column!r} are no integers")
+    if places and min(places) < 0:
+        raise IndexError(places)
     return tuple(
-        InFlight(str(operation), str(group), sequence, size, age / 1e6)
-        for operation, group, sequence, size, age in found
+        Call(*(*kinds[place], start, duration))
+        for place, start, duration in zip(places, starts, durations, strict=True)
     )
 
 
-_PACKED: Final[Mapping[Attribute, _Packed]] = {
+def _unpack_in_flight(found: Any) -> tuple[InFlight, ...]:
+    rows: Any = (_row((str, str, _PERHAPS, _PERHAPS, int), each) for each in found)
+    return tuple(InFlight(*(*row[:4], row[4] / 1e6)) for row in rows)
+
+
+PACKED: Final[Mapping[Attribute, _Packed]] = {
     semconv.STEP_GROUPS: _rows(GroupUse),
     semconv.STEP_COLLECTIVES: _Packed(_pack_calls, _unpack_calls),
     semconv.STEP_PAUSES: _rows(Pause),
@@ -176,6 +184,15 @@ _PACKED: Final[Mapping[Attribute, _Packed]] = {
         lambda records: [[*each[:4], round(each.age * 1e6)] for each in records], _unpack_in_flight
     ),
 }
+"""Attributes whose text holds a tuple of small records, as JSON."""
+
+
+def unpack(attribute: Attribute, text: str) -> tuple[Any, ...] | None:
+    """What is packed in ``text``; ``None`` where that is damaged."""
+    try:
+        return PACKED[attribute].unpack(json.loads(text))
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return None
 
 
 class _Fields(NamedTuple):
@@ -190,7 +207,7 @@ def _fields(cls: Any) -> _Fields:
     names = list(table)
     first = cls._fields.index(names[0])
     assert list(cls._fields[first : first + len(names)]) == names, cls
-    packs = tuple((i, _PACKED[each].pack) for i, each in enumerate(table.values()) if each in _PACKED)
+    packs = tuple((i, PACKED[each].pack) for i, each in enumerate(table.values()) if each in PACKED)
     return _Fields(first, tuple(str(each) for each in table.values()), packs)
 
 
@@ -211,42 +228,9 @@ def attributes(record: Collective | RankStep | PeerTraffic | InFlight | Heartbea
 Record = TypeVar("Record", Collective, RankStep, PeerTraffic, InFlight, Heartbeat)
 
 
-def record(cls: type[Record], found: Mapping[str, Value], **own: Any) -> tuple[Record | None, int]:
-    """The record that the attributes ``found`` are of, with its ``own`` fields, and how many attributes had a
-    wrong type: those count as absent. ``None`` where one that has to be there is not."""
-    values: dict[str, Any] = dict(own)
-    wrong = 0
-    for name, attribute in ATTRIBUTES[cls].items():
-        raw = found.get(attribute)
-        if raw is None:
-            if name not in cls._field_defaults:
-                values.setdefault(name, None)
-            continue
-        value = _value(attribute, raw)
-        if value is None:
-            wrong += 1
-        else:
-            values[name] = value
-    required = [
-        name for name, each in ATTRIBUTES[cls].items() if not each.absent and name not in cls._field_defaults
-    ]
-    if any(values.get(name) is None for name in required):
-        return None, wrong + 1
-    return cls(**values), wrong
-
-
-def _value(attribute: Attribute, raw: Value) -> Any:
-    """``raw`` as the field has it; ``None`` where it is of another type."""
-    packed = _PACKED.get(attribute)
-    if packed is not None:
-        try:
-            return packed.unpack(json.loads(raw)) if isinstance(raw, str) else None
-        except (ValueError, TypeError, LookupError, RecursionError):
-            return None
-    if attribute.type == "double":
-        return float(raw) if isinstance(raw, int | float) and not isinstance(raw, bool) else None
-    expected = {"string": str, "int": int, "boolean": bool}[attribute.type]
-    return raw if type(raw) is expected else None
+def required(cls: type[Any]) -> list[str]:
+    """The fields without which a record is none."""
+    return [name for name, each in ATTRIBUTES[cls].items() if not each.absent and name not in cls._field_defaults]
 
 
 # --- SQL --------------------------------------------------------------------------------------------------
@@ -254,17 +238,20 @@ def _value(attribute: Attribute, raw: Value) -> Any:
 _SQL_TYPES: Final = {"string": "String", "int": "Int64", "double": "Float64", "boolean": "Bool"}
 
 
-class Column(NamedTuple):
-    """A field as a column: ClickHouse's type, nullable where absence means something."""
+class SqlColumn(NamedTuple):
+    """A field as a column: ClickHouse's type, nullable but for what a record has to have."""
 
     name: str
     type: str
     attribute: Attribute
+    is_required: bool
 
 
-def columns(cls: type[Any]) -> tuple[Column, ...]:
+def columns(cls: type[Any]) -> tuple[SqlColumn, ...]:
     """The columns of those fields of a record that are attributes."""
+    needed = required(cls)
     return tuple(
-        Column(name, f"Nullable({_SQL_TYPES[each.type]})" if each.absent else _SQL_TYPES[each.type], each)
+        SqlColumn(name, kind if name in needed else f"Nullable({kind})", each, name in needed)
         for name, each in ATTRIBUTES[cls].items()
+        for kind in (_SQL_TYPES[each.type],)
     )

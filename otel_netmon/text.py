@@ -17,6 +17,12 @@ def bounded(value: str) -> str:
     return value[:MOST].encode("utf-8", "replace").decode()
 
 
+def printable(value: str) -> str:
+    """``value`` of at most 256 characters, without control characters: fit for a terminal, whoever wrote it."""
+    value = value[:256]
+    return value if value.isprintable() else "".join(c if c.isprintable() else "?" for c in value)
+
+
 def file_part(value: str) -> str:
     """``value`` as a part of a file's name: letters, digits, dots and dashes, 64 at most."""
     return _UNSAFE.sub("-", value)[:64]

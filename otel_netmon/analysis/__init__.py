@@ -1,1 +1,1 @@
-"""Reads telemetry from files and works out what it says; never touches the live process, never imports torch."""
+"""Works out what records say: the summary of a run. Reads through ``store``; never imports torch."""

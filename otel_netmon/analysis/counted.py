@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from otel_netmon import semconv
-from otel_netmon.analysis.reader import Point
+from otel_netmon.records import HostSample, Source
 
 Key = tuple[str, str, str]
 """An operation, a group, a backend."""
 
 _DURATIONS: Final = semconv.COLLECTIVE_DURATION_METRIC.name
-_SIZES: Final = semconv.COLLECTIVE_SIZE_METRIC.name
 _BYTES: Final = semconv.COLLECTIVE_IO_METRIC.name
 _STEPS: Final = semconv.STEP_DURATION_METRIC.name
+_DROPPED: Final = semconv.EVENTS_DROPPED.name
+_OF_COLLECTIVES: Final = (_DURATIONS, semconv.COLLECTIVE_SIZE_METRIC.name, _BYTES)
 _KEY: Final = (semconv.COLLECTIVE_NAME, semconv.GROUP_NAME, semconv.BACKEND)
 
 
@@ -30,49 +31,37 @@ class Amount:
     rank: int | None = None
 
 
-class Totals:
-    """The last value of each series: a process's running total. Memory: one entry per series."""
-
-    def __init__(self) -> None:
-        self.values: dict[tuple[str, str], float] = {}
-
-    def add(self, series: str, point: Point) -> tuple[str, str]:
-        """Take one point, in the order of time: the last of a cumulative series, the sum of a delta one."""
-        key = (point.source.instance, series)
-        self.values[key] = point.value + (self.values.get(key, 0) if point.delta else 0)
-        return key
-
-
 class Counted:
-    """Takes points; what comes out is by process, which its instance id names."""
+    """Takes the points of each series in the order of time: of a cumulative one the last counts, of a delta one
+    the sum. What comes out is by process, which its instance id names. Memory: one entry per series."""
 
     def __init__(self) -> None:
-        self._totals = Totals()
-        self._about: dict[tuple[str, str], tuple[str, Key | None, bool]] = {}
+        self._totals: dict[tuple[str, str, frozenset[Any]], float] = {}
         self.ranks: dict[str, int | None] = {}
         """Of the processes that counted steps or collectives."""
         self.world_size: int | None = None
 
-    def add(self, point: Point) -> bool:
-        """Take one point; False if it is none of ours."""
-        if point.metric not in (_DURATIONS, _SIZES, _BYTES, _STEPS):
-            return False
-        series = self._totals.add(f"{point.metric} {sorted(point.attributes.items())!r}", point)
-        names = [point.attributes.get(name) for name in _KEY]
-        key = (str(names[0]), str(names[1] or ""), str(names[2] or "")) if isinstance(names[0], str) else None
-        self._about[series] = point.metric, key, semconv.ERROR_TYPE in point.attributes
-        self.ranks[point.source.instance] = point.source.rank
-        if point.source.world_size is not None:
-            self.world_size = max(point.source.world_size, self.world_size or 0)
-        return True
+    def add(self, sample: HostSample, source: Source) -> None:
+        """Take one point."""
+        if sample.metric not in (*_OF_COLLECTIVES, _STEPS, _DROPPED):
+            return
+        series = source.instance, sample.metric, frozenset(sample.attributes.items())
+        self._totals[series] = sample.value + (self._totals.get(series, 0) if sample.is_delta else 0)
+        if sample.metric != _DROPPED:
+            self.ranks[source.instance] = source.rank
+            self.world_size = max(source.world_size or 0, self.world_size or 0) or None
 
     def steps(self) -> dict[str, int]:
         """Complete steps of each process that counts them."""
-        return {
-            instance: int(value)
-            for (instance, series), value in self._totals.values.items()
-            if self._about[instance, series][0] == _STEPS
-        }
+        return {instance: int(value) for (instance, metric, _), value in self._totals.items() if metric == _STEPS}
+
+    def dropped(self) -> dict[str, int] | None:
+        """Events that were lost, by reason; ``None`` where nobody counts them."""
+        reasons: Counter[str] = Counter()
+        for (_, metric, about), value in self._totals.items():
+            if metric == _DROPPED:
+                reasons[str(dict(about).get(semconv.DROP_REASON, ""))] += int(value)
+        return dict(reasons) if reasons else None
 
     def collectives(self) -> dict[tuple[str, Key | None], Amount]:
         """By process and kind; ``None`` for what a metric counts without saying what it was.
@@ -80,19 +69,21 @@ class Counted:
         A call without a known duration is only in the histogram of sizes, one without a buffer only in that of
         durations.
         """
-        calls: dict[tuple[str, Key | None], dict[str, int]] = defaultdict(lambda: defaultdict(int))
+        calls: dict[tuple[str, Key | None], Counter[str]] = defaultdict(Counter)
         found: dict[tuple[str, Key | None], Amount] = defaultdict(Amount)
-        for (instance, series), value in self._totals.values.items():
-            metric, key, has_failed = self._about[instance, series]
-            if metric == _STEPS:
+        for (instance, metric, about), value in self._totals.items():
+            if metric not in _OF_COLLECTIVES:
                 continue
-            amount = found[instance, key]
+            names = [dict(about).get(name) for name in _KEY]
+            is_named = isinstance(names[0], str)
+            place = instance, (str(names[0]), str(names[1] or ""), str(names[2] or "")) if is_named else None
+            amount = found[place]
             amount.rank = self.ranks[instance]
             if metric == _BYTES:
                 amount.size += int(value)
             else:
-                calls[instance, key][metric] += int(value)
-                if has_failed and metric == _DURATIONS:
+                calls[place][metric] += int(value)
+                if metric == _DURATIONS and any(name == semconv.ERROR_TYPE for name, _ in about):
                     amount.failed += int(value)
         for place, by_metric in calls.items():
             found[place].calls = max(by_metric.values())

@@ -1,9 +1,10 @@
-"""Which steps and collectives have no span, and why: they were not sampled, or they are lost.
+"""Which collectives have no span, and why: they were not sampled, or they are lost.
 
-What is known: the metrics count all; a rank's step says how many collectives it had; a step that one rank traced
-was sampled on all of them. So what is missing in a step that has a span is lost, and so is a rank's part of a step
-that others traced. Where a process counted more steps than it traced, and nobody traced those, they were not
-sampled, and what is missing besides was in them.
+A rank's record of a step, setup or window says how many collectives were in it, and whether spans were made of
+them: so what is missing was not sampled, or is lost. That is exact. The rest is for records that are not here
+themselves, because log events were not exported, or are lost. Then the metrics tell, which count all. What another
+rank's record says of a step holds for those that have none. Where a process counted more steps than anybody has a
+record of, they were not sampled, and what is missing besides was in them.
 
 Collectives may have traces of their own, apart from all steps (between processes that have no steps in common).
 Where a process has such, its steps' counts say nothing, because they count those too.
@@ -16,60 +17,58 @@ from collections.abc import Mapping
 
 from otel_netmon import semconv
 from otel_netmon.analysis.counted import Amount, Key
-from otel_netmon.analysis.reader import Span, whole
+from otel_netmon.records import RankStep
+
+_ON_RANK = frozenset(semconv.EVENT_OF_PERIOD)
 
 
 class Coverage:
-    """Takes spans; the sums at the end. Memory: some 300 bytes for each rank's step."""
+    """Takes records; the sums at the end. Memory: some 300 bytes for each rank's step."""
 
     def __init__(self) -> None:
-        self._in: dict[str, Counter[tuple[int, int | None]]] = defaultdict(Counter)
-        """By process, its collectives' spans; by trace and rank."""
+        self.spans: dict[str, Counter[int]] = defaultdict(Counter)
+        """By process and trace, its collectives' spans."""
         self._above: set[int] = set()
         """Traces of steps, setups and windows."""
-        self._periods: dict[str, dict[tuple[int, int | None], int | None]] = defaultdict(dict)
-        """By process, what its ranks' spans say of how many collectives were in them; by trace and rank."""
+        self._periods: dict[str, dict[int, tuple[int | None, bool | None]]] = defaultdict(dict)
+        """By process and trace, what it says of how many collectives were in it, and whether they were sampled."""
         self._steps: dict[str, set[int]] = defaultdict(set)
         """By process, the traces of its steps."""
         self._complete: Counter[str] = Counter()
         self._run_of: dict[str, str | None] = {}
-        self._traces: dict[str | None, dict[int, int]] = defaultdict(dict)
-        """By run, the traces of its steps and the most collectives that a rank had in each."""
+        self._traces: dict[str | None, dict[int, tuple[int, bool]]] = defaultdict(dict)
+        """By run, the traces of its steps: the most collectives of a rank in each, and whether one was sampled."""
         self._highest: dict[str | None, int] = {}
 
-    def collective(self, instance: str, trace: int, rank: int | None) -> None:
-        """A collective's span."""
-        self._in[instance][trace, rank] += 1
-
-    def period(self, span: Span, trace: int, rank: int | None) -> None:
+    def period(self, record: RankStep, instance: str, trace: int) -> None:
         """A step, setup or window, of the job or on one rank."""
-        get, instance = span.attributes.get, span.source.instance
-        run_id, step, said = (
-            get(semconv.RUN_ID),
-            whole(get(semconv.STEP)),
-            whole(get(semconv.STEP_COLLECTIVE_COUNT)),
-        )
-        self._run_of[instance] = run = run_id if isinstance(run_id, str) else None
+        run, said = record.run_id, record.collective_count
+        self._run_of[instance] = run
         self._above.add(trace)
-        is_complete = get(semconv.STEP_INCOMPLETE) is not True
-        if step is not None:
-            self._traces[run][trace] = max(said or 0, self._traces[run].get(trace, 0))
+        is_complete = record.incomplete is not True
+        if record.step is not None:
+            most, sampled = self._traces[run].get(trace, (0, False))
+            self._traces[run][trace] = max(said or 0, most), sampled or record.sampled is not False
             if is_complete:
-                self._highest[run] = max(step, self._highest.get(run, 0))
-        if span.name in (semconv.SPAN_RANK_STEP, semconv.SPAN_RANK_SETUP, semconv.SPAN_RANK_WINDOW):
-            self._periods[instance][trace, rank] = said
-        if span.name == semconv.SPAN_RANK_STEP:
+                self._highest[run] = max(record.step, self._highest.get(run, 0))
+        if record.name in _ON_RANK:
+            self._periods[instance][trace] = said, record.sampled
+        if record.name == semconv.SPAN_RANK_STEP:
             self._steps[instance].add(trace)
             self._complete[instance] += is_complete
 
+    def traced(self) -> set[int]:
+        """Traces of steps with a span."""
+        return {trace for of_run in self._traces.values() for trace, (_, sampled) in of_run.items() if sampled}
+
     def numbered(self) -> int | None:
-        """How many steps the numbers of those with a span say that there were at least."""
+        """How many steps the numbers of those with a record say that there were at least."""
         return sum(highest + 1 for highest in self._highest.values()) if self._highest else None
 
     def steps(self, counted: Mapping[str, int]) -> int | None:
         """Steps of all runs, each as its rank with the most counted them; ``None`` where nobody counted.
 
-        With several runs in a folder a process without a span belongs to one that is not known, and says nothing.
+        With several runs in a folder, the run of a process without a record is not known: it says nothing.
         """
         of_run: dict[str | None, int] = {}
         for instance, steps in counted.items():
@@ -78,6 +77,10 @@ class Coverage:
         if len(of_run) > 1:
             of_run.pop(None, None)
         return sum(of_run.values()) if of_run else None
+
+    def is_apart(self, instance: str) -> bool:
+        """Whether some of its collectives are in traces of their own."""
+        return not self.spans.get(instance, Counter()).keys() <= self._above
 
     def of(
         self,
@@ -89,35 +92,42 @@ class Coverage:
 
         Where there is no span of ours at all, traces went elsewhere, or nothing was sampled.
         """
-        missing = _without_span(spans, counted)
-        saying = {
-            instance for instance, said in self._periods.items() if any(n is not None for n in said.values())
-        }
         if not spans and not self._run_of:
             return None, None
-        # Steps that a process counted, that it has no span of, and that no other rank traced either.
-        untraced = {
-            instance: count - self._complete[instance] - len(self._hidden(instance, count))
-            for instance, count in steps.items()
+        missing = _without_span(spans, counted)
+        saying = {each for each, of in self._periods.items() if any(said is not None for said, _ in of.values())}
+        # Steps that a process counted and that neither it nor another rank has a record of.
+        unseen = {
+            each: count - self._complete[each] - len(self._hidden(each, count)) for each, count in steps.items()
         }
-        samples = any(count > 0 for count in untraced.values())
         lost = sampled_out = 0
         for instance in saying | missing.keys():
-            apart = any(trace not in self._above for trace, _ in self._in.get(instance, ()))
-            known = 0 if apart else self._lost(instance, steps.get(instance, 0))
-            is_sampled = samples if apart else untraced.get(instance, 0) > 0
-            unsampled = max(0, missing.get(instance, 0) - known) if is_sampled else 0
+            is_apart = self.is_apart(instance)
+            known, unsampled = (0, 0) if is_apart else self._known(instance, steps.get(instance, 0))
+            rest = max(0, missing.get(instance, 0) - known - unsampled)
+            if max(unseen.values(), default=0) > 0 if is_apart else unseen.get(instance, 0) > 0:
+                unsampled += rest
+            else:
+                known += rest
+            lost += known
             sampled_out += unsampled
-            lost += max(known, missing.get(instance, 0) - unsampled)
-        return (lost if saying or missing else None), (sampled_out if missing and steps else None)
+        tells = (missing and steps) or self._has_all_records()
+        return (lost if saying or missing else None), (sampled_out if tells else None)
+
+    def _has_all_records(self) -> bool:
+        """Whether records say which collectives were sampled, and there are those of the steps that were not."""
+        flags = {sampled for of in self._periods.values() for _, sampled in of.values()}
+        return False in flags or (
+            flags == {True} and sum(map(len, self._traces.values())) >= (self.numbered() or 0)
+        )
 
     def _run(self, instance: str) -> str | None:
-        """Of a process without a span, the only run that there is."""
+        """Of a process without a record, the only run that there is."""
         only = next(iter(self._traces)) if len(self._traces) == 1 else None
         return self._run_of.get(instance, only)
 
     def _hidden(self, instance: str, steps: int) -> list[int]:
-        """Traces of a process's steps in which only other ranks have a span.
+        """Traces of a process's steps of which only other ranks have a record.
 
         No more than it counted: a rank that ended early did not take part in the last ones.
         """
@@ -125,16 +135,19 @@ class Coverage:
         others = sorted(traces.keys() - self._steps.get(instance, set()))
         return others[: max(0, steps - self._complete[instance])]
 
-    def _lost(self, instance: str, steps: int) -> int:
-        """Collectives of a process that spans show to be lost: by what its steps say, and those of other ranks.
-
-        In a step that only others traced it had as many as they had: the ranks of a step call the same.
-        """
-        periods, spans = self._periods.get(instance, {}), self._in.get(instance, Counter())
+    def _known(self, instance: str, steps: int) -> tuple[int, int]:
+        """Collectives of a process that records show to be lost, and not to have been sampled."""
+        periods, spans = self._periods.get(instance, {}), self.spans.get(instance, Counter())
         traces = self._traces.get(self._run(instance), {})
-        rank = next((rank for _, rank in periods), None)
-        lost = sum(max(0, (said or 0) - spans[at]) for at, said in periods.items())
-        return lost + sum(max(0, traces[trace] - spans[trace, rank]) for trace in self._hidden(instance, steps))
+        is_chosen = not periods or any(sampled is not False for _, sampled in periods.values())
+        hidden = [(trace, *traces[trace]) for trace in self._hidden(instance, steps)]
+        missing = [0, 0]
+        for trace, said, sampled in (
+            *((trace, said or 0, sampled is not False) for trace, (said, sampled) in periods.items()),
+            *((trace, most, sampled and is_chosen) for trace, most, sampled in hidden),
+        ):
+            missing[not sampled] += max(0, said - spans[trace])
+        return missing[0], missing[1]
 
 
 def _without_span(

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from otel_netmon import semconv
-from otel_netmon.analysis.reader import Point
+from otel_netmon.records import HostSample, Source
 
 _DIRECTIONS: Final = (semconv.DIRECTION_RECEIVE, semconv.DIRECTION_TRANSMIT)
 
 
 @dataclass(frozen=True)
-class Nic:
+class NicTotal:
     """Bytes of one NIC between the first sample and the last, ``seconds`` apart; a run is a little longer."""
 
     host: str | None
@@ -30,19 +30,19 @@ class _Series:
     moved: float = 0
 
 
-class NicTotals:
+class NicTraffic:
     """Sums up ``system.network.io``. Memory: one entry per process, NIC and direction."""
 
     def __init__(self) -> None:
         self._series: dict[tuple[str | None, str, str, str], _Series] = {}
 
-    def add(self, point: Point) -> None:
+    def add(self, point: HostSample, source: Source) -> None:
         """Take one point; each series in the order of time."""
         interface = point.attributes.get(semconv.INTERFACE)
         direction = point.attributes.get(semconv.DIRECTION)
         if not isinstance(interface, str) or direction not in _DIRECTIONS:
             return
-        key = (point.source.host, interface, str(direction), point.source.instance)
+        key = (source.host, interface, str(direction), source.instance)
         series = self._series.get(key)
         if series is None:
             # A counter starts at boot, not with the run: the first point is the mark to measure from, and so is
@@ -50,11 +50,11 @@ class NicTotals:
             self._series[key] = _Series(point.time, point.time, point.value)
         elif point.time > series.last:
             # What a counter that was reset had reached before is not known: that interval counts nothing.
-            series.moved += point.value if point.delta else max(0, point.value - series.counter)
+            series.moved += point.value if point.is_delta else max(0, point.value - series.counter)
             series.counter = point.value
             series.last = point.time
 
-    def totals(self) -> tuple[Nic, ...]:
+    def totals(self) -> tuple[NicTotal, ...]:
         """By host and NIC. A NIC with a single sample is left out: its bytes during the run are not known.
 
         When several processes of a host report the same NIC, the one that watched it longest counts.
@@ -67,7 +67,7 @@ class NicTotals:
                 if known is None or series.last - series.first > known.last - known.first:
                     directions[direction] = series
         return tuple(
-            Nic(
+            NicTotal(
                 host,
                 interface,
                 _moved(directions.get(semconv.DIRECTION_RECEIVE)),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from otel_netmon.analysis.apart import Apart
-    from otel_netmon.analysis.nics import Nic
+    from otel_netmon.analysis.nics import NicTotal
     from otel_netmon.analysis.waiting import Waiting
 
 SCHEMA: Final = 1
@@ -15,27 +15,31 @@ SCHEMA: Final = 1
 
 
 @dataclass(frozen=True)
-class Steps:
-    """Training steps, their times in seconds, from rank 0's ``train_step`` spans, or else ``rank_step`` spans."""
+class StepSummary:
+    """Training steps, their times in seconds: rank 0's, or else those of all ranks."""
 
     count: int
-    """All of them: by the metrics, where those count more than there are traces."""
+    """All of them: by the metrics, where those count more than there are records."""
     traced: int
-    """Those with such a span, which the times are of."""
+    """Those with a span."""
     numbered: int | None
     """As many as the highest number of a step says that there were at least."""
     span: str | None
+    """``train_step`` where rank 0's are told by such spans, else ``rank_step``."""
     median: float | None
     p99: float | None
+    timed: int = 0
+    """Those that the times are of: steps with a span or, where they were not sampled, a log event."""
 
 
 @dataclass(frozen=True)
-class Operation:
+class OperationSummary:
     """One operation on one group, over all ranks. Seconds, bytes, bytes per second.
 
     ``calls`` and ``size`` count every rank's call and buffer, by the metrics where those count more than there are
-    spans; ``spans`` are the calls that have one. Percentiles and bandwidths are of spans with a true duration, and
-    ``None`` where there was none; bandwidths are means weighted by time.
+    spans, and calls in steps that were not sampled; ``spans`` are the calls that have one. Percentiles are of all
+    calls of which the true duration is known, bandwidths of those with a span, as means weighted by time; ``None``
+    where there was none. ``size`` is ``None`` where no metric tells the bytes of calls without a span.
     """
 
     operation: str
@@ -47,11 +51,13 @@ class Operation:
     spans: int
     failed: int
     unfinished: int
-    size: int
+    size: int | None
     p50: float | None
     p99: float | None
     algbw: float | None
     busbw: float | None
+    timed: int = 0
+    """Calls that the percentiles are of."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +67,10 @@ class Losses:
     dropped: dict[str, int] | None
     """Events lost by the capture engine, by reason."""
     missing_spans: int | None
-    """Collectives that have no span although their step has: the SDK's queue was full, say. Without the metrics of
-    steps, also those that were not sampled: then the two cannot be told apart."""
+    """Collectives that have no span although they were sampled: the SDK's queue was full, say. Without log events
+    and without metrics of steps, also those that were not sampled: then the two cannot be told apart."""
     sampled_out: int | None
-    """Collectives that the metrics counted and that have no span because their step was not sampled."""
+    """Collectives that have no span because their step, or their rank, was not sampled."""
     truncated_lines: int
     corrupt_lines: int
     bad_records: int
@@ -73,19 +79,20 @@ class Losses:
 
 @dataclass(frozen=True)
 class Summary:
-    """All of it. Ranks are those that sent a span; ``world_size`` is what they say it should be."""
+    """All of it. Ranks are those that sent a span, or the log event of a step; ``world_size`` is what they say it
+    should be."""
 
     ranks: tuple[int, ...]
     silent_ranks: tuple[int, ...]
-    """Those that sent metrics of their training and no span."""
+    """Those that sent metrics of their training and nothing else."""
     world_size: int | None
     runs: tuple[str, ...]
-    steps: Steps | None
+    steps: StepSummary | None
     apart: Apart | None
     """Ranks that count their steps differently at the end."""
-    operations: tuple[Operation, ...]
+    operations: tuple[OperationSummary, ...]
     waiting: Waiting | None
-    nics: tuple[Nic, ...]
+    nics: tuple[NicTotal, ...]
     losses: Losses
     folder: str
     files: int

@@ -13,9 +13,11 @@ from array import array
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 from otel_netmon import semconv
+from otel_netmon.records import Call, RankStep
 
 MIN_MATCHED: Final = 20
 """Matched collectives below which nothing is said."""
@@ -25,6 +27,8 @@ MIN_SHARE_OF_STEP: Final = 0.05
 
 Where = tuple[int, str, str]
 """A trace's number, a group, an operation: within it a sequence number means the same on every rank."""
+_POINT_TO_POINT: Final = ("send", "recv")
+"""Those that their group does not number."""
 
 
 class Verdict(str, enum.Enum):
@@ -44,7 +48,7 @@ class Verdict(str, enum.Enum):
 
 @dataclass(frozen=True)
 class RankWait:
-    """One rank's waiting. Seconds; ``share`` is of the step time, ``None`` when that is not known."""
+    """One rank's waiting. Seconds; ``share`` is of the time of the steps looked at, ``None`` when not known."""
 
     rank: int
     waited: float
@@ -83,14 +87,30 @@ class Matcher:
         self._seen: dict[Where, dict[int, array[float]]] = defaultdict(dict)
 
     def add(self, where: Where, sequence: int, size: int, rank: int, seconds: float) -> None:
-        """One rank's part in the collective number ``sequence`` of a group of ``size`` ranks."""
-        if where[2] not in semconv.SYNCHRONISING or size < 2:
+        """One rank's part in the collective number ``sequence`` of a group of ``size`` ranks; 0: not known."""
+        if where[2] not in semconv.SYNCHRONISING or size == 1:
             return
         durations = self._seen[where].setdefault(sequence, array("d", (size,)))
         durations.extend((rank, seconds))
 
-    def measure(self, steps: Mapping[int, int], step_time: float | None) -> Waiting:
-        """What it comes to. ``steps`` gives a trace's step number, ``step_time`` the seconds of all but step 0.
+    def add_step(self, trace: int, rank: int, step: RankStep) -> None:
+        """A rank's part in the collectives of a step without spans, numbered back from the last of their group."""
+        by_group: dict[str, list[Call]] = defaultdict(list)
+        for call in step.calls:
+            by_group[call.group].append(call)
+        for use in {use.group: use for use in step.groups}.values():
+            calls = by_group[use.group]
+            if use.last_sequence is None or len(calls) != use.calls:
+                continue  # not all are known
+            numbered = [call for call in calls if call.operation not in _POINT_TO_POINT]
+            for sequence, call in enumerate(numbered, use.last_sequence - len(numbered) + 1):
+                if call.duration is not None:
+                    self.add((trace, use.group, call.operation), sequence, 0, rank, call.duration / 1e6)
+
+    def measure(
+        self, steps: Mapping[int, int], times: Mapping[int, float], sizes: Mapping[str, int] = MappingProxyType({})
+    ) -> Waiting:
+        """What it comes to. ``steps`` are the traces' step numbers, ``times`` their seconds, ``sizes`` groups'.
 
         Step 0 and what came before it (a negative number) are left out: processes start at different times, and
         who is waited for there says nothing.
@@ -100,12 +120,15 @@ class Matcher:
         late: dict[int, int] = defaultdict(int)
         by_step: dict[int, dict[int, float]] = defaultdict(lambda: defaultdict(float))
         matched = unmatched = 0
-        for (trace, _, _), collectives in self._seen.items():
+        for (trace, group, _), collectives in self._seen.items():
             if steps.get(trace, 1) <= 0:
                 continue
             for durations in collectives.values():
                 by_rank = dict(zip(map(int, durations[1::2]), durations[2::2], strict=True))
-                if len(by_rank) != durations[0] or len(durations) != 1 + 2 * len(by_rank):
+                size = durations[0] or sizes.get(group, 0)
+                if size == 1:
+                    continue
+                if len(by_rank) != size or len(durations) != 1 + 2 * len(by_rank):
                     unmatched += 1
                     continue
                 matched += 1
@@ -118,6 +141,7 @@ class Matcher:
                 if cause > 0:
                     caused[last] += cause
                     late[last] += 1
+        step_time = sum(times.get(trace, 0.0) for trace in by_step) or None
         ranks = tuple(
             RankWait(rank, waited[rank], waited[rank] / step_time if step_time else None, late[rank], caused[rank])
             for rank in sorted(waited)

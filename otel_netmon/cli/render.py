@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from otel_netmon.analysis.apart import Apart
-from otel_netmon.analysis.results import Losses, Operation, Steps, Summary
+from otel_netmon.analysis.results import Losses, OperationSummary, StepSummary, Summary
 from otel_netmon.analysis.waiting import MIN_MATCHED, MIN_SHARE_OF_STEP, Verdict, Waiting
 
 MOST_ROWS: Final = 20
@@ -82,18 +82,21 @@ def _ranks(summary: Summary) -> str:
     return text + (f"; metrics but no span of: {spans(summary.silent_ranks)}" if summary.silent_ranks else "")
 
 
-def _steps(steps: Steps | None) -> str:
+def _steps(steps: StepSummary | None) -> str:
     if steps is None:
         return "none complete"
     if steps.span is None:
         return f"{steps.count}, by the metrics; none has a span"
-    times = f"median {seconds(steps.median)}, p99 {seconds(steps.p99)} ({steps.span} spans)"
+    times = f"median {seconds(steps.median)}, p99 {seconds(steps.p99)}"
+    if steps.traced < steps.timed:
+        return f"{steps.count}, {steps.traced} of them with a span: {times} (of {_count(steps.timed, 'step')})"
+    times += f" ({steps.span} spans)"
     if steps.traced < steps.count:
         return f"{steps.count}, {steps.traced} of them with a span: {times}"
     if steps.numbered is not None and steps.traced < steps.numbered:
         return (
             f"{steps.traced} with a span, of at least {steps.numbered} by their numbers: {times}; the others were"
-            " not sampled, or are lost (only metrics of steps could tell)"
+            " not sampled, or are lost (only metrics of steps could tell, or log events)"
         )
     return f"{steps.count}, {times}"
 
@@ -136,7 +139,7 @@ def _unreadable(losses: Losses) -> str:
     return "; ".join(f"{count} x {what}" for count, what in parts if count) or "0 lines"
 
 
-def _operations(operations: Sequence[Operation]) -> Block:
+def _operations(operations: Sequence[OperationSummary]) -> Block:
     headers = ("operation", "group", "backend", "ranks", "calls", "bytes", "p50", "p99", "algbw", "busbw")
     ordered = sorted(operations, key=lambda o: o.calls, reverse=True)
     rows = tuple(
@@ -159,12 +162,13 @@ def _operations(operations: Sequence[Operation]) -> Block:
     if failed or unfinished:
         notes.append(f"{failed} calls failed, {unfinished} had not finished when their process ended")
     if any(o.spans < o.calls for o in operations):
-        traced = sum(o.spans for o in operations)
-        notes.append(
-            f"times and bandwidths are of the {traced} calls that have a span"
-            if traced
-            else "no call has a span here: they were not sampled, or traces went elsewhere"
-        )
+        traced, timed = sum(o.spans for o in operations), sum(o.timed for o in operations)
+        if timed > traced:
+            notes.append(f"times are of {timed} calls, bandwidths of the {traced} that have a span")
+        elif traced:
+            notes.append(f"times and bandwidths are of the {traced} calls that have a span")
+        else:
+            notes.append("no call has a span here: they were not sampled, or traces went elsewhere")
     if any(o.p50 is None and o.spans > o.failed + o.unfinished for o in operations):
         notes.append("no times where calls return before the transfer ends (tensors on a device)")
     return Block("Collectives", headers, rows, (*notes, *_more(len(rows), len(operations))), frozenset({0, 1, 2}))

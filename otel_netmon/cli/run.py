@@ -111,8 +111,8 @@ def _summarise(folder: Path, before: frozenset[str], reasons: Sequence[str], *, 
 
 
 def _sum_up(folder: Path, before: frozenset[str], reasons: Sequence[str], *, fresh: bool) -> None:
-    from otel_netmon.analysis.reader import FolderError
     from otel_netmon.cli.summary import print_summary
+    from otel_netmon.store.problems import FolderError
 
     try:
         print_summary(folder, sys.stderr, exclude=before)

@@ -10,9 +10,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, TextIO
 
-from otel_netmon.analysis.reader import FolderError
 from otel_netmon.analysis.summary import summarise
 from otel_netmon.cli.render import Block, blocks, plain
+from otel_netmon.store.problems import FolderError
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

@@ -15,8 +15,10 @@ from collections.abc import Callable
 import atheris
 
 with atheris.instrument_imports():
-    from otel_netmon import flight_recorder
+    from otel_netmon import flight_recorder, schema
     from otel_netmon.monitors import infiniband, procfs, protocols, tcp_info
+    from otel_netmon.store import reader, values
+    from otel_netmon.store.problems import Problems
 
 _ROOM = 1 << 22
 """Bytes that a parser may take beyond a hundred times its input."""
@@ -27,6 +29,11 @@ def _counters(data: bytes) -> object:
     names = sorted(infiniband.NAMES)
     read: dict[str, bytes | None] = {names[len(line) % len(names)]: line for line in lines}
     return infiniband.parts(dict.fromkeys(infiniband.FOLDERS, read))
+
+
+def _packed(data: bytes) -> object:
+    text = data.decode("utf-8", "replace")
+    return [schema.unpack(attribute, text) for attribute in schema.PACKED]
 
 
 PARSERS: tuple[tuple[Callable[[bytes], object], type[Exception] | None], ...] = (
@@ -47,6 +54,8 @@ PARSERS: tuple[tuple[Callable[[bytes], object], type[Exception] | None], ...] = 
     (infiniband.parse_state, None),
     (_counters, None),
     (flight_recorder.parse, flight_recorder.FlightRecorderError),
+    (lambda data: reader.records(values.parse(data, Problems()), Problems()), None),
+    (_packed, None),
 )
 
 

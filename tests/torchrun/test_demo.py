@@ -8,17 +8,16 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from otel_netmon import semconv
+from otel_netmon.records import Collective, HostSample, RankStep
 from tests.torchrun.harness import PROGRAMS, ROOT
+from tests.wrote import wrote
 
 pytest.importorskip("sklearn", reason="the demo trains on scikit-learn's digits: pip install scikit-learn")
 
 RANKS = 4
-TD = "torch.distributed."
 
 
 def train(folder: Path, *prefix: str) -> subprocess.CompletedProcess[str]:
@@ -36,37 +35,9 @@ def train(folder: Path, *prefix: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def spans_in(folder: Path) -> list[dict[str, Any]]:
-    return [
-        span
-        for file in folder.glob("traces-*.jsonl")
-        for line in file.read_text().splitlines()
-        for resource in json.loads(line)["resourceSpans"]
-        for scope in resource["scopeSpans"]
-        for span in scope["spans"]
-    ]
-
-
 def files_with(folder: Path, metric: str) -> list[str]:
-    return sorted(
-        file.name
-        for file in folder.glob("metrics-*.jsonl")
-        if any(
-            found["name"] == metric
-            for line in file.read_text().splitlines()
-            for resource in json.loads(line)["resourceMetrics"]
-            for scope in resource["scopeMetrics"]
-            for found in scope["metrics"]
-        )
-    )
-
-
-def attribute(span: dict[str, Any], name: str) -> Any:
-    for pair in span["attributes"]:
-        if pair["key"] == TD + name:
-            ((kind, value),) = pair["value"].items()
-            return int(value) if kind == "intValue" else value
-    return None
+    found = wrote(folder, HostSample, "metrics-*.jsonl")
+    return sorted({file for file, sample in found if sample.metric == metric})
 
 
 def test_the_demo_is_seen_whole_and_is_not_changed(tmp_path: Path) -> None:
@@ -83,35 +54,32 @@ def test_the_demo_is_seen_whole_and_is_not_changed(tmp_path: Path) -> None:
     assert "loss" in plain.stdout
     assert ours.stdout == plain.stdout
 
-    spans = spans_in(run)
-    collectives = [span for span in spans if span["name"] not in semconv.SPAN_PERIODS]
+    collectives = [span for _, span in wrote(run, Collective, "traces-*.jsonl")]
+    periods = [span for _, span in wrote(run, RankStep, "traces-*.jsonl")]
     for rank in range(RANKS):
         truth = Counter(
             (entry["profiling_name"].removeprefix("gloo:"), entry["collective_seq_id"])
             for entry in json.loads((tmp_path / f"{rank}.json").read_text())["entries"]
         )
-        seen = Counter(
-            (span["name"], attribute(span, "collective.sequence"))
-            for span in collectives
-            if attribute(span, "rank") == rank
-        )
+        seen = Counter((span.operation, span.sequence) for span in collectives if span.rank == rank)
         assert seen == truth
         assert sum(truth.values()) >= 30
 
     # one trace a step, all ranks in it, one root, every parent there
-    steps: dict[int, set[str]] = {}
-    for span in spans:
-        if span["name"] == "rank_step":
-            steps.setdefault(attribute(span, "step"), set()).add(span["traceId"])
+    steps: dict[int | None, set[str]] = {}
+    for span in periods:
+        if span.name == "rank_step":
+            steps.setdefault(span.step, set()).add(span.trace_id)
     assert len(steps) >= 30
     assert all(len(traces) == 1 for traces in steps.values())
-    by_trace = Counter(span["traceId"] for span in spans if span["name"] == "rank_step")
+    by_trace = Counter(span.trace_id for span in periods if span.name == "rank_step")
     assert set(by_trace.values()) == {RANKS}
-    ids = {span["spanId"] for span in spans}
+    spans: list[Collective | RankStep] = [*collectives, *periods]
+    ids = {span.span_id for span in spans}
     assert len(ids) == len(spans)
-    roots = [span for span in spans if not span.get("parentSpanId")]
-    assert Counter(span["name"] for span in roots) == {"train_step": len(steps), "setup": 1}
-    assert all(span["parentSpanId"] in ids for span in spans if span.get("parentSpanId"))
+    assert all(span.parent_id for span in collectives)
+    assert Counter(span.name for span in periods if not span.parent_id) == {"train_step": len(steps), "setup": 1}
+    assert all(span.parent_id in ids for span in spans if span.parent_id)
 
     # the host's monitors ran once, in the launcher; the collectives' metrics come from every rank
     (host_file,) = files_with(run, "system.network.io")

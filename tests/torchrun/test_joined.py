@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from otel_netmon import semconv
+from otel_netmon.records import Collective, HostSample
 from tests.torchrun.harness import PROGRAMS, ROOT
-
-TD = "torch.distributed."
+from tests.wrote import source_of, wrote
 
 
 def run(folder: Path, *arguments: str, **environ: str) -> None:
@@ -34,73 +32,53 @@ def run(folder: Path, *arguments: str, **environ: str) -> None:
     assert "Traceback" not in done.stderr or "ProcessExitedException" in done.stderr, done.stderr
 
 
-def plain(attributes: list[dict[str, Any]]) -> dict[str, Any]:
-    return {one["key"]: next(iter(one["value"].values())) for one in attributes}
-
-
-def records(folder: Path, signal: str) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
-    """File, resource and span (or metric) of all that was written."""
-    outer, middle, inner = {
-        "traces": ("resourceSpans", "scopeSpans", "spans"),
-        "metrics": ("resourceMetrics", "scopeMetrics", "metrics"),
-    }[signal]
-    for path in sorted((folder / "out").glob(f"{signal}-*.jsonl")):
-        for line in path.read_text().splitlines():
-            for resource in json.loads(line)[outer]:
-                about = plain(resource["resource"]["attributes"])
-                for scope in resource[middle]:
-                    for one in scope[inner]:
-                        yield path.name, about, one
-
-
 @pytest.mark.parametrize("method", ["spawn", "fork", "forkserver"])
 def test_a_group_that_is_made_again_is_another_job(method: str, tmp_path: Path) -> None:
     run(tmp_path, "again", method)
-    members: dict[tuple[str, int], list[tuple[str, str]]] = defaultdict(list)
-    for _, about, span in records(tmp_path, "traces"):
-        if span["name"] == "all_reduce":
-            own = plain(span["attributes"])
-            key = own[TD + "world_size"], int(own[TD + "collective.sequence"])
-            members[key].append((own[TD + "rank"], span["traceId"]))
-            assert (about[TD + "rank"], about[TD + "world_size"]) == (own[TD + "rank"], own[TD + "world_size"])
+    members: dict[tuple[int | None, int | None], list[tuple[int | None, str]]] = defaultdict(list)
+    for _, span in wrote(tmp_path / "out", Collective, "traces-*.jsonl"):
+        if span.operation == "all_reduce":
+            members[span.world_size, span.sequence].append((span.rank, span.trace_id))
+            assert (source_of(span).rank, source_of(span).world_size) == (span.rank, span.world_size)
+            assert span.rank is not None
     for size in (3, 2):
         for number in range(1, 21):
-            found = members[str(size), number]
-            assert sorted(rank for rank, _ in found) == [str(rank) for rank in range(size)], (size, number)
+            found = members[size, number]
+            assert sorted(rank or 0 for rank, _ in found) == list(range(size)), (size, number)
             assert len({trace for _, trace in found}) == 1, (size, number)
-    assert not {t for (size, _), of in members.items() if size == "3" for _, t in of} & {
-        t for (size, _), of in members.items() if size == "2" for _, t in of
+    assert not {t for (size, _), of in members.items() if size == 3 for _, t in of} & {
+        t for (size, _), of in members.items() if size == 2 for _, t in of
     }
     # what belongs to a rank runs in every one of them, and says so
     names = ("otel_netmon.process.", "otel_netmon.collective.window.")
-    ranks: dict[str, set[str]] = {name: set() for name in names}
-    for file, about, metric in records(tmp_path, "metrics"):
+    ranks: dict[str, set[int]] = {name: set() for name in names}
+    for file, sample in wrote(tmp_path / "out", HostSample, "metrics-*.jsonl"):
+        rank = source_of(sample).rank
         for name, seen in ranks.items():
-            if metric["name"].startswith(name) and TD + "rank" in about:
-                assert f"-rank{about[TD + 'rank']}-" in file
-                seen.add(about[TD + "rank"])
-    assert all(seen == {"0", "1", "2"} for seen in ranks.values()), ranks
+            if sample.metric.startswith(name) and rank is not None:
+                assert f"-rank{rank}-" in file
+                seen.add(rank)
+    assert all(seen == {0, 1, 2} for seen in ranks.values()), ranks
 
 
 def test_processes_without_a_default_group_have_no_rank_and_lose_nothing(tmp_path: Path) -> None:
     # RANK as a framework sets it for its workers: no launcher of ranks said it
     run(tmp_path, "rollout", "spawn", OTEL_METRIC_EXPORT_INTERVAL="60000")
-    at: dict[int, dict[str, Any]] = defaultdict(dict)
-    for file, about, span in records(tmp_path, "traces"):
-        own = plain(span["attributes"])
-        if own.get(TD + "group.name") == "weights":
-            at[int(own[TD + "collective.sequence"])][own[TD + "group.rank"]] = span
-            assert (own.get(TD + "rank"), about.get(TD + "rank")) in (("0", "0"), (None, None)), file
-    assert sorted(at) == list(range(1, 21))
+    at: dict[int | None, dict[int | None, Collective]] = defaultdict(dict)
+    for file, span in wrote(tmp_path / "out", Collective, "traces-*.jsonl"):
+        if span.group == "weights":
+            at[span.sequence][span.group_rank] = span
+            assert (span.rank, source_of(span).rank) in ((0, 0), (None, None)), file
+    assert sorted(number or 0 for number in at) == list(range(1, 21))
     for number, members in at.items():
-        assert set(members) == {"0", "1", "2"}, number
-        assert len({span["traceId"] for span in members.values()}) == 1
-        root = members["0"]["spanId"]
-        assert not members["0"].get("parentSpanId")
-        assert {members[rank]["parentSpanId"] for rank in "12"} == {root}
-    most: dict[str, int] = defaultdict(int)
-    for file, about, metric in records(tmp_path, "metrics"):
-        if metric["name"] == TD + "collective.duration" and TD + "rank" not in about:
-            count = sum(int(point["count"]) for point in metric["histogram"]["dataPoints"])
-            most[file] = max(most[file], count)
+        assert set(members) == {0, 1, 2}, number
+        assert len({span.trace_id for span in members.values()}) == 1
+        root = members[0].span_id
+        assert not members[0].parent_id
+        assert {members[rank].parent_id for rank in (1, 2)} == {root}
+    counts: dict[tuple[str, int], float] = defaultdict(float)
+    for file, sample in wrote(tmp_path / "out", HostSample, "metrics-*.jsonl"):
+        if sample.metric == semconv.COLLECTIVE_DURATION_METRIC.name and source_of(sample).rank is None:
+            counts[file, sample.time] += sample.value
+    most = {file: max(value for (name, _), value in counts.items() if name == file) for file, _ in counts}
     assert sorted(most.values()) == [20, 20], "the metrics of the two that were killed"

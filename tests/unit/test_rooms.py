@@ -30,8 +30,12 @@ MAY_IMPORT = {
     "termination": JOB | {"sdk"},
     "engine": JOB | {"capture", "emit", "termination"},
     "instrumentor": JOB | {"capture", "emit", "monitors", "sdk", "engine"},
-    "cli": JOB | {"capture", "sdk", "delivery", "monitors", "analysis", "instrumentor", "cli"},
-    "analysis": BOTTOM | {"analysis", "flight_recorder"},
+    "cli": JOB | {"capture", "sdk", "delivery", "monitors", "store", "analysis", "report", "instrumentor", "cli"},
+    "store": BOTTOM | {"store"},
+    "analysis": BOTTOM | {"store", "analysis", "flight_recorder"},
+    "diagnosis": BOTTOM | {"diagnosis"},
+    "report": BOTTOM | {"analysis", "diagnosis", "report"},
+    "live": JOB | {"diagnosis", "live"},
 }
 """Each room and what it may import: nothing above its floor. The annex reads files, never a live process."""
 
@@ -106,7 +110,9 @@ def test_capture_knows_no_opentelemetry() -> None:
                 assert not any(name.startswith("opentelemetry") for name in names), module
 
 
-@pytest.mark.parametrize("room", ["analysis", "flight_recorder", "records", "semconv"])
+@pytest.mark.parametrize(
+    "room", ["store", "analysis", "diagnosis", "report", "flight_recorder", "records", "semconv"]
+)
 def test_what_reads_files_needs_no_torch(room: str) -> None:
     """``flight_recorder`` reads its own process's too, and asks torch then."""
     for module, path in MODULES.items():

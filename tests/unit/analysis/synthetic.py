@@ -9,12 +9,17 @@ from typing import Any
 
 import pytest
 from opentelemetry import trace
+from opentelemetry._logs import Logger, LogRecord
+from opentelemetry.context import Context
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-from otel_netmon import config, semconv
-from otel_netmon.delivery.local_files import LocalSpanExporter
+from otel_netmon import config, schema, semconv
+from otel_netmon.delivery.local_files import LocalLogExporter, LocalSpanExporter
+from otel_netmon.records import Call, GroupUse, RankStep
 
 MS = 1_000_000
 SIZE = 4_000_000
@@ -36,11 +41,15 @@ def write_run(
     lost: Callable[[int, int, str], bool] = lambda _step, _rank, _span: False,
     run: str = "run",
     says_counts: bool = False,
+    traces: Callable[[int], bool] | None = None,
+    logs: Callable[[int, int], bool] = lambda _step, _rank: True,
 ) -> None:
     """Write ``steps`` steps of one all_reduce each, the transfer taking 10 ms, as ranks ``only`` (default: all).
 
     All ranks leave an all_reduce together, so the latest has the shortest duration. Of every ``every``th step
     there are spans, but for those that are ``lost``; a step's say how many collectives it had if ``says_counts``.
+    With ``traces``, which tells the ranks that make spans of collectives, each step says all it can: in its span,
+    or in a log event, but for those that ``logs`` loses.
     """
     monkeypatch.setenv(config.OUTPUT_DIR, str(folder))
     config.current.cache_clear()
@@ -50,24 +59,66 @@ def write_run(
         )
         provider.add_span_processor(BatchSpanProcessor(LocalSpanExporter(), max_queue_size=100_000))
         tracer = provider.get_tracer("test")
-        for step in range(0, steps, every):
+        events = LoggerProvider(resource=provider.resource, shutdown_on_exit=False)
+        events.add_log_record_processor(BatchLogRecordProcessor(LocalLogExporter()))
+        for step in range(steps):
             times = [late(step, other) for other in range(ranks)]
-            _write_step(
-                tracer,
-                step,
-                rank,
-                ranks,
-                times,
-                lost,
-                run,
-                {semconv.STEP_COLLECTIVE_COUNT: 1} if says_counts else {},
-            )
+            is_sampled = step % every == 0 and (traces is None or traces(rank))
+            sums: dict[str, Any] = {semconv.STEP_COLLECTIVE_COUNT: 1} if says_counts else {}
+            if traces is not None:
+                sums = {**sums, **schema.attributes(_record(step, rank, ranks, times, run, is_sampled))}
+            if step % every == 0:
+                _write_step(
+                    tracer,
+                    *(step, rank, ranks, times),
+                    lost if is_sampled else lambda s, r, name: name == "all_reduce" or lost(s, r, name),
+                    *(run, sums),
+                )
+            elif traces is not None and logs(step, rank):
+                _log_step(events.get_logger("test"), step, sums)
         provider.shutdown()
+        events.shutdown()
     config.current.cache_clear()
 
 
 def instance_of(run: str, rank: int) -> str:
     return f"i{rank}" if run == "run" else f"{run} i{rank}"
+
+
+def _record(step: int, rank: int, ranks: int, late: list[float], run: str, is_sampled: bool) -> RankStep:
+    """What a rank says of a step, whether it is sampled or not."""
+    duration = int((max(late) + 10 - late[rank]) * 1000)
+    return RankStep(
+        semconv.SPAN_RANK_STEP,
+        run_id=run,
+        rank=rank,
+        world_size=ranks,
+        step=step,
+        sampled=is_sampled,
+        collective_count=1,
+        collective_size=SIZE,
+        groups=(GroupUse("0", 1, SIZE, duration, step + 5),),
+        calls=(Call("all_reduce", "0", int(late[rank] * 1000), duration),),
+    )
+
+
+def _log_step(logger: Logger, step: int, attributes: dict[str, Any]) -> None:
+    start = 10**18 + int(step * STEP_MS * MS)
+    logger.emit(
+        LogRecord(
+            timestamp=start + int(STEP_MS * MS),
+            attributes={**attributes, semconv.STEP_START: start},
+            event_name=semconv.EVENT_OF_PERIOD[semconv.SPAN_RANK_STEP],
+            context=_within(attributes[semconv.RUN_ID], step),
+        )
+    )
+
+
+def _within(run: str, step: int) -> Context:
+    """The root of a step's trace."""
+    trace_id = ((0xABC if run == "run" else sum(run.encode())) << 64) + step + 1
+    root = trace.SpanContext(trace_id, 7, is_remote=True, trace_flags=trace.TraceFlags(1))
+    return trace.set_span_in_context(trace.NonRecordingSpan(root))
 
 
 def _write_step(
@@ -81,9 +132,7 @@ def _write_step(
     sums: dict[str, int],
 ) -> None:
     begin = 10**18 + int(step * STEP_MS * MS)
-    trace_id = ((0xABC if run == "run" else sum(run.encode())) << 64) + step + 1
-    root = trace.SpanContext(trace_id, 7, is_remote=True, trace_flags=trace.TraceFlags(1))
-    parent = trace.set_span_in_context(trace.NonRecordingSpan(root))
+    parent = _within(run, step)
     who: dict[str, Any] = {semconv.RANK: rank, semconv.WORLD_SIZE: ranks}
     start, end = begin + int(late[rank] * MS), begin + int((max(late) + 10) * MS)
     algbw = SIZE * 1e9 / (end - start)

@@ -9,18 +9,18 @@ from pathlib import Path
 import pytest
 
 from otel_netmon import semconv
-from otel_netmon.analysis.results import Operation, Steps, Summary
+from otel_netmon.analysis.results import OperationSummary, StepSummary, Summary
 from otel_netmon.analysis.summary import summarise
 from otel_netmon.cli.render import blocks, plain
 from tests.unit.analysis.synthetic import SIZE, metrics_line, write_metrics, write_run
 
 
-def steps_of(summary: Summary) -> Steps:
+def steps_of(summary: Summary) -> StepSummary:
     assert summary.steps is not None
     return summary.steps
 
 
-def all_reduces(summary: Summary) -> Operation:
+def all_reduces(summary: Summary) -> OperationSummary:
     (operation,) = summary.operations
     return operation
 
@@ -97,7 +97,7 @@ def test_metrics_alone(tmp_path: Path) -> None:
     write_metrics(tmp_path, steps=100, calls=100)
     summary = summarise(tmp_path)
     assert (summary.ranks, summary.silent_ranks) == ((), (0, 1, 2, 3))
-    assert steps_of(summary) == Steps(100, 0, None, None, None, None)
+    assert steps_of(summary) == StepSummary(100, 0, None, None, None, None)
     assert (all_reduces(summary).calls, all_reduces(summary).spans, all_reduces(summary).p50) == (400, 0, None)
     assert missing(summary) == (None, None)  # traces may be elsewhere
     text = said(summary)

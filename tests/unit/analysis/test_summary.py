@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from otel_netmon import semconv
-from otel_netmon.analysis.collector import percentile
-from otel_netmon.analysis.nics import Nic
-from otel_netmon.analysis.reader import FolderError
+from otel_netmon.analysis.nics import NicTotal
+from otel_netmon.analysis.operations import percentile
 from otel_netmon.analysis.results import Summary
 from otel_netmon.analysis.summary import summarise
 from otel_netmon.analysis.waiting import Matcher, Verdict, Waiting
+from otel_netmon.store.problems import FolderError
 from tests.unit.analysis.synthetic import SIZE, Lateness, metrics_line, write_run
 
 
@@ -105,7 +105,10 @@ def test_nic_totals_are_what_moved_between_the_samples(tmp_path: Path) -> None:
         io("c", "receive", (10, 10**9), (15, 40), (20, 2), nic="delta", delta=True),
     ]
     (tmp_path / "metrics.jsonl").write_text("".join(lines))
-    assert summarise(tmp_path).nics == (Nic("h", "delta", 42, None, 10.0), Nic("h", "eth0", 1000, 30, 20.0))
+    assert summarise(tmp_path).nics == (
+        NicTotal("h", "delta", 42, None, 10.0),
+        NicTotal("h", "eth0", 1000, 30, 20.0),
+    )
 
 
 def test_losses_are_counted_and_absent_when_not_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,5 +172,5 @@ def test_setup_and_the_first_step_say_nothing_of_waiting() -> None:
     for trace in range(4):
         for rank, seconds in enumerate((0.1, 0.2)):
             matcher.add((trace, "0", "all_reduce"), 1, 2, rank, seconds)
-    found = matcher.measure({0: -1, 1: 0, 2: 1}, 1.0)  # setup, step 0, step 1, and a window of the clock
+    found = matcher.measure({0: -1, 1: 0, 2: 1}, {2: 1.0})  # setup, step 0, step 1, and a window of the clock
     assert found.matched == 2

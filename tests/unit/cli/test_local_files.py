@@ -23,7 +23,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExportResult
 
 from otel_netmon import config, semconv
-from otel_netmon.analysis.nics import Nic
+from otel_netmon.analysis.nics import NicTotal
 from otel_netmon.analysis.summary import summarise
 from otel_netmon.delivery.local_files import LocalMetricExporter, LocalSpanExporter
 from otel_netmon.sdk.resource import RankResourceDetector
@@ -133,7 +133,7 @@ def test_metrics_through_the_sdk_are_cumulative_and_summed_up(folder: Path) -> N
     provider.shutdown()
     summary = summarise(folder)
     (nic,) = summary.nics
-    assert nic == Nic("h", "eth0", 1000, None, nic.seconds)
+    assert nic == NicTotal("h", "eth0", 1000, None, nic.seconds)
     assert summary.losses.dropped == {"error": 4}
 
 

@@ -41,7 +41,7 @@ def test_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "runs": ["str"],
         "silent_ranks": "list",
         "steps": {
-            **dict.fromkeys(("count", "traced", "numbered"), "int"),
+            **dict.fromkeys(("count", "traced", "numbered", "timed"), "int"),
             **{"span": "str", "median": "float", "p99": "float"},
         },
         "apart": "NoneType",
@@ -49,6 +49,7 @@ def test_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
             {
                 **dict.fromkeys(("operation", "group", "backend"), "str"),
                 **dict.fromkeys(("group_size", "ranks", "calls", "spans", "failed", "unfinished", "size"), "int"),
+                "timed": "int",
                 **dict.fromkeys(("p50", "p99", "algbw", "busbw"), "float"),
             }
         ],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any
 
@@ -25,7 +24,8 @@ from otel_netmon.job.rank import RankIdentity
 from otel_netmon.job.steps import Step, StepMarks
 from otel_netmon.records import Call, GroupUse, Heartbeat, InFlight, PeerTraffic, RankStep, ResourceUsage, Sequence
 from otel_netmon.values import Ranks
-from tests.unit.emit.test_emit import ALL_REDUCE, RUN, Rank, by_name, context
+from tests.unit.emit.test_emit import RUN, Rank, by_name, context
+from tests.wrote import read_from
 
 USED = ResourceUsage(wait=1, gc=2_000_000_000, data=3, cpu=4, run_queue=5, voluntary=6, involuntary=7)
 STEPS = [
@@ -50,7 +50,7 @@ def events_in(exporter: InMemoryLogRecordExporter, name: str) -> list[Any]:
 
 
 def record_of(cls: Any, attributes: Any, **own: Any) -> Any:
-    found, wrong = schema.record(cls, attributes, **own)
+    found, wrong = read_from(cls, attributes, **own)
     assert wrong == 0
     return found
 
@@ -204,30 +204,3 @@ def test_a_hang_is_a_log_event_with_the_ids_of_the_span_to_come(logged: InMemory
     event.end = time.monotonic_ns()
     (span,) = [span for span in rank.play(events=[event]) if span.name == "all_reduce"]
     assert (context(span).trace_id, context(span).span_id) == (said.trace_id, said.span_id)
-
-
-def test_packed_attributes_that_are_damaged_count_as_absent() -> None:
-    good = json.dumps([["0", 1, 2, 3, 4]])
-    for bad in (
-        "",
-        "[",
-        "[1]",
-        '[["0", 1]]',
-        '[["0", true, 2, 3, 4]]',
-        "{}" * 3,
-        '[["0", 1.5, 2, 3, 4]]',
-        "[" * 9999,
-    ):
-        found, wrong = schema.record(RankStep, {semconv.STEP_GROUPS: bad}, name="rank_step")
-        assert found is not None and (found.groups, wrong) == ((), 1), bad
-    found, _ = schema.record(RankStep, {semconv.STEP_GROUPS: good}, name="rank_step")
-    assert found is not None and found.groups == (GroupUse("0", 1, 2, 3, 4),)
-
-
-def test_a_collective_without_a_name_is_none() -> None:
-    from otel_netmon.records import Collective
-
-    assert schema.record(Collective, {semconv.RANK: 1}) == (None, 1)
-    found, wrong = schema.record(Collective, {semconv.COLLECTIVE_NAME: "x", semconv.RANK: "1"}, start=5)
-    assert (found and (found.operation, found.rank, found.start), wrong) == (("x", None, 5), 1)
-    assert ALL_REDUCE.name == "all_reduce"

@@ -1,0 +1,119 @@
+"""Records out of the tables of the Collector's ClickHouse exporter: the SELECT that makes each type's columns.
+
+What is absent is NULL. A record's own times and ids and its process (``source_…``) are columns, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from opentelemetry.semconv._incubating.attributes import host_attributes, service_attributes
+
+from otel_netmon import schema, semconv
+from otel_netmon.records import Collective, Heartbeat, HostSample, InFlight, PeerTraffic, RankStep
+
+_READ: Final = {
+    "String": "if(mapContains({map}, {key}), {map}[{key}], NULL)",
+    "Int64": "toInt64OrNull({map}[{key}])",
+    "Float64": "toFloat64OrNull({map}[{key}])",
+    "Bool": "CAST(if(mapContains({map}, {key}), {map}[{key}] = 'true', NULL), 'Nullable(Bool)')",
+}
+_SOURCE: Final = (
+    ("instance", "String", service_attributes.SERVICE_INSTANCE_ID),
+    ("host", "String", host_attributes.HOST_NAME),
+    ("rank", "Int64", semconv.RANK),
+    ("local_rank", "Int64", semconv.LOCAL_RANK),
+    ("world_size", "Int64", semconv.WORLD_SIZE),
+    ("service", "String", service_attributes.SERVICE_NAME),
+)
+_PERIODS: Final = f"({', '.join(repr(name) for name in semconv.SPAN_PERIODS)})"
+_IDS: Final = "TraceId AS `trace_id`, SpanId AS `span_id`"
+_PARENT: Final = "nullIf(ParentSpanId, '') AS `parent_id`"
+_AT: Final = "toUnixTimestamp64Nano(Timestamp)"
+_SPAN: Final = f"{_AT} AS `start`, {_AT} + toInt64(Duration) AS `end`, {_IDS}, {_PARENT}"
+
+
+def select(cls: type[Any]) -> str:
+    """The SELECT of a type of record; its columns are the same in the same order, whatever it is made from."""
+    return "\nUNION ALL\n".join(_SELECTS[cls]())
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _read(kind: str, of: str, name: str) -> str:
+    return _READ[kind].format(map=of, key=_text(name))
+
+
+def _from(table: str, where: str, fields: str) -> str:
+    source = (f"{_read(kind, 'ResourceAttributes', key)} AS `source_{name}`" for name, kind, key in _SOURCE)
+    return f"SELECT {fields}, {', '.join(source)}\nFROM {table}\nWHERE {where}"
+
+
+def _query(cls: type[Any], of: str, table: str, where: str, own: str, *first: str) -> str:
+    fields = [*first]
+    for column in schema.columns(cls):
+        value = _read(column.type.removeprefix("Nullable(").removesuffix(")"), of, column.attribute)
+        if column.is_required:
+            where += f" AND {value} IS NOT NULL"
+            value = f"assumeNotNull({value})"
+        fields.append(f"{value} AS `{column.name}`")
+    return _from(table, where, ", ".join((*fields, own)))
+
+
+def _collectives() -> Iterator[str]:
+    where = f"SpanName NOT IN {_PERIODS}"
+    yield _query(Collective, "SpanAttributes", "otel_traces", where, _SPAN)
+
+
+def _steps() -> Iterator[str]:
+    traced = f"SpanName IN {_PERIODS}"
+    yield _query(RankStep, "SpanAttributes", "otel_traces", traced, _SPAN, "toString(SpanName) AS `name`")
+    start = _read("Int64", "LogAttributes", semconv.STEP_START)
+    own = (
+        f"assumeNotNull({start}) AS `start`, {_AT} AS `end`, {_IDS}, CAST(NULL, 'Nullable(String)') AS `parent_id`"
+    )
+    for period, event in semconv.EVENT_OF_PERIOD.items():
+        where = f"EventName = {_text(event)} AND {start} IS NOT NULL"
+        yield _query(RankStep, "LogAttributes", "otel_logs", where, own, f"{_text(period)} AS `name`")
+
+
+def _traffic() -> Iterator[str]:
+    own = "toUnixTimestamp64Nano({}) AS `at`, TraceId AS `trace_id`, nullIf(SpanId, '') AS `parent_id`"
+    events = "otel_traces ARRAY JOIN Events.Timestamp AS moment, Events.Name AS event, Events.Attributes AS said"
+    is_one = f"= {_text(semconv.EVENT_TCP_PEER)}"
+    yield _query(PeerTraffic, "said", events, f"event {is_one}", own.format("moment"))
+    yield _query(PeerTraffic, "LogAttributes", "otel_logs", f"EventName {is_one}", own.format("Timestamp"))
+
+
+def _logged(cls: type[Any], event: str, own: str) -> Iterator[str]:
+    yield _query(cls, "LogAttributes", "otel_logs", f"EventName = {_text(event)}", own)
+
+
+def _samples() -> Iterator[str]:
+    nanos = "toUnixTimestamp64Nano(toDateTime64({}, 9))"
+    plain = "CAST(NULL, 'Nullable(Float64)') AS `sum`, CAST([], 'Array(Float64)') AS `bounds`, "
+    plain += "CAST([], 'Array(UInt64)') AS `counts`"
+    buckets = "CAST(Sum, 'Nullable(Float64)') AS `sum`, ExplicitBounds AS `bounds`, BucketCounts AS `counts`"
+    delta = "CAST(AggregationTemporality = 1, 'Bool')"
+    for kind, value, is_delta, rest in (
+        ("gauge", "Value", "false", plain),
+        ("sum", "Value", delta, plain),
+        ("histogram", "toFloat64(Count)", delta, buckets),
+    ):
+        fields = f"toString(MetricName) AS `metric`, {value} AS `value`, {nanos.format('TimeUnix')} AS `time`, "
+        fields += f"CAST(Attributes, 'Map(String, String)') AS `attributes`, {is_delta} AS `is_delta`, "
+        fields += f"nullIf({nanos.format('StartTimeUnix')}, 0) AS `start_time`, {rest}"
+        yield _from(f"otel_metrics_{kind}", "bitAnd(Flags, 1) = 0", fields)
+
+
+_SELECTS: Final[dict[type[Any], Callable[[], Iterator[str]]]] = {
+    Collective: _collectives,
+    RankStep: _steps,
+    PeerTraffic: _traffic,
+    InFlight: lambda: _logged(InFlight, semconv.EVENT_STALLED, f"{_AT} AS `time`, {_IDS}"),
+    Heartbeat: lambda: _logged(Heartbeat, semconv.EVENT_HEARTBEAT, f"{_AT} AS `time`"),
+    HostSample: _samples,
+}
