@@ -32,6 +32,7 @@ optimizer = torch.optim.SGD(ddp.parameters(), lr=0.01)
 before = 0
 for step in range(STEPS):
     if step == WARM_UP:
+        gc.collect()  # a full one comes after some hundred young ones: what was before must not decide when
         before = len(found)
     ddp(torch.randn(8, 128)).sum().backward()
     optimizer.step()

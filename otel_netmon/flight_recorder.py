@@ -10,10 +10,12 @@ from __future__ import annotations
 import io
 import json
 import pickle
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
+
+from otel_netmon.internals.torch_internals import flight_recorder_json
 
 _T = TypeVar("_T")
 
@@ -57,7 +59,7 @@ class Entry:
     """By its PyTorch name."""
     backend: str
     state: str
-    """``scheduled``, ``started`` or ``completed``, as the watchdog saw it last; empty where it is not said."""
+    """``scheduled``, ``started`` or ``completed``, as the watchdog saw it last; empty where that is unknown."""
     retired: bool
     created: int
     discovered_started: int | None
@@ -242,15 +244,5 @@ def own_dump(backend: str) -> Dump | None:
 
     One pass over the recorder: some milliseconds at its default size. Raises what torch raises.
     """
-    from torch._C import _distributed_c10d as c10d
-
-    # NCCL has a recorder of its own, all others share one.
-    name = "_dump_nccl_trace_json" if backend == "nccl" else "_dump_fr_trace_json"
-    dump = getattr(c10d, name, None)
-    return None if dump is None else dump_of(json.loads(dump(includeCollectives=True, onlyActive=False)))
-
-
-def own_entries(backend: str, seen: int = 0) -> Iterable[Entry]:
-    """The entries of ``own_dump`` that were created after ``seen``."""
-    dump = own_dump(backend)
-    return () if dump is None else tuple(entry for entry in dump.entries if entry.created > seen)
+    dump = flight_recorder_json(backend)
+    return None if dump is None else dump_of(json.loads(dump))

@@ -1,8 +1,8 @@
 """The two entry points that ``opentelemetry-instrument`` loads, and ``step()``.
 
 ``netmon`` watches the host and needs no torch. ``torch_distributed`` captures collectives; it waits for the
-program to import torch and never does so itself. Neither lets an exception out: the loader would then skip
-every instrumentation after it.
+program to import torch and never does so itself. Neither raises: the loader would then skip every instrumentation
+after it.
 """
 
 from __future__ import annotations
@@ -69,12 +69,12 @@ class NetmonInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # the base is
         self._monitors = ()
 
     def joined(self) -> None:
-        """This process is in a group: what belongs to a rank runs from now on, whoever made the process."""
+        """This process is in a group: the monitors of a rank run from now on, whoever made the process."""
         if self._wanted and not self._trains:
             self._run(host=False, rank=True)
 
     def after_fork_in_child(self) -> None:
-        """The threads are the parent's, and a child is no rank until it is in a group."""
+        """The threads are the parent's, and a child has no rank until it is in a group."""
         atexit.unregister(self._stop)
         self._schedulers, self._monitors, self._trains = (), (), False
 
@@ -106,7 +106,7 @@ class NetmonInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # the base is
         atexit.register(self._stop)
 
     def _stop(self) -> None:
-        """End the sampling with a last sample of what sends nothing, so that the last export has it all."""
+        """Stop sampling, after a last sample of the monitors that send nothing, for the last export."""
         atexit.unregister(self._stop)
         schedulers, self._schedulers, self._trains = self._schedulers, (), False
         for scheduler in schedulers:
@@ -120,12 +120,12 @@ class TorchDistributedInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # t
     """Every collective of ``torch.distributed``, once torch is imported.
 
     ``instrument(tracer_provider=…, meter_provider=…)`` uses those providers, otherwise whatever is global when
-    the first collective was emitted. ``uninstrument()`` takes kernels and hooks out and emits what is left.
+    the first collective was emitted. ``uninstrument()`` removes kernels and hooks and emits what is left.
     """
 
     _engine: Engine | None = None
     _is_late = False
-    """Whether torch was there before us, and with it perhaps optimizers."""
+    """Whether torch was imported before, and optimizers perhaps made."""
     _arguments: tuple[TracerProvider | None, MeterProvider | None] | None = None
 
     def instrumentation_dependencies(self) -> Collection[str]:
@@ -148,23 +148,23 @@ class TorchDistributedInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # t
         if role is roles.Role.LAUNCHER or (role is roles.Role.HELPER and not roles.is_fork_server()):
             return
         if isinstance(tracer_provider, NoOpTracerProvider) and isinstance(meter_provider, NoOpMeterProvider):
-            return  # nobody would get anything
+            return  # nothing would be exported
         self._arguments = (tracer_provider, meter_provider)
         self._is_late = "torch" in sys.modules
         register_post_import_hook(_torch_imported, "torch")
 
 
 def _torch_imported(_module: Any) -> None:
-    """torch is there: start, if still wanted. A hook cannot be taken back from wrapt, so it may come late."""
-    guarded(_start_engine, TorchDistributedInstrumentor())
+    """torch is imported: start, if still wanted. wrapt cannot unregister a hook, so this may come late."""
+    instrumentor = TorchDistributedInstrumentor()
+    if instrumentor._arguments is not None and instrumentor._engine is None:
+        guarded(_start_engine, instrumentor, *instrumentor._arguments)
 
 
-def _start_engine(instrumentor: TorchDistributedInstrumentor) -> None:
-    if instrumentor._arguments is None or instrumentor._engine is not None:
-        return
+def _start_engine(instrumentor: TorchDistributedInstrumentor, *providers: Any) -> None:
     from otel_netmon.engine import Engine
 
-    engine = Engine(*instrumentor._arguments, joined=NetmonInstrumentor().joined)
+    engine = Engine(*providers, joined=NetmonInstrumentor().joined)
     engine.start(from_the_start=not instrumentor._is_late)
     instrumentor._engine = engine
 
@@ -173,12 +173,12 @@ def _start_engine(instrumentor: TorchDistributedInstrumentor) -> None:
 def step() -> Iterator[None]:
     """Mark one training step: ``with otel_netmon.step(): …``.
 
-    For loops without an optimizer, or where a step is not what the optimizer's step says. From the first use
+    For loops without an optimizer, or where a step is not what ends with the optimizer's step. From the first use
     on, optimizer steps no longer count. Does nothing when collectives are not captured; exceptions pass.
     """
     engine = TorchDistributedInstrumentor()._engine
     if engine is None:
         yield
         return
-    with engine.steps.step():
+    with engine.step():
         yield

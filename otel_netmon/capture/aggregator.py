@@ -1,4 +1,4 @@
-"""Events counted into buckets: what the metrics say of a batch, and of those that the full ring overwrote.
+"""Events counted into buckets: for the metrics, of a batch and of those that the full ring overwrote.
 
 The buckets are those of the metrics, so that counts, sums, extremes and bucket counts come out exact however
 many events were summed up. Memory is bounded by the number of series times the number of buckets.
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Key(NamedTuple):
-    """What events have in common that share their metric attributes."""
+    """What events with the same metric attributes have in common."""
 
     group: Group
     operation: Operation
@@ -29,8 +29,6 @@ class Key(NamedTuple):
 class Distribution:
     """Values of one histogram series: ``counts`` and ``sums`` per bucket, the least and the greatest."""
 
-    __slots__ = ("boundaries", "counts", "greatest", "least", "sums")
-
     def __init__(self, boundaries: tuple[float, ...]) -> None:
         self.boundaries = boundaries
         self.counts = [0] * (len(boundaries) + 1)
@@ -40,9 +38,9 @@ class Distribution:
 
     def add(self, value: float) -> None:
         """Count ``value``, which must not be NaN."""
-        place = bisect_left(self.boundaries, value)
-        self.counts[place] += 1
-        self.sums[place] += value
+        index = bisect_left(self.boundaries, value)
+        self.counts[index] += 1
+        self.sums[index] += value
         self.least = min(self.least, value)
         self.greatest = max(self.greatest, value)
 
@@ -51,16 +49,14 @@ class Distribution:
         counts, sums = list(self.counts), list(self.sums)
         extremes = list(dict.fromkeys((self.least, self.greatest))) if any(counts) else []
         for value in extremes:
-            place = bisect_left(self.boundaries, value)
-            counts[place] -= 1
-            sums[place] -= value
+            index = bisect_left(self.boundaries, value)
+            counts[index] -= 1
+            sums[index] -= value
         return extremes + [total / n for n, total in zip(counts, sums, strict=True) for _ in range(n)]
 
 
 class Histograms:
     """Durations in seconds and sizes in bytes of the events of one key."""
-
-    __slots__ = ("seconds", "sizes")
 
     def __init__(self) -> None:
         self.seconds = Distribution(semconv.SECONDS_BUCKETS)
@@ -72,23 +68,23 @@ class Aggregator:
 
     def __init__(self) -> None:
         self._lock = threads.RLock()
-        self._amounts: dict[Key, Histograms] = {}
+        self._histograms: dict[Key, Histograms] = {}
 
     def add(self, event: CollectiveEvent) -> None:
         """Count a finished event; some microseconds. A duration that is not known is left out."""
         key = Key(event.group, event.operation, event.on_host, event.error)
         with self._lock:
-            amounts = self._amounts.get(key)
-            if amounts is None:
-                amounts = self._amounts[key] = Histograms()
+            histograms = self._histograms.get(key)
+            if histograms is None:
+                histograms = self._histograms[key] = Histograms()
             duration = event.duration
             if duration is not None:
-                amounts.seconds.add(duration / 1e9)
+                histograms.seconds.add(duration / 1e9)
             if event.operation.buffer is not None:
-                amounts.sizes.add(event.size)
+                histograms.sizes.add(event.size)
 
     def take(self) -> dict[Key, Histograms]:
         """What was counted since the last call."""
         with self._lock:
-            taken, self._amounts = self._amounts, {}
+            taken, self._histograms = self._histograms, {}
             return taken

@@ -1,9 +1,9 @@
 """How long collectives took on a device: the Flight Recorder's entries, joined to our events.
 
 On a device torch returns when the work is enqueued: the host cannot time the transfer. The recorder can, where
-collective timing is on (``TORCH_NCCL_ENABLE_TIMING=1``); otherwise it only says when its watchdog noticed the end,
-which is a bound. Entries and events are joined by group, sequence number and operation, and where that does not
-fit, not at all. Unverified on hardware.
+collective timing is on (``TORCH_NCCL_ENABLE_TIMING=1``); otherwise it only has the time when its watchdog noticed
+the end, which is a bound. Entries and events are joined by group, sequence number and operation, and where that
+does not fit, not at all. Unverified on hardware.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from otel_netmon.flight_recorder import Entry, own_entries
+from otel_netmon.flight_recorder import Dump, Entry, own_dump
+from otel_netmon.guard import log_once
 
 if TYPE_CHECKING:
     from otel_netmon.capture.event import CollectiveEvent
@@ -36,7 +37,7 @@ class DeviceTimes:
 
     def __init__(
         self,
-        read: Callable[[str, int], Iterable[Entry]] = own_entries,
+        read: Callable[[str], Dump | None] = own_dump,
         *,
         patience: float = 10.0,
         clock: Callable[[], int] = time.monotonic_ns,
@@ -48,8 +49,6 @@ class DeviceTimes:
         self._entries: dict[tuple[str, int], Entry] = {}
         self._offsets: dict[Group, int] = {}
         self._epoch = time.time_ns() - clock()
-        self.errors = 0
-        """Reads that failed."""
 
     def pass_through(self, events: list[CollectiveEvent], *, last: bool = False) -> list[CollectiveEvent]:
         """Events in, events out: those on the host at once, those on a device when their end is known.
@@ -64,7 +63,7 @@ class DeviceTimes:
             else:
                 self._held.append(event)
         if self._held:
-            self._look()
+            self._read_entries()
             ready += self._joined(last)
         return ready
 
@@ -72,16 +71,15 @@ class DeviceTimes:
         """Of the events held back: their steps are not complete yet."""
         return [event.boundary for event in self._held]
 
-    def _look(self) -> None:
+    def _read_entries(self) -> None:
         try:
             for backend in {event.group.serving_backend(on_host=False) for event in self._held}:
-                for entry in self._read(backend, 0):
+                dump = self._read(backend)
+                for entry in () if dump is None else dump.entries:
                     if not entry.is_p2p and (entry.duration is not None or entry.discovered_completed is not None):
                         self._entries[entry.group, entry.sequence] = entry
-        except Exception:  # a torch whose recorder is another: law 1
-            self.errors += 1
-            if self.errors == 1:
-                _logger.exception("otel-netmon: the Flight Recorder could not be read; device times are absent")
+        except Exception as error:  # noqa: BLE001 - a torch whose recorder is another: law 1
+            log_once(_logger, error, "otel-netmon: the Flight Recorder cannot be read; device times are absent")
         while len(self._entries) > _REMEMBERED:
             del self._entries[next(iter(self._entries))]
 

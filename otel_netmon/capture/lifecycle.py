@@ -1,76 +1,68 @@
 """What happens around the steps: groups, optimizers and DDP are made, and at the end all groups are destroyed.
 
-The last construction ahead of the first step is the end of the setup. After the groups are gone a process may be
-killed at any time (Ray does that), so what was captured has to be out by then.
+The last construction ahead of the first step is the end of the setup. After the groups are destroyed a process may
+be killed at any time (Ray does that), so what was captured has to be exported by then.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from otel_netmon.guard import guarded
+from otel_netmon.internals import torch_internals
 from otel_netmon.patches import Patches
 
 
-class LifecycleCallbacks(NamedTuple):
-    """What is called when. What they raise is logged, and seen by nobody."""
-
-    made: Callable[[], None]
-    """After each construction of an optimizer, or of DDP."""
-    registered: Callable[[Any], None]
-    """With each process group, once torch knows it."""
-    going: Callable[[], None]
-    """Before the default group goes: it and its store still answer."""
-    destroyed: Callable[[], None]
-    """After it is gone, with all others."""
-
-
 class LifecycleHooks:
-    """Has them called from ``install`` to ``remove``, which puts back by identity what is replaced in torch."""
+    """Calls these from ``install`` to ``remove``, which puts back by identity what is replaced in torch; what they
+    raise is logged, and seen by nobody:
 
-    def __init__(self, happenings: LifecycleCallbacks) -> None:
-        self._happenings = happenings
+    ``constructed`` after each construction of an optimizer, or of DDP; ``registered`` with each process group,
+    once torch knows it; ``closing`` before the default group is destroyed, while it and its store still answer;
+    ``destroyed`` after it was destroyed, with all others.
+    """
+
+    def __init__(
+        self,
+        constructed: Callable[[], None],
+        registered: Callable[[Any], None],
+        closing: Callable[[], None],
+        destroyed: Callable[[], None],
+    ) -> None:
+        self._callbacks = constructed, registered, closing, destroyed
         self._patches = Patches()
-        self.tell_of_groups = False
-        """Whether every new group is heard of."""
+        self.sees_groups = False
+        """Whether ``registered`` is called for every new group."""
 
     def install(self) -> None:
         """Begin to watch. torch must be imported."""
-        from torch.distributed import distributed_c10d as c10d
         from torch.nn.parallel import DistributedDataParallel
         from torch.optim import Optimizer
 
-        made, registered, going, destroyed = self._happenings
+        constructed, registered, closing, destroyed = self._callbacks
         for cls in (DistributedDataParallel, Optimizer):
-            self._patches.put(cls, "__init__", lambda original: _around(original, _nothing, lambda *_: made()))
-        self.tell_of_groups = self._patches.put(
-            c10d,
-            "_register_process_group",
-            lambda original: _around(original, _nothing, lambda *args: registered(args[-1])),
-            costs="groups are found when they are first looked for, up to half a second late",
+            self._patches.put(cls, "__init__", lambda original: _around(original, after=lambda *_: constructed()))
+        self.sees_groups = torch_internals.replace_register_group(
+            self._patches, lambda original: _around(original, after=lambda *args: registered(args[-1]))
         )
-        self._patches.put(
-            c10d,
-            "_update_default_pg",
+        torch_internals.replace_set_default_group(
+            self._patches,
             lambda original: _around(
                 original,
-                lambda group: None if group is not None else going(),
-                lambda group: None if group is None else registered(group),
+                before=lambda group: None if group is not None else closing(),
+                after=lambda group: None if group is None else registered(group),
             ),
-            costs="what a job recorded at its very end may be in a trace of its own",
         )
-        self._patches.put(
-            c10d,
-            "_unregister_all_process_groups",
-            lambda original: _around(original, _nothing, lambda *_: destroyed()),
-            costs="nothing is exported at once when the groups are destroyed",
+        torch_internals.replace_unregister_all_groups(
+            self._patches, lambda original: _around(original, after=lambda *_: destroyed())
         )
 
     def remove(self) -> None:
         """Put the originals back, where nobody else has replaced ours."""
         self._patches.remove()
+        self.sees_groups = False
 
 
 def _nothing(*_: Any) -> None:
@@ -78,7 +70,7 @@ def _nothing(*_: Any) -> None:
 
 
 def _around(
-    original: Callable[..., Any], before: Callable[..., None], after: Callable[..., None]
+    original: Callable[..., Any], before: Callable[..., None] = _nothing, after: Callable[..., None] = _nothing
 ) -> Callable[..., Any]:
     """``original``, with two actions around it that are called with the same arguments."""
 

@@ -1,7 +1,7 @@
-"""From a backend's call to an event in the ring. The only code of ours on a training thread.
+"""What a backend calls for each collective, on the training thread: from the call to an event in the ring.
 
 Nothing here raises, takes a lock, or makes a span or a metric. A failure of ours costs that one event; it is
-counted, and logged the first time.
+counted, and the first is logged.
 """
 
 from __future__ import annotations
@@ -11,49 +11,50 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Sequence
+from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Final
 
-from otel_netmon.capture.event import CollectiveEvent
-from otel_netmon.capture.ring import EventRing
+from otel_netmon.capture.event import CollectiveEvent, error_type
 from otel_netmon.guard import guarded
+from otel_netmon.internals.torch_internals import future_after, sparse_values
 from otel_netmon.job.groups import backend_of
-from otel_netmon.text import bounded
 
 if TYPE_CHECKING:
     from otel_netmon.capture.operations import Operation
+    from otel_netmon.capture.ring import EventRing
     from otel_netmon.capture.steps import StepTracker
-    from otel_netmon.capture.work_waits import WorkWaitHook
     from otel_netmon.job.groups import Group
 
 _logger = logging.getLogger(__name__)
 
-_LET_GO_TRIES: Final = 500
+_CALLBACK_TRIES: Final = 500
 
 
 class Recorder:
-    """What all backends call: ``begin``, then ``watch``, ``finished`` or ``failed``."""
+    """``begin`` for each call, then ``watch``, ``finished`` or ``failed``. torch must be imported.
+
+    ``expect`` takes a work and its event, and returns whether it will
+    finish the event when the caller waits for the work.
+    """
 
     def __init__(
         self,
         ring: EventRing,
         steps: StepTracker,
-        waits: WorkWaitHook,
         *,
-        on_first: Callable[[CollectiveEvent], None],
-        clock: Callable[[], int] = time.monotonic_ns,
+        expect: Callable[[Any, CollectiveEvent], bool] = lambda _work, _event: False,
+        on_first: Callable[[CollectiveEvent], None] = lambda _event: None,
     ) -> None:
+        import torch
+
         self.ring = ring
-        self._steps = steps
-        self._waits = waits
-        self.clock = clock
-        self._on_first: Callable[[CollectiveEvent], None] | None = on_first
-        self._collect, self._strided = _from_torch()
+        self.steps = steps
+        self._expect = expect
+        self.on_first: Callable[[CollectiveEvent], None] | None = on_first
+        """Called with the next event, once; set again after a fork."""
+        self._future_after, self._strided = future_after(), torch.strided
         self.errors = 0
         """Events lost to failures of ours."""
-
-    def rearm(self, on_first: Callable[[CollectiveEvent], None]) -> None:
-        """Call ``on_first`` at the next event again (after a fork)."""
-        self._on_first = on_first
 
     def begin(  # noqa: PLR0917 - by position: this runs for every collective
         self,
@@ -68,20 +69,20 @@ class Recorder:
     ) -> CollectiveEvent | None:
         """Record that a collective starts now; ``None`` when it could not be.
 
-        ``tensors`` are those of the buffer; ``is_async`` is ``None`` where the backend does not say.
-        ``sequence`` is ``group.next_sequence()``, drawn before anything that can fail: a number that is left
-        out on one rank would shift all that follow against the other ranks.
+        ``tensors`` are those of the buffer; ``is_async`` is ``None`` where the backend does not know.
+        ``sequence`` is ``group.next_sequence()``, drawn before anything that can fail: a number that is skipped
+        on one rank would shift all that follow against the other ranks.
         """
         try:
-            start = self.clock()
+            start = monotonic_ns()
             size, dtype, on_host = 0, None, True
             if tensors:
                 first = tensors[0]
-                size = first.nbytes if first.layout is self._strided else _sparse_bytes(first)
+                size = first.nbytes if first.layout is self._strided else sparse_values(first).nbytes
                 dtype, on_host = first.dtype, first.is_cpu
                 if len(tensors) > 1:
                     for tensor in tensors[1:]:
-                        size += tensor.nbytes if tensor.layout is self._strided else _sparse_bytes(tensor)
+                        size += tensor.nbytes if tensor.layout is self._strided else sparse_values(tensor).nbytes
                         if tensor.dtype is not dtype:
                             dtype = None
                     if operation.has_splits:
@@ -94,7 +95,7 @@ class Recorder:
                 operation,
                 group,
                 start,
-                self._steps.boundaries,
+                self.steps.boundaries,
                 size,
                 dtype,
                 sequence,
@@ -105,39 +106,30 @@ class Recorder:
             )
             if not self.ring.begin(event):
                 return None
-            if self._on_first is not None:
+            if self.on_first is not None:
                 guarded(self._announce, event)
         except Exception:  # noqa: BLE001 - law 1
             self.failure()
             return None
         return event
 
-    def missed(self, overwritten: int, unreadable: int) -> None:
-        """Count collectives that a backend knows of only by their number."""
-        if overwritten:
-            self.ring.missed(overwritten)
-        self.errors += unreadable
-
     def watch(self, event: CollectiveEvent, work: Any) -> None:
         """The call returned ``work``: finish the event when it completes.
 
-        A caller that asked to block waits for ``work`` at once, and the return of that wait is the completion:
-        no callback that the backend's thread would have to get the interpreter lock for. On a device the end
-        is at once: there torch completes a future when the work is enqueued, and the end is of the host's call
-        alone.
+        A caller that asked to block waits for ``work`` at once, and the return of that wait is the completion: no
+        callback for which the backend's thread would need the interpreter lock. On a device the event ends at
+        once: there torch completes a future when the work is enqueued, and the times are of the host's call alone.
         """
         try:
             if not event.on_host or work is None:
                 self.finished(event)
             elif not (
                 (event.is_async is False or (event.operation.is_p2p and not event.group.p2p_has_futures))
-                and self._waits.expect(work, event)
+                and self._expect(work, event)
             ):
                 self.follow(event, work)
         except Exception:  # noqa: BLE001 - law 1
-            self.failure()
-            event.is_late = True
-            self.finished(event)
+            self._failed_to_follow(event)
 
     def follow(self, event: CollectiveEvent, work: Any) -> None:
         """Finish the event by a callback of ``work``'s future."""
@@ -145,23 +137,40 @@ class Recorder:
         # while the interpreter is being finalised aborts the process. This one between is ours to complete.
         try:
             future = work.get_future()
-        except RuntimeError:  # gloo's sends and receives have none: the caller's wait tells
+        except RuntimeError:  # gloo's sends and receives have none: the caller's wait is the end
             if event.operation.is_p2p:
                 event.group.p2p_has_futures = False
-            if not self._waits.expect(work, event):  # another class, with a wait of its own: the call is a bound
-                event.is_late = True
-                self.finished(event)
+            if not self._expect(work, event):  # of a class with a wait of its own: the call is a bound
+                self.ended_by_now(event)
             return
-        event.future = future = self._collect([future])
+        event.future = future = self._future_after([future])
         future.add_done_callback(functools.partial(self._completed, event))
+
+    def follow_unwaited(self, event: CollectiveEvent, work: Any) -> None:
+        """The caller did not wait after all: follow the future. If the work has completed meanwhile, when it did
+        is not known."""
+        try:
+            event.is_late = work.is_completed()
+            self.follow(event, work)
+        except Exception:  # noqa: BLE001 - law 1
+            self._failed_to_follow(event)
+
+    def _failed_to_follow(self, event: CollectiveEvent) -> None:
+        self.failure()
+        self.ended_by_now(event)
+
+    def ended_by_now(self, event: CollectiveEvent) -> None:
+        """It ended, when is not known: now is a bound."""
+        event.is_late = True
+        self.finished(event)
 
     def finished(self, event: CollectiveEvent) -> None:
         """The call or the wait returned, and that was all."""
-        self.ring.finish(event, self.clock())
+        self.ring.finish(event, monotonic_ns())
 
     def failed(self, event: CollectiveEvent, error: BaseException) -> None:
         """The call or the wait raised."""
-        self.ring.finish(event, self.clock(), error_type(error))
+        self.ring.finish(event, monotonic_ns(), error_type(error))
 
     def abandoned(self, event: CollectiveEvent, error: str) -> None:
         """The call raised some time ago; when is not known."""
@@ -170,7 +179,7 @@ class Recorder:
 
     def _completed(self, event: CollectiveEvent, future: Any) -> None:
         try:
-            end = self.clock()
+            end = monotonic_ns()
             error = None
             try:
                 future.value()
@@ -182,7 +191,7 @@ class Recorder:
             self.failure()
 
     def release_futures(self, events: Sequence[CollectiveEvent]) -> None:
-        """Nothing of ours will run when these complete: the process ends, or we are switched off."""
+        """Have nothing of ours run when these complete: the process ends, or capture is switched off."""
         for event in events:
             future = event.future
             if future is None:
@@ -190,7 +199,7 @@ class Recorder:
             try:
                 future.set_result(None)
             except RuntimeError:  # it completed just now; its callback waits for the interpreter lock
-                for _ in range(_LET_GO_TRIES):
+                for _ in range(_CALLBACK_TRIES):
                     if event.future is None:
                         break
                     time.sleep(0.001)
@@ -198,7 +207,7 @@ class Recorder:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(future))
 
     def _announce(self, event: CollectiveEvent) -> None:
-        announce, self._on_first = self._on_first, None
+        announce, self.on_first = self.on_first, None
         if announce is not None:  # two threads at once: it is made to be called twice
             announce(event)
 
@@ -207,21 +216,3 @@ class Recorder:
         self.errors += 1
         if self.errors == 1:
             _logger.exception("otel-netmon: a collective was not recorded; further failures are only counted")
-
-
-def _from_torch() -> tuple[Any, Any]:
-    import torch
-    from torch.futures import collect_all
-
-    return getattr(torch._C, "_collect_all", collect_all), torch.strided
-
-
-def _sparse_bytes(tensor: Any) -> int:
-    """Bytes of the values of a sparse tensor; the indices travel too, but no formula counts them."""
-    return int((tensor._values() if tensor.is_sparse else tensor.values()).nbytes)
-
-
-def error_type(error: BaseException) -> str:
-    """The class of ``error`` as ``error.type`` has it: qualified, unless it is a builtin."""
-    cls = type(error)
-    return bounded(cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}")

@@ -7,6 +7,7 @@ without the GIL. An event belongs to whoever takes it out of those in flight.
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter, deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
@@ -25,17 +26,21 @@ _GONE: Final = object()
 class EventRing:
     """At most ``capacity`` finished events, the oldest going first, and as many in flight.
 
-    What goes is counted, and what the metrics would have said of it is kept in ``tally``.
+    What goes is counted, and summed up in ``aggregator`` for the metrics.
     """
 
     def __init__(self, capacity: int) -> None:
-        self._lock = threads.RLock()  # reentrant: a signal handler may run on the very thread that holds it
         self._capacity = capacity
+        self.after_fork_in_child()
+        forks.register(self)
+
+    def after_fork_in_child(self) -> None:
+        """Begin empty: the parent's events are the parent's."""
+        self._lock = threads.RLock()  # reentrant: a signal handler may run on the very thread that holds it
         self._finished: deque[CollectiveEvent] = deque()
         self._in_flight: dict[CollectiveEvent, None] = {}
         self._overwritten = 0
-        self.tally = Aggregator()
-        forks.register(self)
+        self.aggregator = Aggregator()
 
     def begin(self, event: CollectiveEvent) -> bool:
         """Hold ``event`` as in flight. False when that many already are: it is counted as lost, and not held."""
@@ -49,7 +54,7 @@ class EventRing:
     def finish(self, event: CollectiveEvent, end: int, error: str | None = None) -> None:
         """Move ``event`` from in flight to finished. A second call for the same event does nothing."""
         if self._in_flight.pop(event, _GONE) is _GONE:
-            return  # finished before, or abandoned: its span said so
+            return  # finished before, or abandoned
         event.end = end
         event.error = error
         self._finished.append(event)
@@ -63,7 +68,7 @@ class EventRing:
             except IndexError:  # drained just now
                 return
             self._overwritten += 1
-            self.tally.add(event)
+            self.aggregator.add(event)
 
     def missed(self, count: int) -> None:
         """Count events that were overwritten before they came here."""
@@ -73,13 +78,9 @@ class EventRing:
     def drain(self, at_most: int | None = None) -> list[CollectiveEvent]:
         """Take the finished events out, oldest first."""
         events: list[CollectiveEvent] = []
-        left = len(self._finished) if at_most is None else at_most
-        try:
-            while left > 0:
-                events.append(self._finished.popleft())
-                left -= 1
-        except IndexError:
-            pass
+        with contextlib.suppress(IndexError):
+            most = len(self._finished) if at_most is None else at_most
+            events.extend(self._finished.popleft() for _ in range(most))
         return events
 
     def in_flight(self) -> list[CollectiveEvent]:
@@ -90,14 +91,6 @@ class EventRing:
         """Take out events in flight: the process, or their job, ends, and they will not finish here."""
         chosen = [event for event in list(self._in_flight) if which(event)]
         return [event for event in chosen if self._in_flight.pop(event, _GONE) is not _GONE]
-
-    def after_fork_in_child(self) -> None:
-        """The parent's events are the parent's."""
-        self._lock = threads.RLock()
-        self._finished.clear()
-        self._in_flight.clear()
-        self._overwritten = 0
-        self.tally = Aggregator()
 
     def active(self) -> Counter[tuple[Group, Operation, bool]]:
         """How many are in flight, by group, operation and whether the tensors are on the host."""

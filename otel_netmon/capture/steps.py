@@ -1,9 +1,9 @@
 """What a training step is: from one optimizer step to the next, or what ``with otel_netmon.step():`` encloses.
 
-Every optimizer step and every explicit mark is a *boundary*. Capture stamps an event with how many there were when
-it began (one attribute read); which step that is is worked out here, later. So a loop with several optimizers (a
-GAN, a wrapped optimizer) needs no guess on the training thread: a step is a cycle of optimizers, from the one
-that stepped first in the job to the last before it steps again. The rule sees only the order of calls.
+Every optimizer step and every ``step()`` is a *boundary*. An event gets the number of boundaries so far when it
+begins (one attribute read); which step that is is worked out here, later. So a loop with several optimizers (a
+GAN, a wrapped optimizer) needs no guess on the training thread: a step is a cycle of optimizers, from the one that
+stepped first in the job to the last before it steps again. The rule sees only the order of calls.
 
 What comes before the last construction of an optimizer or of DDP ahead of the first step is setup, not step 0.
 """
@@ -34,7 +34,7 @@ class _At(NamedTuple):
 
 
 class StepTracker:
-    """Turns optimizer steps and explicit marks into steps. All methods are safe to call from any thread."""
+    """Turns boundaries into steps. All methods are safe to call from any thread."""
 
     def __init__(
         self,
@@ -47,16 +47,16 @@ class StepTracker:
         self._read = read
         self._begun = begun
         self.marked = False
-        """Whether any step was ever marked, by an optimizer or explicitly."""
+        """Whether there was any boundary of a step, an optimizer's or an explicit one."""
         self.from_the_start = False
-        """Whether we are here since before any optimizer could be made."""
+        """Whether capture began before any optimizer could be made."""
         self._setup: tuple[int, _At] | None = None
-        """Boundary and moment of the end of what is setup so far."""
+        """Where what is setup so far ends: boundary and moment."""
         self.boundaries = 0
-        """Ticks so far. Read by capture without the lock: it only ever grows."""
+        """How many so far. Read by the recorder without the lock: it only ever grows."""
         self._start = _At(clock(), ResourceUsage(), 0)
         self._last = self._start
-        self._same = 0
+        self._without_collectives = 0
         """Steps that started since the last collective of all ranks began."""
         self._closed: list[Step] = []
         self._next = 0
@@ -66,7 +66,7 @@ class StepTracker:
         self._explicit = False
         self._depth = 0
         self._settled = -1
-        self._is_begun = False
+        self._has_begun = False
         self._boundary_times: deque[int] = deque(maxlen=_HELD)
         forks.register(self)
 
@@ -82,34 +82,34 @@ class StepTracker:
     def begin(self, now: int | None = None) -> None:
         """The first step, or the setup, starts now: what came before had no collective."""
         with self._lock:
-            if not self._is_begun and not self.marked:
-                self._is_begun = True
+            if not self._has_begun and not self.marked:
+                self._has_begun = True
                 self._open(self._now() if now is None else self._now()._replace(time=now))
 
     def joined(self, *, again: bool) -> None:
-        """A job begins: its ranks count their collectives from 0. Where there was one before, what is open was of
-        that one, and ends here."""
+        """A job begins: its ranks count their collectives from 0. Where there was one before (``again``), what is
+        open belongs to that one, and ends here."""
         with self._lock:
             if again:
                 if self._cycle:
                     self._close(self.boundaries, self._last)
-                self._advance()
+                self._add_boundary()
                 self._close(self.boundaries, self._now(), None if self.marked else SETUP, complete=False)
                 if not self.marked:
                     self._setup, self._settled = None, -1
             self._start = self._start._replace(begun=0)
             self._last = self._last._replace(begun=0)
-            self._same = 0
+            self._without_collectives = 0
 
     def constructed(self) -> None:
         """An optimizer or a wrapper of the model was made. Before the first step, what came so far was setup."""
         with self._lock:
             if not self.marked:
-                self._advance()
+                self._add_boundary()
                 self._setup = self.boundaries, self._now()
 
-    def _first_mark(self) -> None:
-        """The first step ends, or is announced: what is setup is certain now."""
+    def _first_boundary(self) -> None:
+        """The first step ends, or begins explicitly: what is setup is certain now."""
         self.marked = True
         self._settled = self.boundaries
         if self._setup is not None:
@@ -123,29 +123,29 @@ class StepTracker:
                 return
             now = self._now()
             if not self.marked:
-                self._first_mark()
+                self._first_boundary()
             key = id(optimizer)
             if self._leader is None:
                 self._leader = key
             if self._cycle and (key == self._leader or key in self._cycle):
-                # The loop came round: its step ended with the boundary before.
+                # The loop came round: the step ended with the boundary before this one.
                 if self._leader not in self._cycle and key in self._cycle:
-                    self._leader = self._cycle[0]  # the one that led is no longer used
+                    self._leader = self._cycle[0]  # the one that stepped first is no longer used
                 self._close(self.boundaries, self._last)
             self._cycle.append(key)
-            self._advance()
+            self._add_boundary()
             self._last = now
             if self._cycle == self._expected:
                 self._close(self.boundaries, now)
 
     @contextmanager
     def step(self) -> Iterator[None]:
-        """One training step, said by the user; from then on optimizers say nothing. Nested ones are one."""
+        """One training step, as the user marks it; from then on optimizers mark none. Nested ones are one."""
         with self._lock:
             if not self._explicit:
                 if not self.marked:
                     self.constructed()
-                    self._first_mark()
+                    self._first_boundary()
                 self._explicit = True
                 if self._cycle:
                     self._close(self.boundaries, self._last)
@@ -158,10 +158,10 @@ class StepTracker:
             with self._lock:
                 self._depth -= 1
                 if self._depth == 0:
-                    self._advance()
+                    self._add_boundary()
                     self._close(self.boundaries, self._now())
 
-    def _advance(self) -> None:
+    def _add_boundary(self) -> None:
         self.boundaries += 1
         self._boundary_times.append(self._clock())
 
@@ -171,27 +171,30 @@ class StepTracker:
             return self.boundaries - len(self._boundary_times) + bisect_right(self._boundary_times, time)
 
     def _open(self, at: _At) -> None:
-        """The step that is open starts at ``at``; what came since the one before it is in it, as is its name."""
+        """The open step starts at ``at``; what came since the last one belongs to it, and its key does not
+        change."""
         self._start = at._replace(begun=self._start.begun)
 
     def _close(self, boundary: int, at: _At, index: int | None = None, *, complete: bool = True) -> None:
         if len(self._closed) < _HELD:
-            number = self._next if index is None else index
-            used = at.used.since(self._start.used)
-            self._closed.append(Step(number, boundary, self._start.time, at.time, complete, used, self._key()))
+            self._closed.append(self._step(self._next if index is None else index, boundary, at, complete))
         if index is None:
             self._next += 1
-            self._same = self._same + 1 if at.begun == self._start.begun else 0
+            self._without_collectives = self._without_collectives + 1 if at.begun == self._start.begun else 0
         self._settled = boundary
         self._start = at
         if self._cycle:
             self._expected, self._cycle = self._cycle, []
 
+    def _step(self, index: int, boundary: int, at: _At, complete: bool) -> Step:
+        used = at.used.since(self._start.used)
+        return Step(index, boundary, self._start.time, at.time, complete, used, self._key())
+
     def _key(self) -> str:
-        return f"{self._start.begun}.{self._same}"
+        return f"{self._start.begun}.{self._without_collectives}"
 
     def take(self) -> StepMarks:
-        """What there is to say since the last call."""
+        """What ended since the last call, and what is known of the open step."""
         with self._lock:
             closed, self._closed = self._closed, []
             setup_until = 0
@@ -201,11 +204,11 @@ class StepTracker:
 
     @property
     def never_constructed(self) -> bool:
-        """Whether no optimizer was ever made, nor a step marked, as far as could be seen."""
+        """Whether no optimizer was ever made and no step marked, as far as could be seen."""
         return self.from_the_start and not self.marked and self._setup is None
 
     def unmarked(self) -> int:
-        """For how long, in nanoseconds, nothing has marked a step; 0 once something did."""
+        """For how long, in nanoseconds, there has been no boundary; 0 once there was one."""
         with self._lock:
             return 0 if self.marked else self._clock() - self._start.time
 
@@ -214,8 +217,4 @@ class StepTracker:
         with self._lock:
             if self._cycle:
                 self._close(self.boundaries, self._last)
-            at = self._now()
-            used = at.used.since(self._start.used)
-            return Step(
-                self._next, self.boundaries, self._start.time, at.time, complete=False, used=used, key=self._key()
-            )
+            return self._step(self._next, self.boundaries, self._now(), complete=False)

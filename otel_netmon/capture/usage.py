@@ -1,14 +1,13 @@
-"""What this process used in a step: read at the step's marks, for some microseconds each.
+"""What this process used in a step: read at the step's boundaries, for some microseconds each.
 
-Everything is a running total; a step's share is the difference of two readings. What this system does not tell is
-``None`` and stays absent.
+Everything is a running total; a step's share is the difference of two readings. What this system does not measure
+is ``None`` and stays absent.
 """
 
 from __future__ import annotations
 
 import contextlib
 import gc
-import logging
 import os
 import threading
 import time
@@ -17,11 +16,9 @@ from typing import Any, Final
 
 from otel_netmon import forks
 from otel_netmon.guard import guarded
+from otel_netmon.internals.torch_internals import replace_next_batch
 from otel_netmon.patches import Patches
 from otel_netmon.records import ResourceUsage
-
-_logger = logging.getLogger(__name__)
-
 
 _SCHEDSTAT: Final = "/proc/self/schedstat"
 """Of the main thread: ns on a CPU, ns waiting for one, time slices."""
@@ -36,7 +33,6 @@ class UsageSampler:
         """Nanoseconds in collections that ended, and since when one is under way. One assignment at a time."""
         self._data = 0
         self._schedstat: int | None = None
-        self._usage: Any = None
         self._patches = Patches()
         self._counts_data = False
         self._installed = False
@@ -47,12 +43,6 @@ class UsageSampler:
         self._installed = True
         gc.callbacks.append(self._collecting)
         self._open_schedstat()
-        try:
-            import resource
-        except ImportError:  # not on Windows
-            pass
-        else:
-            self._usage = lambda: resource.getrusage(resource.RUSAGE_SELF)
         guarded(self._patch_loader)
 
     def remove(self) -> None:
@@ -79,15 +69,10 @@ class UsageSampler:
         """The totals now. Some 5 µs."""
         if not self._installed:
             return ResourceUsage()
-        usage = None if self._usage is None else self._usage()
+        cpu, voluntary, involuntary = _cpu_and_switches()
+        data = self._data if self._counts_data else None
         return ResourceUsage(
-            self._blocked(),
-            self._collected(),
-            self._data if self._counts_data else None,
-            None if usage is None else int((usage.ru_utime + usage.ru_stime) * 1e9),
-            self._run_queue(),
-            None if usage is None else usage.ru_nvcsw,
-            None if usage is None else usage.ru_nivcsw,
+            self._blocked(), self._collected(), data, cpu, self._run_queue(), voluntary, involuntary
         )
 
     def _collecting(self, phase: str, _info: dict[str, int]) -> None:
@@ -99,7 +84,7 @@ class UsageSampler:
             self._gc = ended + now - since, None
 
     def _collected(self) -> int:
-        """Up to now: the part of a collection that lies before a step's mark belongs to that step."""
+        """Up to now: the part of a collection that lies before a step's boundary belongs to that step."""
         ended, since = self._gc
         return ended if since is None else ended + max(0, time.monotonic_ns() - since)
 
@@ -118,8 +103,6 @@ class UsageSampler:
             return None
 
     def _patch_loader(self) -> None:
-        from torch.utils.data import dataloader
-
         main = threading.main_thread().ident
         clock, get_ident = time.monotonic_ns, threading.get_ident
 
@@ -135,9 +118,14 @@ class UsageSampler:
             next_batch.__name__ = "__next__"
             return next_batch
 
-        costs = "no time in data loaders is told"
-        iterators = getattr(dataloader, "_BaseDataLoaderIter", None)
-        if iterators is None:
-            _logger.warning("otel-netmon: this torch has no dataloader._BaseDataLoaderIter: %s", costs)
-            return
-        self._counts_data = self._patches.put(iterators, "__next__", make, costs=costs)
+        self._counts_data = replace_next_batch(self._patches, make)
+
+
+def _cpu_and_switches() -> tuple[int | None, int | None, int | None]:
+    """Of all threads: nanoseconds on a CPU, voluntary and involuntary context switches."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return None, None, None
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return int((usage.ru_utime + usage.ru_stime) * 1e9), usage.ru_nvcsw, usage.ru_nivcsw

@@ -1,12 +1,12 @@
-"""``Work.wait`` while we are on: when a blocking collective completed, and how long the training thread waited.
+"""``Work.wait`` replaced: when a blocking collective completed, and how long the training thread waited.
 
 A caller that asks for a blocking collective calls ``wait()`` on its work at once, in Python. The end of that
 call is the completion, exactly, for two clock readings on the thread that waits anyway. C++ callers (DDP's
 reducer) wait in C++ and are not seen here; they ask for asynchronous works, which are followed by their futures.
-gloo's sends and receives have no future: there the wait is all that tells, and one that came too late is a bound.
+gloo's sends and receives have no future: there the wait is all there is, and one that came too late is a bound.
 
-A work that its caller lets go of is let go here too, and that is an end, though only a bound. What Python knows a
-work by lives from the backend to the caller only if somebody holds it on that way: that is done here, until the
+A work that its caller releases is released here too, and that is an end, though only a bound. The Python object of
+a work lives from the backend to the caller only if somebody keeps it on that way: that is done here, until the
 caller has it.
 """
 
@@ -14,16 +14,18 @@ from __future__ import annotations
 
 import threading
 import weakref
+from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_netmon import forks
+from otel_netmon.capture.event import error_type
 from otel_netmon.patches import Patches
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from otel_netmon.capture.event import CollectiveEvent
-    from otel_netmon.capture.recorder import Recorder
+    from otel_netmon.capture.ring import EventRing
 
 _PATIENCE: Final = 1_000_000_000
 """Nanoseconds after which a work is followed by its future, if its caller did not wait for it after all."""
@@ -37,7 +39,7 @@ _MOST_HELD: Final = 16
 """Works on their way to their callers: one per thread that communicates."""
 
 _WITHOUT_FUTURES: Final = ("send", "recv", "recv_anysource")
-"""Methods of ``ProcessGroup`` whose works may be known by their callers' handles alone."""
+"""Methods of ``ProcessGroup`` whose works may have no future, and end with their callers' handles."""
 
 
 class _Handle(weakref.ref[Any]):
@@ -48,15 +50,16 @@ class _Handle(weakref.ref[Any]):
 
 
 class WorkWaitHook:
-    """Replaces ``Work.wait`` from ``install`` to ``remove``, which puts the original back."""
+    """Finishes events in ``ring``. Replaces ``Work.wait`` from ``install`` to ``remove``, which puts it back."""
 
-    def __init__(self) -> None:
+    def __init__(self, ring: EventRing) -> None:
+        self._ring = ring
         self._expected: dict[int, CollectiveEvent] = {}
         self._held: dict[int, Any] = {}
         self._handles: dict[int, _Handle] = {}
         self._usual: type | None = None
-        """torch's own class of works, as long as ours stands in it."""
-        self._recorder: Recorder | None = None
+        """torch's own class of works, as long as our ``wait`` is in it."""
+        self._follow: Callable[[CollectiveEvent, Any], None] | None = None
         self._patches = Patches()
         self._wait: Any = None
         self._main = threading.main_thread().ident
@@ -64,13 +67,14 @@ class WorkWaitHook:
         """Nanoseconds that the main thread spent in ``Work.wait``."""
         forks.register(self)
 
-    def install(self, recorder: Recorder) -> None:
-        """Put ours in. torch must be imported."""
+    def install(self, follow: Callable[[CollectiveEvent, Any], None]) -> None:
+        """Replace ``wait``. torch must be imported. ``follow`` takes the event and the work of a caller that did
+        not wait after all; it must not raise."""
         from torch.distributed import ProcessGroup, Work
 
-        self._recorder = recorder
+        self._follow = follow
         self._main = threading.main_thread().ident
-        self._patches.put(Work, "wait", lambda original: _make_wait(original, self, recorder))
+        self._patches.put(Work, "wait", lambda original: _make_wait(original, self, self._ring))
         self._wait, self._usual = Work.__dict__["wait"], Work
         for name in _WITHOUT_FUTURES:
             self._patches.put(ProcessGroup, name, lambda original: _make_returning(original, self))
@@ -78,7 +82,7 @@ class WorkWaitHook:
     def remove(self) -> None:
         """Put the originals back, unless somebody else's stand there by now: then ours only pass calls on."""
         self._patches.remove()
-        self._recorder = self._wait = self._usual = None
+        self._follow = self._wait = self._usual = None
         self._forget()
 
     def _forget(self) -> None:
@@ -103,65 +107,52 @@ class WorkWaitHook:
             self._expected[key] = event
             if len(self._held) > _MOST_HELD:
                 for oldest in list(self._held)[:-_MOST_HELD]:
-                    self._let_go(oldest)
+                    self._release(oldest)
         return ours
 
     def returned(self, work: Any) -> None:
-        """The caller has got ``work``."""
+        """The caller has ``work``."""
         if id(work) in self._held:
-            self._let_go(id(work))
+            self._release(id(work))
 
-    def _let_go(self, key: int) -> None:
-        """From now on the caller's handle alone keeps the work; where the caller was to wait at once and does not,
-        its future tells of the end."""
+    def _release(self, key: int) -> None:
+        """From now on only the caller keeps the work alive. Where the caller was to wait at once and does not, the
+        work's future is followed."""
         work, event = self._held.pop(key, None), self._expected.get(key)
         if work is None or event is None:
             return
         if event.is_async is False:
-            self._follow(key, work)
+            if self._expected.pop(key, None) is not None and self._follow is not None:
+                self._follow(event, work)
             return
         handle = _Handle(work, self._dropped)
         handle.key = key
         self._handles[key] = handle
 
     def _dropped(self, handle: _Handle) -> None:
-        """The caller let go of a work without waiting for it."""
-        key, recorder = handle.key, self._recorder
-        if self._handles.get(key) is not handle:
+        """The caller released a work without waiting for it."""
+        if self._handles.get(handle.key) is not handle:
             return
-        del self._handles[key]
-        event = self._expected.pop(key, None)
-        if event is not None and recorder is not None:
+        del self._handles[handle.key]
+        event = self._expected.pop(handle.key, None)
+        if event is not None:
             event.is_late = True
-            recorder.finished(event)
+            self._ring.finish(event, monotonic_ns())
 
-    def follow_the_unwaited(self, recorder: Recorder) -> None:
-        """Let go of what is held; called from the background."""
-        since = recorder.clock() - _PATIENCE
+    def poll(self) -> None:
+        """Release works that nobody has waited for in time; called from the background."""
+        since = monotonic_ns() - _PATIENCE
         for key in list(self._held):
             event = self._expected.get(key)
             if event is None or event.is_async is not False or event.start <= since:
-                self._let_go(key)
-
-    def _follow(self, key: int, work: Any) -> None:
-        """If such a work completed meanwhile, when it did is not known: its event is marked as late."""
-        event, recorder = self._expected.pop(key, None), self._recorder
-        if event is None or recorder is None:
-            return
-        try:
-            event.is_late = work.is_completed()
-            recorder.follow(event, work)
-        except Exception:  # noqa: BLE001 - law 1
-            recorder.failure()
-            event.is_late = True
-            recorder.finished(event)
+                self._release(key)
 
 
-def _make_wait(original: Any, waits: WorkWaitHook, recorder: Recorder) -> Any:
+def _make_wait(original: Any, waits: WorkWaitHook, ring: EventRing) -> Any:
     call = getattr(original, "__func__", original)
-    finish = recorder.ring.finish
+    finish = ring.finish
     expected, held, handles = waits._expected, waits._held, waits._handles
-    clock, get_ident = recorder.clock, threading.get_ident
+    clock, get_ident = monotonic_ns, threading.get_ident
 
     def wait(self: Any, *args: Any, **kwargs: Any) -> Any:
         key = id(self)
@@ -175,7 +166,7 @@ def _make_wait(original: Any, waits: WorkWaitHook, recorder: Recorder) -> Any:
             result = call(self, *args, **kwargs)
         except BaseException as error:
             if event is not None:
-                recorder.failed(event, error)
+                finish(event, clock(), error_type(error))
             raise
         end = clock()
         if get_ident() == waits._main:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from otel_netmon import config
 from otel_netmon.cli.environment import FILE_EXPORTER, OTLP_EXPORTER, can_instrument, choose_exporters
@@ -140,12 +140,11 @@ def _backend(capture: str) -> str:
     """The class of what captures here, chosen as in a rank. Imports torch, which takes seconds."""
     import torch.distributed
 
-    from otel_netmon.capture import backend
+    from otel_netmon.capture.capture import choose
 
     if not torch.distributed.is_available():
         raise ImportError("it was built without torch.distributed")
-    unused: Any = None  # what a backend writes to
-    return type(backend.choose(capture, unused, unused, unused)).__name__
+    return choose(capture)[0].__name__
 
 
 _BACKENDS: Final = {

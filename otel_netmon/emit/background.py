@@ -1,4 +1,4 @@
-"""The thread beside the training: when a round is made, and how it is waited for."""
+"""The background thread: when a round is made, and how it is waited for."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from otel_netmon.job.identity import RunId
 
 _SOON: Final = 0.05
-"""Seconds after a group appeared: by then torch has said whether it is the default one."""
+"""Seconds after a group appeared: by then torch knows whether it is the default one."""
 
 
 class Background:
@@ -46,7 +46,7 @@ class Background:
                 self._thread = threads.start(self._run, "otel-netmon-emitter")
 
     def stop(self, timeout: float) -> bool:
-        """Make the last round, within ``timeout`` seconds. False when it has not come to its end."""
+        """Make the last round, within ``timeout`` seconds. False when it has not ended by then."""
         thread = self._thread
         if thread is None:
             return True
@@ -56,7 +56,7 @@ class Background:
         return not thread.is_alive()
 
     def flush(self, timeout: float) -> None:
-        """Have everything exported that is there, and wait for that, ``timeout`` seconds at most."""
+        """Have everything exported that was recorded, and wait for that, ``timeout`` seconds at most."""
         if self.is_running:
             done = self._flush = threads.Event()
             self._wake.set()

@@ -121,7 +121,7 @@ class Emitter:
             self._intervals.closed(step)
             self._cadence.closed(step)
             self._opened = step.end
-        self._cadence.look()
+        self._cadence.poll()
         self._steps.extend(marks.closed)
         while len(self._steps) > self._hold:
             self._steps.popleft()

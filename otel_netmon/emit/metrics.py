@@ -191,7 +191,7 @@ class CollectiveMetrics:
     def record_overwritten(self, about_of: Callable[[Group, Operation, bool], AttributeSet]) -> None:
         """Feed the metrics with the events that the ring overwrote since the last call."""
         if self._ring is not None:
-            for key, amounts in self._ring.tally.take().items():
+            for key, amounts in self._ring.aggregator.take().items():
                 self._feed(about_of(key.group, key.operation, key.on_host), key, amounts)
 
     def _feed(self, about: AttributeSet, key: Key, amounts: Histograms) -> None:

@@ -1,4 +1,4 @@
-"""What became of the collectives is said in rounds: captured events to spans and metrics, job by job."""
+"""Rounds of the background thread: captured events to spans and metrics, job by job."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import metrics, trace
 
-from otel_netmon.capture.backends.flight_recorder import needs_no_first_event
 from otel_netmon.capture.device_times import DeviceTimes
 from otel_netmon.emit.emitter import NEVER, Emitter
 from otel_netmon.emit.metrics import CollectiveMetrics
@@ -24,15 +23,12 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
-    from otel_netmon.capture.backend import CaptureBackend
+    from otel_netmon.capture.capture import Capture
     from otel_netmon.capture.event import CollectiveEvent
-    from otel_netmon.capture.recorder import Recorder
-    from otel_netmon.capture.ring import EventRing
-    from otel_netmon.capture.steps import StepTracker
-    from otel_netmon.capture.work_waits import WorkWaitHook
     from otel_netmon.config import Config
     from otel_netmon.job.groups import Groups
-    from otel_netmon.job.jobs import Job, Jobs
+    from otel_netmon.job.job import Job
+    from otel_netmon.job.jobs import Jobs
     from otel_netmon.job.steps import StepMarks
 
 _BATCH: Final = 512
@@ -54,26 +50,21 @@ class Rounds:
         *,
         settings: Config,
         providers: tuple[TracerProvider | None, MeterProvider | None],
-        ring: EventRing,
-        recorder: Recorder,
-        waits: WorkWaitHook,
-        steps: StepTracker,
+        capture: Capture,
         groups: Groups,
         jobs: Jobs,
         joined: Callable[[], None],
     ) -> None:
         self._settings = settings
         self._tracer_provider, self._meter_provider = providers
-        self._ring = ring
-        self._recorder = recorder
-        self._waits = waits
-        self._steps = steps
+        self._capture = capture
+        self._ring = capture.ring
+        self._steps = capture.steps
         self._groups = groups
         self._jobs = jobs
         self._joined = joined
         self._spans = SpanWriter(self._tracer_provider)
         """One for all jobs: the SDK's tracer is one as well, and takes its ids from one generator."""
-        self.backend: CaptureBackend | None = None
         self.sink: CollectiveMetrics | None = None
         """Of the provider that was there when the thread started."""
         self.abandoned: list[CollectiveEvent] = []
@@ -115,16 +106,14 @@ class Rounds:
     def next(self) -> None:
         """Drain the ring, in batches that leave the span processor time to export."""
         self._ids.clear()
-        job = self._jobs.look()
+        job = self._jobs.refresh()
         if job is not None and job is not self._last:
             self._begin(job)
         if job is not None and job.world is not None:
             for one in self._groups.place_all():
                 if one.is_first:  # the others wait for its word
                     one.resolve()
-        assert self.backend is not None
-        guarded(self.backend.poll)
-        self._waits.follow_the_unwaited(self._recorder)
+        self._capture.poll()
         # In this order: what ended before the marks is in the ring, and what had not is seen in flight.
         self._mark(self._steps.take(), self._steps.unmarked())
         in_flight = self._ring.in_flight()
@@ -154,13 +143,11 @@ class Rounds:
         before, self._last = self._last, job
         if before is not None and before.ended:
             guarded(self._conclude, before)
-        rank = job.rank
-        known = None if rank.rank is None else roles.RankInfo(rank.rank, rank.local_rank, rank.world_size)
-        roles.joined(known)
+        roles.joined(job.rank)
         guarded(resource.refresh, *self._providers())
         self._spans.look_again()
-        if self.backend is not None and needs_no_first_event(self.backend):
-            self._steps.begin()
+        if not self._capture.records_calls:
+            self._steps.begin()  # else the first event does
         guarded(self._joined)
 
     def _mark(self, marks: StepMarks, unmarked: int) -> None:
@@ -245,7 +232,7 @@ class Rounds:
 
     def last(self) -> None:
         deadline = time.monotonic() + min(_LAST_WAIT, self._settings.exit_timeout / 2)
-        self._jobs.look()
+        self._jobs.refresh()
         jobs = [job for job in (self._jobs.current, *self._emitters) if job is not None]
         while any(job.resolve() is None for job in jobs) and time.monotonic() < deadline:
             time.sleep(0.02)
@@ -278,4 +265,4 @@ class Rounds:
     def _count_errors(self) -> None:
         if self.sink is not None:
             lost = self._lost + sum(one.lost for one in self._emitters.values())
-            self.sink.errors = self._recorder.errors + lost
+            self.sink.errors = self._capture.errors + lost

@@ -1,21 +1,19 @@
 """Which steps are every Nth, the same ones on all ranks.
 
 A step's number is this rank's own count. As long as all ranks step alike that is enough; after one has done a step
-more or less than the others, each would choose steps of its own. So the first rank looks how many collectives of
-all ranks a step has, and says once at which count step 0 would have begun: from then on every rank goes by the
+more or less than the others, each would choose steps of its own. So the first rank counts the collectives of all
+ranks in a step, and writes once at which count step 0 would have begun: from then on every rank goes by the
 counts, which the ranks share, and which give the same steps as the numbers where all is regular.
 """
 
 from __future__ import annotations
 
-import logging
 import statistics
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Final
 
 from otel_netmon.job.steps import SETUP, Step
-
-_logger = logging.getLogger(__name__)
+from otel_netmon.job.store import JobStore
 
 STORE_KEY: Final = "otel_netmon/cadence"
 _LOOKED_AT: Final = 8
@@ -23,23 +21,19 @@ _LOOKED_AT: Final = 8
 _MOST: Final = 1 << 48
 
 
-class Count(NamedTuple):
-    """When a step began: how many collectives all ranks had begun together, and steps since then."""
-
-    begun: int
-    same: int
-
-
-def count_of(key: str) -> Count | None:
-    """What a step's key says; ``None`` where it says nothing."""
+def _counts(key: str) -> tuple[int, int] | None:
+    """Of a step's key: how many collectives all ranks had begun together, and steps since then; ``None`` of
+    another."""
     begun, dot, same = key.partition(".")
-    return Count(int(begun), int(same)) if dot and begun.isdigit() and same.isdigit() else None
+    return (int(begun), int(same)) if dot and begun.isdigit() and same.isdigit() else None
 
 
 class Cadence:
     """Every ``every``-th step. ``store`` gives the job's store, as long as there is one; used by one thread."""
 
-    def __init__(self, every: int, *, is_first: bool = False, store: Callable[[], Any] = lambda: None) -> None:
+    def __init__(
+        self, every: int, *, is_first: bool = False, store: Callable[[], JobStore | None] = lambda: None
+    ) -> None:
         self._every = every
         self._is_first = is_first
         self._store = store
@@ -51,37 +45,32 @@ class Cadence:
         """Whether the step of that number and key is one of them."""
         if self._every == 1:
             return True
-        count = count_of(key)
+        count = _counts(key)
         if self._agreed is None or count is None:
             return number % self._every == 0
         start, length = self._agreed
-        return count.same == 0 and (count.begun - start) % (self._every * length) < length
+        return count[1] == 0 and (count[0] - start) % (self._every * length) < length
 
     def closed(self, step: Step) -> None:
         """A step ended: the first rank learns from it."""
-        count = count_of(step.key)
+        count = _counts(step.key)
         learns = self._every > 1 and self._is_first and self._agreed is None
         if learns and step.index != SETUP and count is not None and len(self._seen) < _LOOKED_AT:
-            self._seen.append((step.index, count.begun))
+            self._seen.append((step.index, count[0]))
 
-    def look(self) -> None:
-        """Say, or ask once for, what is agreed. Never waits for another rank."""
+    def poll(self) -> None:
+        """Write, or ask once for, what is agreed. Never waits for another rank."""
         if self._every == 1 or self._agreed is not None:
             return
-        try:
-            store = self._store()
-            if store is None:
-                return
-            if self._is_first:
-                self._say(store)
-            elif store.check([STORE_KEY]):
-                start, length = map(int, store.get(STORE_KEY)[:64].split())
-                if 0 < length < _MOST and abs(start) < _MOST:
-                    self._agreed = start, length
-        except Exception as error:  # noqa: BLE001 - a store that died: law 1
-            _logger.debug("otel-netmon: the store did not answer: %r", error)
+        store = self._store()
+        if store is None:
+            return
+        if self._is_first:
+            self._write(store)
+        else:
+            self._agreed = _agreed(store.read(STORE_KEY))
 
-    def _say(self, store: Any) -> None:
+    def _write(self, store: JobStore) -> None:
         if len(self._seen) < _LOOKED_AT:
             return
         lengths = [after - before for (_, before), (_, after) in zip(self._seen, self._seen[1:], strict=False)]
@@ -89,6 +78,14 @@ class Cadence:
         number, begun = self._seen[-1]
         if length > 0:
             self._agreed = begun - number * length, length
-            store.set(STORE_KEY, f"{self._agreed[0]} {length}")
+            store.write(STORE_KEY, f"{self._agreed[0]} {length}")
         else:
             self._seen.clear()  # no collectives of all ranks, so far
+
+
+def _agreed(text: str | None) -> tuple[int, int] | None:
+    try:
+        start, length = map(int, (text or "").split())
+    except ValueError:
+        return None
+    return (start, length) if 0 < length < _MOST and abs(start) < _MOST else None

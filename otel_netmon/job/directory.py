@@ -1,9 +1,9 @@
-"""Which rank is at the other end of a connection: what the ranks tell one another through the group's store.
+"""Which rank is at the other end of a connection: what the ranks tell one another through the job's store.
 
 Each rank writes one small key per connection of its own, named by both ends, once. Its peer looks for the key that
-names the same two ends the other way round. So an address says nothing by itself, several ranks may share a host,
+names the same two ends the other way round. So an address means nothing by itself, several ranks may share a host,
 and a connection that neither end published is nobody's. Everything here runs in the background thread of the
-monitor that asks; the store is never waited for: a key is read only after ``check`` said that it is there.
+monitor that asks, and never waits for another rank.
 """
 
 from __future__ import annotations
@@ -14,16 +14,15 @@ import json
 import logging
 import random
 import socket
-import sys
 import weakref
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from otel_netmon import config
 from otel_netmon.job.peers import Connection, Host, Peer
-from otel_netmon.job.store import base_store
+from otel_netmon.job.store import DefaultGroup, JobStore, find_default_group
 from otel_netmon.text import bounded
 
 _logger = logging.getLogger(__name__)
@@ -32,44 +31,51 @@ _KEY: Final = "otel_netmon/tcp/"
 _HOST_KEY: Final = "otel_netmon/host/"
 MAX_CONNECTIONS: Final = 1024
 """Connections that a rank publishes and asks for; a rank of an all-to-all among more ranks has more."""
-_MAX_VALUE: Final = 1024
 _PATIENCE: Final = 9
 """How often a peer that has not published is asked for: after 1, 2, 4, … rounds."""
 
 
 class StoreDirectory:
-    """The directory of one process, through the store of whatever default process group stands at the moment.
+    """The directory of one process, through the store of whatever default process group ``find`` gives now.
 
     Its methods may be called by different threads, each method by one at a time. ``exchange`` costs one write to
     the store per new connection, and one or two reads per connection whose peer is not known yet, nothing when
     there is neither; ``some_hosts`` at most four reads per host that it gives.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, find: Callable[[], DefaultGroup | None] = find_default_group) -> None:
+        self._find = find
+        self._group: weakref.ref[Any] | None = None
         self._connections = _Connections()
         self._hosts = _Hosts()
 
     def exchange(self, own: Collection[Connection]) -> dict[Connection, Peer]:
         """See ``Directory``. A store that does not answer costs what is new, not what is known."""
-        return self._connections.exchange(own)
+        found = self._found()
+        return {} if found is None else self._connections.exchange(found, own)
 
     def some_hosts(self, most: int) -> list[Host]:
         """See ``Directory``."""
-        return self._hosts.some(most)
+        found = self._found()
+        return [] if found is None else self._hosts.some(found, most)
 
     def store_endpoint(self) -> tuple[str, int] | None:
         """See ``Directory``."""
-        found = _store()
-        return None if found is None else _tcp_endpoint(found.store)
+        found = self._find()
+        return None if found is None else found.store.address
+
+    def _found(self) -> DefaultGroup | None:
+        """The default group of now; what was known of another one is forgotten."""
+        found = self._find()
+        if found is not None and (self._group is None or self._group() is not found.group):
+            self._group = weakref.ref(found.group)
+            self._connections, self._hosts = _Connections(), _Hosts()
+        return found
 
 
 class _Connections:
     def __init__(self) -> None:
         self._host = bounded(socket.gethostname())
-        self._group: weakref.ref[Any] | None = None
-        self._forget()
-
-    def _forget(self) -> None:
         self._published: set[Connection] = set()
         self._peers: dict[Connection, Peer] = {}
         self._asked: dict[Connection, tuple[int, int]] = {}
@@ -78,50 +84,47 @@ class _Connections:
         self._crowded = False
         self._store_addresses: frozenset[str] | None = None
 
-    def exchange(self, own: Collection[Connection]) -> dict[Connection, Peer]:
-        found = _store()
-        if found is None:
-            return {}
-        if self._group is None or self._group() is not found.group:
-            self._group = weakref.ref(found.group)
-            self._forget()
+    def exchange(self, found: DefaultGroup, own: Collection[Connection]) -> dict[Connection, Peer]:
         store = found.store
         now = set(own)
         self._published &= now
         self._peers = {one: peer for one, peer in self._peers.items() if one in now}
         self._asked = {one: asked for one, asked in self._asked.items() if one in now}
-        try:
-            self._publish(store, found.rank, [one for one in own if one not in self._published])
-            self._round += 1
-            for one in own:
-                if one in self._published and one not in self._peers and self._is_due(one):
-                    peer = self._ask(store, one)
-                    if peer is not None:
-                        self._peers[one] = peer
-                        self._asked.pop(one, None)
-        except RuntimeError as error:  # the store is gone, as at the end of a job: what is known stays known
-            _logger.debug("otel-netmon: the store did not answer: %r", error)
+        self._publish(store, found.rank, [one for one in own if one not in self._published])
+        self._round += 1
+        for one in own:
+            if not store.answers:
+                break
+            if one in self._published and one not in self._peers and self._is_due(one):
+                peer = self._ask(store, one)
+                if peer is not None:
+                    self._peers[one] = peer
+                    self._asked.pop(one, None)
         return dict(self._peers)
 
-    def _publish(self, store: Any, rank: int, new: list[Connection]) -> None:
+    def _publish(self, store: JobStore, rank: int, new: list[Connection]) -> None:
         room = MAX_CONNECTIONS - len(self._published)
         if len(new) > room and not self._crowded:
             self._crowded = True
-            _logger.warning("TCP: this rank has over %d connections; the rest is not watched", MAX_CONNECTIONS)
+            _logger.warning(
+                "otel-netmon: this rank has over %d TCP connections; the rest is not watched", MAX_CONNECTIONS
+            )
         value = json.dumps({"rank": rank, "host": self._host})
         for one in new[:room]:
-            store.set(_KEY + _name(one), value)
+            if not store.write(_KEY + _name(one), value):
+                return
             self._published.add(one)
         if new:
             self._publish_address(store, rank)
 
-    def _publish_address(self, store: Any, rank: int) -> None:
+    def _publish_address(self, store: JobStore, rank: int) -> None:
         """The address that most connections start from, for those who want to reach this host."""
         starts = Counter(one.local.address for one in self._published if not _is_loopback(one.local.address))
         address = starts.most_common(1)[0][0] if starts else None
         if address is not None and address != self._address:
-            store.set(f"{_HOST_KEY}{rank}", json.dumps({"host": self._host, "address": address}))
-            self._address = address
+            value = json.dumps({"host": self._host, "address": address})
+            if store.write(f"{_HOST_KEY}{rank}", value):
+                self._address = address
 
     def _is_due(self, one: Connection) -> bool:
         tries, when = self._asked.get(one, (0, 0))
@@ -130,22 +133,21 @@ class _Connections:
         self._asked[one] = (tries + 1, self._round + (1 << tries))
         return True
 
-    def _ask(self, store: Any, one: Connection) -> Peer | None:
-        key = _KEY + _name(Connection(one.remote, one.local))
+    def _ask(self, store: JobStore, one: Connection) -> Peer | None:
         is_store = self._is_store(store, one)
-        if not store.check([key]):
-            return Peer(None, None, True) if is_store else None
-        said = _read(store, key)
-        rank, host = said.get("rank"), said.get("host")
+        value = store.read(_KEY + _name(Connection(one.remote, one.local)))
+        if value is None:
+            return Peer(None, None, True) if is_store and store.answers else None
+        entry = _parsed(value)
+        rank, host = entry.get("rank"), entry.get("host")
         if not isinstance(rank, int) or not isinstance(host, str):
             return None
         return Peer(rank, bounded(host), is_store)
 
-    def _is_store(self, store: Any, one: Connection) -> bool:
-        endpoint = _tcp_endpoint(store)
-        if endpoint is None:
+    def _is_store(self, store: JobStore, one: Connection) -> bool:
+        if store.address is None:
             return False
-        host, port = endpoint
+        host, port = store.address
         return any(end.port == port and end.address in self._addresses_of(host) for end in one)
 
     def _addresses_of(self, host: str) -> frozenset[str]:
@@ -161,17 +163,10 @@ class _Connections:
 
 class _Hosts:
     def __init__(self) -> None:
-        self._group: weakref.ref[Any] | None = None
         self._known: dict[int, Host] = {}
         self._next: int | None = None
 
-    def some(self, most: int) -> list[Host]:
-        found = _store()
-        if found is None:
-            return []
-        if self._group is None or self._group() is not found.group:
-            self._group = weakref.ref(found.group)
-            self._known, self._next = {}, None
+    def some(self, found: DefaultGroup, most: int) -> list[Host]:
         if self._next is None or self._next >= found.size:
             # so that not all hosts begin with the same one
             self._next = random.SystemRandom().randrange(found.size)
@@ -186,36 +181,17 @@ class _Hosts:
                 break
         return list(hosts.values())
 
-    def _host_of(self, store: Any, rank: int) -> Host | None:
+    def _host_of(self, store: JobStore, rank: int) -> Host | None:
         known = self._known.get(rank)
-        key = f"{_HOST_KEY}{rank}"
-        if known is None and store.check([key]):
-            said = _read(store, key)
-            name, address = said.get("host"), said.get("address")
+        value = store.read(f"{_HOST_KEY}{rank}") if known is None else None
+        if value is not None:
+            entry = _parsed(value)
+            name, address = entry.get("host"), entry.get("address")
             if isinstance(name, str) and isinstance(address, str) and _is_address(address):
                 known = Host(bounded(name), address)
                 if len(self._known) < MAX_CONNECTIONS:
                     self._known[rank] = known
         return known
-
-
-class _Found(NamedTuple):
-    group: Any
-    store: Any
-    rank: int
-    size: int
-
-
-def _store() -> _Found | None:
-    """What there is now. Not kept: a destroyed group's store must be free to go."""
-    c10d: Any = sys.modules.get("torch.distributed.distributed_c10d")
-    if c10d is None or not hasattr(c10d, "is_initialized") or not c10d.is_initialized():
-        return None
-    world = c10d.GroupMember.WORLD
-    store = c10d._get_default_store()
-    if world is None or store is None:
-        return None
-    return _Found(world, store, int(c10d.get_rank()), int(c10d.get_world_size()))
 
 
 def _name(one: Connection) -> str:
@@ -224,19 +200,13 @@ def _name(one: Connection) -> str:
     return f"{name}|{_this_host()}" if _is_loopback(one.local.address) else name
 
 
-def _tcp_endpoint(store: Any) -> tuple[str, int] | None:
-    store = base_store(store)
-    host, port = getattr(store, "host", None), getattr(store, "port", None)
-    return (host, port) if isinstance(host, str) and isinstance(port, int) and 0 < port < 65536 else None
-
-
-def _read(store: Any, key: str) -> dict[str, Any]:
-    raw: bytes = store.get(key)
+def _parsed(value: str) -> dict[str, Any]:
+    """What is in a value of ours; nothing where others wrote it."""
     try:
-        said = json.loads(raw[:_MAX_VALUE].decode("utf-8", "replace"))
+        found = json.loads(value)
     except (ValueError, RecursionError):
         return {}
-    return said if isinstance(said, dict) else {}
+    return found if isinstance(found, dict) else {}
 
 
 @functools.lru_cache(maxsize=4096)
@@ -254,7 +224,7 @@ def _is_address(text: str) -> bool:
 
 @functools.cache
 def _this_host() -> str:
-    """What tells this network namespace from any other: the boot, and the namespace's number."""
+    """Identifies this network namespace: the boot, and the number of the namespace."""
     boot = config.current().proc_root / "sys" / "kernel" / "random" / "boot_id"
     try:
         namespace = str(Path("/proc/self/ns/net").readlink())

@@ -3,60 +3,54 @@
 from __future__ import annotations
 
 import itertools
+import time
 import weakref
+from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
 from otel_netmon import threads
 from otel_netmon.guard import guarded
+from otel_netmon.internals.torch_internals import backend_name, registered_name, registered_size
 from otel_netmon.text import bounded
 
 if TYPE_CHECKING:
     from otel_netmon.job.identity import RunId
-    from otel_netmon.job.jobs import Job, Jobs, SharedCount
+    from otel_netmon.job.job import Job, SharedCount
+
+_MOST_NAMES: Final = 1024
+_SAME_NAME: Final = 16
+"""Groups that are remembered by one name, and names: a process may make and destroy groups all the time."""
 
 
+@dataclass(eq=False)
 class Group:
     """A process group: ``name`` as torch has it (``0`` is the default group), ``size`` and this ``rank`` in it.
 
-    A size of 0 and a rank of -1 are those of a group that does not say. Compared by identity: after a
+    Where torch does not know them, the size is 0 and the rank -1. Compared by identity: after a
     re-initialisation the same name is another group.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_counter",
-        "_place",
-        "backend",
-        "begun",
-        "device_backend",
-        "job",
-        "name",
-        "p2p_has_futures",
-        "rank",
-        "run_id",
-        "size",
-    )
+    name: str
+    size: int
+    rank: int
+    backend: str
+    """The backend that serves tensors in host memory."""
+    _place: Callable[[Group], None] | None = None
+    """Sets ``job`` and what goes with it."""
+    device_backend: str | None = None
+    """The backend that serves tensors on a device, once there was one."""
+    p2p_has_futures: bool = True
+    """Whether the works of sends and receives have futures; gloo's have none, as the first one shows."""
+    job: Job | None = None
+    """The job that it is in, from its first collective on."""
+    run_id: RunId | None = None
+    """Of a foreign group: what the ids of its members' traces are made of."""
+    begun: SharedCount | None = None
+    """What counts its collectives, if all ranks of the job take part in them."""
 
-    def __init__(
-        self, name: str, size: int, rank: int, backend: str, place: Callable[[Group], None] | None = None
-    ) -> None:
-        self.name = name
-        self.size = size
-        self.rank = rank
-        self.backend = backend
-        """The backend that serves tensors in host memory."""
-        self.device_backend: str | None = None
-        """The backend that serves tensors on a device, once there was one."""
-        self.p2p_has_futures = True
-        """Whether the works of sends and receives have futures; gloo's have none, as the first one tells."""
-        self.job: Job | None = None
-        """The job that it is in, from its first collective on."""
-        self.run_id: RunId | None = None
-        """Of a foreign group: what its members' traces are made of."""
-        self.begun: SharedCount | None = None
-        """Where its collectives are counted, if all ranks of the job take part in them."""
-        self._place = place
+    def __post_init__(self) -> None:
         self._counter = itertools.count(1)
 
     def serving_backend(self, on_host: bool) -> str:
@@ -64,7 +58,7 @@ class Group:
         return self.backend if on_host else self.device_backend or self.backend
 
     def placed(self) -> None:
-        """See to it that ``job`` is known. At the first call of the group: the default group is set by then."""
+        """Have ``job`` set. At the first call of the group: the default group is set by then."""
         place, self._place = self._place, None
         if place is not None:
             guarded(place, self)
@@ -84,13 +78,10 @@ class Group:
 
 def backend_of(process_group: Any, device_type: str) -> str:
     """Name of the backend that serves ``device_type`` in ``process_group``; the group's own where none does."""
-
-    def of_the_device() -> str:
-        import torch
-
-        return _text(process_group._get_backend(torch.device(device_type)).name())
-
-    return _first(of_the_device, lambda: _text(process_group.name())) or "undefined"  # torch's word for none
+    return (
+        _first(lambda: _text(backend_name(process_group, device_type)), lambda: _text(process_group.name()))
+        or "undefined"
+    )
 
 
 def _text(value: Any) -> str:
@@ -110,27 +101,23 @@ def _first(*ways: Callable[[], Any]) -> Any:
     return None
 
 
-def _registered_name(process_group: Any) -> str:
-    """As torch's own map has it: a group written in Python need not know its name."""
-    from torch.distributed import distributed_c10d as c10d
-
-    return _text(c10d._world.pg_names[process_group])
-
-
-def _registered_size(process_group: Any) -> int:
-    from torch.distributed import distributed_c10d as c10d
-
-    return len(c10d._world.pg_group_ranks[process_group])
-
-
 class Groups:
-    """The groups seen so far, found by identity. A group that torch let go is let go here too."""
+    """The groups seen so far, found by identity; groups that torch released can still be found by name.
 
-    def __init__(self, jobs: Jobs | None = None) -> None:
-        self._lock = threads.RLock()
-        self._jobs = jobs
-        self._known: dict[int, tuple[weakref.ref[Any], Group]] = {}
+    ``place`` is called with torch's group (``None`` where it is gone) and ours, at its first collective.
+    """
+
+    def __init__(self, place: Callable[[Any, Group], None] | None = None) -> None:
+        self._place = place
         self._unnamed = itertools.count(1)
+        self.after_fork_in_child()
+
+    def after_fork_in_child(self) -> None:
+        """The parent's groups are the parent's."""
+        self._lock = threads.RLock()
+        self._known: dict[int, tuple[weakref.ref[Any], Group]] = {}
+        self._by_name: dict[str, deque[tuple[int, Group]]] = {}
+        """With the time when each was first seen, in ns since the epoch; a name may be used again."""
 
     def of(self, process_group: Any) -> Group:
         """The group of torch's ``ProcessGroup`` object. Costs a dict look-up after the first call.
@@ -143,35 +130,42 @@ class Groups:
         return self._add(process_group)
 
     def _add(self, process_group: Any) -> Group:
-        name = _first(lambda: _text(process_group.group_name), lambda: _registered_name(process_group))
-        size = _first(lambda: int(process_group.size()), lambda: _registered_size(process_group))
+        name = _first(lambda: _text(process_group.group_name), lambda: _text(registered_name(process_group)))
+        size = _first(lambda: int(process_group.size()), lambda: registered_size(process_group))
         rank = _first(lambda: int(process_group.rank()))
+        ref, place = weakref.ref(process_group), self._place
         group = Group(
             bounded(name or f"unnamed-{next(self._unnamed)}"),
             0 if size is None else size,
             -1 if rank is None else rank,
             bounded(backend_of(process_group, "cpu")),
-            self._placing(weakref.ref(process_group)),
+            None if place is None else lambda group: place(ref(), group),
         )
         with self._lock:
-            for key in [key for key, (ref, _) in self._known.items() if ref() is None]:
+            for key in [key for key, (known, _) in self._known.items() if known() is None]:
                 del self._known[key]
-            self._known[id(process_group)] = (weakref.ref(process_group), group)
+            self._known[id(process_group)] = ref, group
+            self._remember(group, time.time_ns())
         return group
 
-    def _placing(self, ref: weakref.ref[Any]) -> Callable[[Group], None] | None:
-        jobs = self._jobs
-        return None if jobs is None else lambda group: jobs.place(ref(), group)
+    def _remember(self, group: Group, since: int) -> None:
+        self._by_name.setdefault(group.name, deque(maxlen=_SAME_NAME)).append((since, group))
+        if len(self._by_name) > _MOST_NAMES:
+            del self._by_name[next(iter(self._by_name))]
+
+    def named(self, name: str, at: int, backend: str) -> Group:
+        """The group that had ``name`` at ``at``, in ns since the epoch. Of one that was never seen only its name
+        and ``backend`` are known."""
+        with self._lock:
+            if name not in self._by_name:
+                self._remember(Group(name, 0, -1, backend), 0)
+            named = self._by_name[name]
+            return next((group for since, group in reversed(named) if since <= at), named[0][1])
 
     def place_all(self) -> list[RunId]:
-        """Say which job each group is in, while the default group stands; the ids of those that are foreign."""
+        """Have all groups placed, while the default group is there; the ids of those that are foreign."""
         with self._lock:
             groups = [group for ref, group in self._known.values() if ref() is not None]
         for group in groups:
             group.placed()
         return [group.run_id for group in groups if group.run_id is not None]
-
-    def after_fork_in_child(self) -> None:
-        """The parent's groups are the parent's."""
-        self._lock = threads.RLock()
-        self._known = {}

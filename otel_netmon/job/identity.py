@@ -13,37 +13,37 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Collection
-from typing import Any, Final
+from typing import Final
 
-from otel_netmon.job.store import base_store
+from otel_netmon.job.store import JobStore
 
 _logger = logging.getLogger(__name__)
 
 STORE_KEY: Final = "otel_netmon/run_id"
 JOB_KEY: Final = "otel_netmon/job_id"
 NONCE: Final = "+"
-"""What follows it tells the foreign groups of one run apart."""
+"""Comes before what makes the id of a foreign group unique in its run."""
 
 
 @functools.lru_cache(maxsize=64)
-def trace_id(run_id: str, period: str) -> int:
-    """128-bit trace id of a step, by its number; or of another period, by its key.
+def trace_id(run_id: str, interval: str) -> int:
+    """128-bit trace id of a step, or of another interval, by its key.
 
     The low 64 bits are uniform, as ratio samplers need.
     """
-    return int.from_bytes(_digest(run_id, "trace", period)[:16], "big") or 1
+    return int.from_bytes(_digest(run_id, "trace", interval)[:16], "big") or 1
 
 
 @functools.lru_cache(maxsize=64)
-def root_id(run_id: str, period: str) -> int:
-    """64-bit id of the root span of a period, which rank 0 emits."""
-    return int.from_bytes(_digest(run_id, "root", period)[:8], "big") or 1
+def root_id(run_id: str, interval: str) -> int:
+    """64-bit id of the root span of an interval, which rank 0 emits."""
+    return int.from_bytes(_digest(run_id, "root", interval)[:8], "big") or 1
 
 
 @functools.lru_cache(maxsize=64)
-def rank_id(run_id: str, period: str, rank: int | str | None) -> int:
-    """64-bit id of the span of a rank, or of a process that has none, in a period."""
-    return int.from_bytes(_digest(run_id, "rank", period, rank)[:8], "big") or 1
+def rank_id(run_id: str, interval: str, rank: int | str | None) -> int:
+    """64-bit id of the span of a rank, or of a process that has none, in an interval."""
+    return int.from_bytes(_digest(run_id, "rank", interval, rank)[:8], "big") or 1
 
 
 def collective_id(run_id: str, rank: int | str | None, group: str, sequence: object) -> int:
@@ -68,7 +68,8 @@ def previous(run_id: str, attempt: int) -> str:
 class RunId:
     """The id of one run, as it becomes known: of a default group's life, or of the processes of a foreign group.
 
-    Safe to use from any thread; what asks the store is for the background, and for the moment before a group goes.
+    Safe to use from any thread; ``resolve`` asks the store: it is for the background, and for the moment before a
+    group is destroyed.
     """
 
     def __init__(
@@ -90,60 +91,54 @@ class RunId:
         """Whether it is a foreign group's: another group of the same name may come, with the same numbers."""
         self._used = used
         """Ids of earlier groups of this process: one store may serve several, one after the other."""
-        self._value = None if fixed is None or generation or foreign else of_attempt(fixed, attempt)
+        self.value = None if fixed is None or generation or foreign else of_attempt(fixed, attempt)
+        """The id; ``None`` while it is not known yet."""
         self._timeout = timeout
         self._clock = clock
-        self._store: Callable[[], Any] = _no_store
+        self._store: Callable[[], JobStore | None] = lambda: None
         self.is_first = False
-        """Whether it is this rank that says it."""
+        """Whether this rank draws it."""
         self._source: RunId | None = None
         self._deadline: float | None = None
 
-    @property
-    def value(self) -> str | None:
-        """The id; ``None`` while it is not known yet."""
-        return self._value
-
-    def agree_through(self, store: Callable[[], Any], *, is_first: bool, source: RunId | None = None) -> None:
+    def agree_through(
+        self, store: Callable[[], JobStore | None], *, is_first: bool, source: RunId | None = None
+    ) -> None:
         """Use what ``store`` gives, as long as it gives one. Nothing is sent before ``resolve``.
 
-        The first rank says the id to the others: that of ``source`` where there is one, else a new one.
+        The first rank writes the id for the others: that of ``source`` where there is one, else a new one.
         """
-        if self._value is None:
+        if self.value is None:
             self._store, self.is_first, self._source = store, is_first, source
 
     def resolve(self, *, last_call: bool = False) -> str | None:
-        """Ask once, without waiting: the id, or ``None`` if the first rank has not said it yet.
+        """Ask once, without waiting: the id, or ``None`` if the first rank has not written it yet.
 
         After the timeout, which the first call begins, or with ``last_call``, an id of this process's own is
-        used, with a warning: its spans are then in traces of their own. The store is only ever asked whether the
-        key is there: a blocking ``get`` would hold the client's lock and with it any operation of the training.
+        used, with a warning: its spans are then in traces of their own.
         """
-        if self._value is not None:
-            return self._value
+        if self.value is not None:
+            return self.value
         if self._deadline is None:
             self._deadline = self._clock() + self._timeout
-        try:
-            store = self._store()
-            if store is not None and self.is_first:
-                self._say(store, last_call)
-            elif store is not None and store.check([STORE_KEY]):
-                said = store.get(STORE_KEY).decode("ascii", "replace")[:128]
-                if said not in self._used:
-                    self._value = said
-        except Exception as error:  # noqa: BLE001 - a store that died: law 1
-            _logger.debug("otel-netmon: the store did not answer: %r", error)
+        store = self._store()
+        if store is not None and self.is_first:
+            self._write(store, last_call)
+        elif store is not None:
+            value = store.read(STORE_KEY)
+            if value not in self._used:
+                self.value = value
         late = self._clock() > self._deadline
-        if self._value is None and (late or last_call):
-            self._value = secrets.token_hex(16)
+        if self.value is None and (late or last_call):
+            self.value = secrets.token_hex(16)
             if not self.is_first:
                 _logger.warning(
                     "otel-netmon: no run id from the group's first rank (is it instrumented?): this rank's spans "
                     "get traces of their own; OTEL_NETMON_RUN_ID sets one id for all"
                 )
-        return self._value
+        return self.value
 
-    def _say(self, store: Any, last_call: bool) -> None:
+    def _write(self, store: JobStore, last_call: bool) -> None:
         if self._source is not None:
             value = self._source.resolve(last_call=last_call)
             if value is None:
@@ -154,17 +149,12 @@ class RunId:
                 value = f"{value}-{self._generation}"
         if self._foreign:
             value = f"{value.partition(NONCE)[0]}{NONCE}{secrets.token_hex(4)}"
-        store.set(STORE_KEY, value)
-        self._value = value
+        if store.write(STORE_KEY, value):
+            self.value = value
 
-    def _job_id(self, store: Any) -> str:
+    def _job_id(self, store: JobStore) -> str:
         """What the attempts of one job share: kept in the launcher's own store, which outlives its ranks."""
         drawn = secrets.token_hex(16)
         if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
             return drawn
-        kept: bytes = base_store(store).compare_set(JOB_KEY, "", drawn)
-        return kept.decode("ascii", "replace")[:128] or drawn
-
-
-def _no_store() -> Any:
-    return None
+        return store.write_once(JOB_KEY, drawn)

@@ -2,25 +2,25 @@
 
 A default group can be destroyed and made again, with other ranks, another size and another store; each one is a
 job of its own. A process may also have groups and no default group, as inference workers that get their weights by
-a group made of torch's own parts: its rank in a job is not known then, and nothing is said of it. Such a group,
-whose members are in several jobs, is *foreign*: its collectives are tied together by its own name and numbers.
+a group made of torch's own parts: its rank in a job is not known then, and is absent. Such a group, whose members
+are in several jobs, is *foreign*: its collectives are tied together by its own name and numbers.
 """
 
 from __future__ import annotations
 
-import itertools
 import os
-import secrets
 import weakref
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_netmon import config, threads
 from otel_netmon.job import roles
-from otel_netmon.job.identity import NONCE, RunId
+from otel_netmon.job.identity import RunId
+from otel_netmon.job.job import Job
 from otel_netmon.job.rank import RankIdentity
-from otel_netmon.job.store import base_store, default_group, place_of, store_of
+from otel_netmon.job.store import default_group, store_of
 
 if TYPE_CHECKING:
     from otel_netmon.job.groups import Group
@@ -28,67 +28,31 @@ if TYPE_CHECKING:
 _MOST_USED: Final = 64
 
 
-class SharedCount:
-    """How many collectives this rank began on the groups that have all ranks of its job: the same on every rank
-    between the same two collectives, whatever else a rank does."""
-
-    def __init__(self) -> None:
-        self.count = itertools.count(1)
-        """Drawn from when one more begins, without a lock; what was drawn is the ``value``."""
-        self.value = 0
-
-
-class Job:
-    """One default group's life, or that of a process without one. Compared by identity."""
-
-    def __init__(self, rank: RankIdentity, run_id: RunId, world: weakref.ref[Any] | None, number: int = 0) -> None:
-        self.number = number
-        """How many this process was in before."""
-        self.rank = rank
-        self.run_id = run_id
-        self.world = world
-        """The default group; ``None`` where there is none."""
-        self.store: Callable[[], Any] = _no_store if world is None else store_of(world)
-        """Gives the default group's store, while there is one."""
-        self.begun = SharedCount()
-        self.token = "" if rank.rank is not None else secrets.token_hex(8)
-        """What tells this process from others in its job where no rank does."""
-        self.ended = False
-
-    def resolve(self, *, last_call: bool = False) -> str | None:
-        """The id of the run, as far as it is known; see ``RunId.resolve``."""
-        value = self.run_id.resolve(last_call=last_call)
-        return None if value is None else value.partition(NONCE)[0]
-
-
 class Jobs:
-    """The jobs of this process, one after the other; ``changed`` is told of a new one.
+    """The jobs of this process, one after the other; ``changed`` is called with each new one.
 
     ``place`` runs on the training thread, once per group.
     """
 
     def __init__(self, changed: Callable[[Job], None]) -> None:
         self._changed = changed
+        self.after_fork_in_child()
+
+    def after_fork_in_child(self) -> None:
+        """A process is in no job until it has a group of its own."""
         self._lock = threads.RLock()
         self._number = self._generation = 0
         self._used: deque[RunId] = deque(maxlen=_MOST_USED)
         self.current: Job | None = None
         self._unknown: Job | None = None
 
-    def after_fork_in_child(self) -> None:
-        """A child is in no job until it has a group of its own."""
-        self._lock = threads.RLock()
-        self.current = self._unknown = None
-        self._number = self._generation = 0
-        self._used.clear()
-
     def begun(self) -> int:
-        """``SharedCount`` of the job of now."""
+        """The ``SharedCount`` of the job of now."""
         job = self.current
         return 0 if job is None else job.begun.value
 
-    def look(self) -> Job | None:
-        """The job of now; a default group may have come or gone."""
+    def refresh(self) -> Job | None:
+        """The job of now, after a look at whether a default group has come or gone."""
         world = default_group()
         with self._lock:
             job = self.current
@@ -100,16 +64,17 @@ class Jobs:
             return job
 
     def end(self) -> None:
-        """The default group is gone."""
+        """The default group is destroyed."""
         with self._lock:
             if self.current is not None and self.current.world is not None:
                 self.current.ended = True
                 self.current = None
 
     def place(self, process_group: Any, group: Group) -> None:
-        """Say of a group which job it is in, and whether it is foreign to it."""
+        """Note in ``group`` which job it is in, and whether it is foreign to it. ``process_group`` is torch's, or
+        ``None`` where it is gone."""
         with self._lock:
-            job = self.look()
+            job = self.refresh()
             world = None if job is None or job.world is None else job.world()
             if process_group is None:  # it is gone: its calls were found later
                 group.job = job
@@ -119,81 +84,63 @@ class Jobs:
                     group.begun = job.begun
                 group.job = job
                 return
-            group.run_id = self._foreign(process_group, group, job)
+            group.run_id = self._run_id(foreign=True)
+            source = None if job is None or job.world is None else job.run_id
+            store = partial(store_of, weakref.ref(process_group))
+            group.run_id.agree_through(store, is_first=group.rank == 0, source=source)
             if job is None:
-                job = self._without_default(group)
+                job = self._enter(_launched_rank(), group.run_id, None)
             if job.world is None and job.run_id is group.run_id:
                 group.begun = job.begun
             group.job = job
 
     def unknown(self) -> Job:
-        """For groups of which nothing could be told."""
+        """The job of groups of which nothing is known."""
         with self._lock:
             if self._unknown is None:
                 settings = config.current()
-                self._unknown = Job(_launched(), RunId(settings.run_id, 0.0), None)
+                self._unknown = Job(_launched_rank(), RunId(settings.run_id, 0.0), None)
             return self._unknown
 
     def _begin(self, world: Any) -> Job:
-        settings = config.current()
         rank, size = _whole(world, "rank"), _whole(world, "size")
-        environment = roles.environment_rank(os.environ)
-        local = environment.local_rank if environment is not None and environment.rank == rank else None
-        run_id = RunId(
-            settings.run_id,
-            settings.run_id_timeout,
-            attempt=roles.restart_count(),
-            generation=self._generation,
-            used=[one.value for one in self._used],
-        )
+        launched = roles.environment_rank(os.environ)
+        local = launched.local_rank if launched is not None and launched.rank == rank else None
+        run_id = self._run_id(generation=self._generation, used=[one.value for one in self._used])
         self._generation += 1
         self._used.append(run_id)
-        job = self.current = Job(RankIdentity(rank, local, size), run_id, weakref.ref(world), self._number)
+        job = self._enter(RankIdentity(rank, local, size), run_id, weakref.ref(world))
         run_id.agree_through(job.store, is_first=rank == 0)
-        self._number += 1
-        self._changed(job)
         return job
 
-    def _without_default(self, group: Group) -> Job:
-        assert group.run_id is not None
-        job = self.current = Job(_launched(), group.run_id, None, self._number)
-        self._number += 1
-        self._changed(job)
-        return job
-
-    def _foreign(self, process_group: Any, group: Group, job: Job | None) -> RunId:
+    @staticmethod
+    def _run_id(**about: Any) -> RunId:
         settings = config.current()
-        run_id = RunId(settings.run_id, settings.run_id_timeout, attempt=roles.restart_count(), foreign=True)
-        source = None if job is None or job.world is None else job.run_id
-        run_id.agree_through(store_of(weakref.ref(process_group)), is_first=group.rank == 0, source=source)
-        return run_id
+        return RunId(settings.run_id, settings.run_id_timeout, attempt=roles.restart_count(), **about)
+
+    def _enter(self, rank: RankIdentity, run_id: RunId, world: weakref.ref[Any] | None) -> Job:
+        job = self.current = Job(rank, run_id, world, self._number)
+        self._number += 1
+        self._changed(job)
+        return job
 
 
 def _whole(process_group: Any, method: str) -> int | None:
-    """What a group says of itself; one that is written in Python may say nothing."""
+    """A number that a group gives; one that is written in Python may give none."""
     try:
         return int(getattr(process_group, method)())
     except Exception:  # noqa: BLE001 - anybody's code
         return None
 
 
-def _no_store() -> None:
-    return None
-
-
-def _launched() -> RankIdentity:
-    """Where there is no default group: a launcher of ranks may have said it."""
-    said = roles.launched_rank(os.environ)
-    return RankIdentity(None) if said is None else RankIdentity(said.rank, said.local_rank, said.world_size)
+def _launched_rank() -> RankIdentity:
+    """Where there is no default group: a launcher of ranks may have set it."""
+    return roles.launched_rank(os.environ) or RankIdentity(None)
 
 
 def _is_of(process_group: Any, world: Any) -> bool:
     """Whether a group was made of the default group: then it uses the same store, below other keys."""
     if process_group is world:
         return True
-    ours = base_store(store_of(weakref.ref(world))())
-    theirs = base_store(store_of(weakref.ref(process_group))())
-    if ours is None or theirs is None:
-        return True  # nothing says otherwise
-    place = place_of(ours)
-    return ours is theirs or (type(ours) is type(theirs) and place is not None and place == place_of(theirs))
+    ours, theirs = store_of(weakref.ref(world)), store_of(weakref.ref(process_group))
+    return ours is None or theirs is None or ours.is_same_as(theirs)  # where nothing says otherwise

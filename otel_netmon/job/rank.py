@@ -1,4 +1,4 @@
-"""Who this process is in the job."""
+"""Who a process is in its job."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class RankIdentity:
-    """This process in the job; what is not known is ``None``."""
+    """A rank in its job; what is not known is ``None``."""
 
     rank: int | None = 0
     local_rank: int | None = None

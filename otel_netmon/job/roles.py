@@ -1,8 +1,8 @@
-"""Who this process is in a training job, and what that lets us start in it.
+"""What a process is in a training job, by its command line and environment, and what is started in it.
 
 Every Python in the tree is instrumented by ``opentelemetry-instrument``: the launcher, the ranks, the resource
-trackers, the data loaders. So the answers here come from the command line and the environment alone; nothing
-is imported for them.
+trackers, the data loaders. So what is asked here is answered from the command line and the environment alone;
+nothing is imported for it.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import os
 import socket
 import sys
 from collections.abc import Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Final
 
 from otel_netmon import config, forks
+from otel_netmon.job.rank import RankIdentity
 
 _LAUNCHERS: Final = frozenset({"torchrun", "accelerate", "deepspeed", "lightning", "fabric"})
 _LAUNCHER_MODULES: Final = (
@@ -51,7 +51,7 @@ class Role(str, enum.Enum):
     LAUNCHER = "launcher"
     """torchrun's agent and its like: starts ranks, trains nothing, lives as long as they do."""
     RANK = "rank"
-    """Trains. By the launcher's variables; once a process group stands, its own word is the truth."""
+    """Trains. By the launcher's variables; once there is a process group, that is asked instead."""
     WORKER = "worker"
     """Spawned by multiprocessing: a data loader, or a rank of ``torch.multiprocessing.spawn``."""
     HELPER = "helper"
@@ -60,41 +60,32 @@ class Role(str, enum.Enum):
     """Any other Python process."""
 
 
-@dataclass(frozen=True)
-class RankInfo:
-    """A rank as its launcher's variables say it; what they do not say is ``None``."""
-
-    rank: int
-    local_rank: int | None
-    world_size: int | None
-
-
-def environment_rank(environ: Mapping[str, str] = os.environ) -> RankInfo | None:
+def environment_rank(environ: Mapping[str, str] = os.environ) -> RankIdentity | None:
     """The rank that torchrun, Open MPI, Slurm or an MPI process manager gave; ``None`` when none did."""
     for needs, *names in _RANK_VARIABLES:
         if needs and needs not in environ:
             continue
         rank, local_rank, world_size = (_whole(environ.get(name)) for name in names)
         if rank is not None:
-            return RankInfo(rank, local_rank, world_size)
+            return RankIdentity(rank, local_rank, world_size)
     return None
 
 
-def launched_rank(environ: Mapping[str, str] = os.environ) -> RankInfo | None:
-    """The rank that a launcher of single ranks gave. ``RANK`` alone may be anybody's: a pod's that numbers nodes,
-    a framework's that numbers its workers."""
+def launched_rank(environ: Mapping[str, str] = os.environ) -> RankIdentity | None:
+    """The rank that a launcher of single ranks gave. ``RANK`` alone may mean anything: the number of a node, or of
+    some framework's worker."""
     if "TORCHELASTIC_RUN_ID" not in environ and environ.get("RANK"):
         return None
     return environment_rank(environ)
 
 
-_joined: list[RankInfo | None] = []
-"""What the process group said of this process, once there was one."""
+_joined: list[RankIdentity | None] = []
+"""The rank that the process group gave, once there was one."""
 
 
-def joined(rank: RankInfo | None) -> None:
-    """The process is in a group, and has this rank in the job; ``None`` where it has none."""
-    _joined[:] = [rank]
+def joined(rank: RankIdentity) -> None:
+    """The process is in a group, and has this rank in the job, or none."""
+    _joined[:] = [None if rank.rank is None else rank]
 
 
 @forks.register_function
@@ -102,9 +93,9 @@ def _left() -> None:
     _joined.clear()
 
 
-def own_rank(environ: Mapping[str, str] = os.environ) -> RankInfo | None:
-    """This process's rank: the process group's word, else the environment's; ``None`` where it has none, as far as
-    is known. A launcher has none, whatever the variables that it was started with number; nor have the helpers and
+def own_rank(environ: Mapping[str, str] = os.environ) -> RankIdentity | None:
+    """This process's rank by its process group, else by the environment; ``None`` where it has none, as far as is
+    known. A launcher has none, whatever the variables number that it was started with; nor have the helpers and
     workers that a rank starts."""
     if _joined:
         return _joined[0]
@@ -157,7 +148,8 @@ def _what_runs(argv: Sequence[str]) -> tuple[str, str, str]:
 
 
 def claim_host(environ: MutableMapping[str, str] = os.environ) -> bool:
-    """Whether the host monitors run in this process; if so, its children are told that they need not.
+    """Whether the host monitors run in this process; if so, its children see in the environment that they need
+    not.
 
     Once per host: the first instrumented process of a tree takes it, which under an instrumented ``torchrun``
     is the launcher: it has a GIL of its own, so monitors never compete with training, and it outlives its

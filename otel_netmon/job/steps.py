@@ -31,7 +31,7 @@ class Step:
 
 
 class StepMarks(NamedTuple):
-    """What ``StepTracker`` has to say.
+    """What ``StepTracker`` knows now.
 
     ``open_key`` names the open step alike on all ranks: by how many collectives the ranks of the job had begun
     together when it started, and how many steps had started since then. A step's number is this rank's own count,

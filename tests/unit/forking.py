@@ -78,20 +78,20 @@ def locks() -> dict[str, Any]:
 
 def holding(lock: Any) -> threading.Event:
     """Have another thread take ``lock``; the event lets it go."""
-    held, release_futures = threading.Event(), threading.Event()
+    held, release = threading.Event(), threading.Event()
 
     def hold() -> None:
         with lock:
             held.set()
-            release_futures.wait(60)
+            release.wait(60)
 
     threading.Thread(target=hold, daemon=True).start()
     assert held.wait(10), "nobody gets the lock"
-    return release_futures
+    return release
 
 
 def child_of(lock: Any) -> int | None:
-    release_futures = holding(lock)
+    release = holding(lock)
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -99,7 +99,7 @@ def child_of(lock: Any) -> int | None:
             os.write(writing, str(train()).encode())
         finally:
             os._exit(0)
-    release_futures.set()
+    release.set()
     os.close(writing)
     ready, _, _ = select.select([reading], [], [], LIMIT)
     said = os.read(reading, 16) if ready else b""

@@ -83,7 +83,6 @@ def test_no_import_goes_up_a_floor(room: str) -> None:
             assert not wrong, f"{module} imports {sorted(wrong)}"
 
 
-@pytest.mark.xfail(reason="recorder and work_waits, groups and jobs know each other", strict=True)
 def test_no_circle_is_left() -> None:
     """Not even one that only type checkers see."""
 

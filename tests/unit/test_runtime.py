@@ -13,7 +13,8 @@ import pytest
 from otel_netmon import config
 from otel_netmon.guard import guarded
 from otel_netmon.job import roles
-from otel_netmon.job.roles import RankInfo, Role, claim_host, environment_rank, role
+from otel_netmon.job.rank import RankIdentity
+from otel_netmon.job.roles import Role, claim_host, environment_rank, role
 
 TORCHRUN = {"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "8"}
 
@@ -29,24 +30,24 @@ def fresh_settings() -> Iterator[None]:
     ("environ", "expected"),
     [
         ({}, None),
-        (TORCHRUN, RankInfo(3, 1, 8)),
-        ({"RANK": "3"}, RankInfo(3, None, None)),
+        (TORCHRUN, RankIdentity(3, 1, 8)),
+        ({"RANK": "3"}, RankIdentity(3, None, None)),
         ({"RANK": "x"}, None),
         (
             {"OMPI_COMM_WORLD_RANK": "2", "OMPI_COMM_WORLD_LOCAL_RANK": "0", "OMPI_COMM_WORLD_SIZE": "4"},
-            RankInfo(2, 0, 4),
+            RankIdentity(2, 0, 4),
         ),
         (
             {"SLURM_STEP_ID": "0", "SLURM_PROCID": "5", "SLURM_LOCALID": "1", "SLURM_NTASKS": "16"},
-            RankInfo(5, 1, 16),
+            RankIdentity(5, 1, 16),
         ),
         # The batch script itself: Slurm sets these there too, but it is no task.
         ({"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NTASKS": "16"}, None),
         # torchrun inside a Slurm step: the nearer launcher speaks.
-        ({**TORCHRUN, "SLURM_STEP_ID": "0", "SLURM_PROCID": "1"}, RankInfo(3, 1, 8)),
+        ({**TORCHRUN, "SLURM_STEP_ID": "0", "SLURM_PROCID": "1"}, RankIdentity(3, 1, 8)),
     ],
 )
-def test_rank_by_environment(environ: dict[str, str], expected: RankInfo | None) -> None:
+def test_rank_by_environment(environ: dict[str, str], expected: RankIdentity | None) -> None:
     assert environment_rank(environ) == expected
 
 
@@ -226,7 +227,7 @@ def test_the_groups_word_goes_before_the_environments(monkeypatch: pytest.Monkey
     monkeypatch.setattr(sys, "orig_argv", ["python", "train.py"])
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setattr(roles, "_joined", [])
-    roles.joined(RankInfo(5, None, 8))
-    assert roles.own_rank() == RankInfo(5, None, 8)
-    roles.joined(None)  # in a group, and of no rank
+    roles.joined(RankIdentity(5, None, 8))
+    assert roles.own_rank() == RankIdentity(5, None, 8)
+    roles.joined(RankIdentity(None))  # in a group, and of no rank
     assert roles.own_rank() is None

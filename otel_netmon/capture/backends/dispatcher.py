@@ -12,77 +12,62 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from otel_netmon.capture.backends.base import CaptureBackend
 from otel_netmon.capture.backends.python_groups import PythonGroups
 from otel_netmon.capture.operations import OPERATIONS, Operation
-from otel_netmon.guard import guarded
-from otel_netmon.job.store import all_groups
+from otel_netmon.internals import torch_internals
 
 if TYPE_CHECKING:
     from otel_netmon.capture.event import CollectiveEvent
     from otel_netmon.capture.recorder import Recorder
     from otel_netmon.job.groups import Groups
 
-
+_KEY: Final = "BackendSelect"
 _REDUCE_OPS: Final = ("sum", "avg", "product", "min", "max", "band", "bor", "bxor", "premul_sum")
 
 
-class DispatcherBackend:
-    """Kernels that are there from ``install`` to ``remove``. No exception leaves a kernel but the call's own."""
+class DispatcherBackend(CaptureBackend):
+    """Kernels that serve every group there is and will be. No exception leaves a kernel but the call's own."""
 
     def __init__(
         self, recorder: Recorder, groups: Groups, operations: Mapping[str, Operation] = OPERATIONS
     ) -> None:
-        self._recorder = recorder
-        self._groups = groups
+        super().__init__(recorder, groups)
         self._operations = operations
         self._python_groups = PythonGroups(recorder)
-        self._library: Any = None
+        self._remove_kernels: Callable[[], None] | None = None
 
     def install(self) -> None:
-        """Register the kernels. Initialises no device; needs torch to be imported."""
         import torch
 
-        library = torch.library.Library("c10d", "IMPL")
+        library, destroy = torch_internals.kernel_library("c10d")
         try:
             for name, operation in self._operations.items():
                 if hasattr(torch.ops.c10d, name):
-                    kernel = _kernel(
-                        getattr(torch.ops.c10d, name).default, operation, self._recorder, self._groups
-                    )
-                    library.impl(name, kernel, "BackendSelect", with_keyset=True)
+                    overload = getattr(torch.ops.c10d, name).default
+                    kernel = _kernel(overload, operation, self._recorder, self._groups)
+                    library.impl(name, kernel, _KEY, with_keyset=True)
         except BaseException:
-            library._destroy()
+            destroy()
             raise
-        self._library = library
-
-    def poll(self) -> None:
-        """The kernels serve every group there will be, but for those that ``group_created`` is for."""
-        for group in list(all_groups()):
-            guarded(self.group_created, group)
+        self._remove_kernels = destroy
 
     def group_created(self, process_group: Any) -> None:
         """See to a group that is written in Python: its calls do not pass the dispatcher."""
         self._python_groups.watch(process_group, self._groups.of(process_group))
 
-    def groups_closing(self) -> None:
-        """Nothing: what was called was seen."""
-
-    def close_failed_calls(self, this_thread: int) -> None:
-        """Nothing: a kernel sees its call raise."""
-
     def remove(self) -> None:
-        """Take the kernels out; what was there before is there again."""
         self._python_groups.remove()
-        if self._library is not None:
-            self._library._destroy()
-            self._library = None
+        if self._remove_kernels is not None:
+            self._remove_kernels()
+            self._remove_kernels = None
 
 
 class _Arguments:
-    """Where an operation's arguments stand in its schema. torch leaves out trailing ones that are the default."""
+    """Positions of an operation's arguments in its schema. torch leaves out trailing ones that are the default."""
 
-    def __init__(self, overload: Any, operation: Operation) -> None:
-        arguments = overload._schema.arguments
+    def __init__(self, schema: Any, operation: Operation) -> None:
+        arguments = schema.arguments
         self._defaults = {i: argument.default_value for i, argument in enumerate(arguments)}
         places = {argument.name: i for i, argument in enumerate(arguments)}
         self.group = places["process_group"]
@@ -102,8 +87,11 @@ class _Arguments:
         return buffer
 
     def reduce_op(self, args: Sequence[Any]) -> str | None:
-        """Its name, now: the object may hold a tensor."""
-        return None if self._reduce_op is None else reduce_op_name(args[self._reduce_op])
+        """Its name, read now: the object may hold a tensor, which must not be kept."""
+        try:
+            return None if self._reduce_op is None else _REDUCE_OPS[args[self._reduce_op].op()]
+        except Exception:  # noqa: BLE001 - another torch may pass anything: absent, then
+            return None
 
     def is_async(self, args: Sequence[Any]) -> bool | None:
         if self._async is None:
@@ -114,24 +102,13 @@ class _Arguments:
         return all(len(set(args[place])) < 2 for place in self._splits)
 
 
-def reduce_op_name(script_object: Any) -> str | None:
-    """Name of torch's ``ReduceOp`` object as its dispatcher hands it over; ``None`` if it does not say."""
-    try:
-        return _REDUCE_OPS[script_object.op()]
-    except Exception:  # noqa: BLE001 - any object of any torch: absent, then
-        return None
-
-
 def _kernel(overload: Any, operation: Operation, recorder: Recorder, groups: Groups) -> Callable[..., Any]:
-    import torch
-    from torch._C._distributed_c10d import ProcessGroup, Work
-
-    below = torch._C._dispatch_keyset_full_after(torch._C.DispatchKey.BackendSelect)
+    below, schema = torch_internals.keys_below(_KEY), torch_internals.schema_of(overload)
     redispatch = overload.redispatch
-    unbox_group, unbox_work = ProcessGroup.unbox, Work.unbox
-    arguments = _Arguments(overload, operation)
+    unbox_group, unbox_work = torch_internals.unboxed()
+    arguments = _Arguments(schema, operation)
     group_at = arguments.group
-    returns = len(overload._schema.returns)
+    returns = len(schema.returns)
     is_p2p = operation.is_p2p
 
     def begin(args: Sequence[Any]) -> CollectiveEvent | None:

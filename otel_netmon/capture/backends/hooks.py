@@ -1,11 +1,11 @@
 """The backend on torch ≥ 2.14: a pre- and a post-hook on every process group.
 
-Hooks belong to one group. New groups are hooked where torch registers them, whoever asked for them (the
-default group, ``new_group``, ``split_group``, a dimension of a ``DeviceMesh``); those that exist already, when
-the backend is installed; and those that appear in torch's map by another way, by the engine's regular look. A
-group takes its hooks with it. ``monitored_barrier`` has no hooks: a kernel of the dispatcher stands in.
+Hooks belong to one group. New groups are hooked when torch registers them, whoever made them (the default group,
+``new_group``, ``split_group``, a dimension of a ``DeviceMesh``); those that exist already, when the backend is
+installed; and those that get into torch's table another way, by polling. Hooks go with their group.
+``monitored_barrier`` has no hooks: a kernel in the dispatcher stands in.
 
-What the hooks do not say: the reduction, and whether the splits of an ``all_to_all`` are equal.
+Hooks do not get the reduction, nor whether the splits of an ``all_to_all`` are equal.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from otel_netmon import forks, threads
+from otel_netmon.capture.backends.base import CaptureBackend
 from otel_netmon.capture.backends.dispatcher import DispatcherBackend
-from otel_netmon.capture.backends.python_groups import PythonGroups
 from otel_netmon.capture.operations import OPERATIONS, Operation
 from otel_netmon.guard import guarded, log_once
-from otel_netmon.job.store import all_groups
+from otel_netmon.internals import torch_internals
 
 if TYPE_CHECKING:
     from otel_netmon.capture.event import CollectiveEvent
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 _Pending: TypeAlias = "dict[int, CollectiveEvent]"
-"""By thread, the call that it is in on one group: its pre-hook came, its post-hook not yet."""
+"""By thread, the call that it is inside of on one group: between its pre-hook and its post-hook."""
 
-_HOOK_ID: Final = 0x6F74656C  # "otel"; hooks are told apart by it
+_HOOK_ID: Final = 0x6F74656C  # "otel"; torch knows a hook by its number
 _UNKNOWN_ERROR: Final = "_OTHER"
 """OpenTelemetry's ``error.type`` for a failure of which the class is not known."""
 
@@ -41,66 +41,51 @@ _WITHOUT_HOOKS: Final = {name: OPERATIONS[name] for name in ("monitored_barrier_
 
 
 class _Hook(NamedTuple):
-    """What a hook's name stands for. Where that is several operations, the counts of tensors tell which."""
+    """What a ``HookOpName`` stands for."""
 
-    one: Operation | None = None
-    """The operation, if it is only one whatever the tensors."""
-    by_output: bool = False
+    operations: tuple[Operation, ...]
+    """One; or three, chosen by the numbers of tensors: with one input and one output, with one on one
+    side and a list on the other, with lists on both."""
+    by_output: bool
     """The buffer is the output."""
-    single: Operation | None = None
-    """With one input and one output."""
-    listed: Operation | None = None
-    """With one on one side and a list on the other."""
-    coalesced: Operation | None = None
-    """With several on both."""
-    is_p2p: bool = False
+    one: Operation | None
+    """The operation, if there is only one."""
+    is_p2p: bool
 
 
-def _op(name: str) -> Operation:
-    return OPERATIONS[name]
+def _hook(*names: str, by_output: bool = False) -> _Hook:
+    operations = tuple(OPERATIONS[name] for name in names)
+    one = operations[0] if len(operations) == 1 else None
+    return _Hook(operations, by_output, one, operations[0].is_p2p)
 
 
 _HOOKS: Final = {
-    "SEND": _Hook(_op("send"), is_p2p=True),
-    "RECV": _Hook(_op("recv_"), by_output=True, is_p2p=True),
-    "BROADCAST": _Hook(_op("broadcast_")),
-    "REDUCE": _Hook(_op("reduce_")),
-    "BARRIER": _Hook(_op("barrier")),
-    "SCATTER": _Hook(_op("scatter_"), by_output=True),
-    "GATHER": _Hook(_op("gather_")),
-    "ALLREDUCE": _Hook(None, False, _op("allreduce_"), _op("allreduce_"), _op("allreduce_coalesced_")),
-    "ALLGATHER": _Hook(
-        None, True, _op("_allgather_base_"), _op("allgather_"), _op("allgather_into_tensor_coalesced_")
-    ),
-    "REDUCE_SCATTER": _Hook(
-        None,
-        False,
-        _op("_reduce_scatter_base_"),
-        _op("reduce_scatter_"),
-        _op("reduce_scatter_tensor_coalesced_"),
-    ),
-    "ALLTOALL": _Hook(None, False, _op("alltoall_base_"), _op("alltoall_"), _op("alltoall_")),
+    "SEND": _hook("send"),
+    "RECV": _hook("recv_", by_output=True),
+    "BROADCAST": _hook("broadcast_"),
+    "REDUCE": _hook("reduce_"),
+    "BARRIER": _hook("barrier"),
+    "SCATTER": _hook("scatter_", by_output=True),
+    "GATHER": _hook("gather_"),
+    "ALLREDUCE": _hook("allreduce_", "allreduce_", "allreduce_coalesced_"),
+    "ALLGATHER": _hook("_allgather_base_", "allgather_", "allgather_into_tensor_coalesced_", by_output=True),
+    "REDUCE_SCATTER": _hook("_reduce_scatter_base_", "reduce_scatter_", "reduce_scatter_tensor_coalesced_"),
+    "ALLTOALL": _hook("alltoall_base_", "alltoall_", "alltoall_"),
 }
 """By torch's ``HookOpName``. Those that are no collective (a split, a window) are left out."""
 
 
-def are_there() -> bool:
+def are_available() -> bool:
     """Whether this torch has the hooks. It must be imported."""
-    from torch._C import _distributed_c10d
-    from torch.distributed import ProcessGroup
-
-    names = ("register_pre_hook", "register_post_hook", "unregister_pre_hook", "unregister_post_hook")
-    return all(hasattr(ProcessGroup, name) for name in names) and hasattr(_distributed_c10d, "HookOpName")
+    return bool(torch_internals.hook_numbers())
 
 
-class HooksBackend:
-    """Hooks on every group from ``install`` to ``remove``. No exception leaves a hook."""
+class HooksBackend(CaptureBackend):
+    """Hooks on every group. No exception leaves a hook."""
 
     def __init__(self, recorder: Recorder, groups: Groups) -> None:
-        self._recorder = recorder
-        self._groups = groups
+        super().__init__(recorder, groups)
         self._rest = DispatcherBackend(recorder, groups, _WITHOUT_HOOKS)
-        self._python_groups = PythonGroups(recorder)
         self._lock = threads.RLock()
         self._hooked: dict[int, weakref.ref[Any]] = {}
         self._pending: dict[int, _Pending] = {}
@@ -108,31 +93,19 @@ class HooksBackend:
         forks.register(self)
 
     def install(self) -> None:
-        """Hook the groups there are; of those to come ``group_created`` is told. torch must be imported."""
-        from torch.distributed import distributed_c10d as c10d
-
-        if not hasattr(c10d, "_register_process_group") and not hasattr(c10d, "_world"):
-            raise AttributeError("torch.distributed.distributed_c10d does not say which groups there are")
+        """Hook the groups there are; new ones are hooked by ``group_created``."""
+        if not torch_internals.can_find_groups():
+            raise AttributeError("torch.distributed.distributed_c10d has no table of its groups")
         self._installed = True
         try:
             self._rest.install()
         except Exception as error:  # noqa: BLE001  # another torch: law 1
             log_once(
-                _logger, error, "otel-netmon: this torch is made otherwise: monitored_barrier is not captured"
+                _logger,
+                error,
+                "otel-netmon: this torch differs from those supported: monitored_barrier is not captured",
             )
         self.poll()
-
-    def poll(self) -> None:
-        """Hook the groups in torch's map that are not hooked yet."""
-        for group in list(all_groups()):
-            guarded(self._hook, group)  # one that cannot be hooked costs neither the others nor the round
-
-    def group_created(self, process_group: Any) -> None:
-        """Hook a new group."""
-        self._hook(process_group)
-
-    def groups_closing(self) -> None:
-        """Nothing: what was called was seen."""
 
     def after_fork_in_child(self) -> None:
         """No call of the parent's is under way here."""
@@ -141,12 +114,10 @@ class HooksBackend:
             pending.clear()
 
     def remove(self) -> None:
-        """Take all hooks out."""
         if not self._installed:
             return
         self._installed = False
         guarded(self._rest.remove)
-        self._python_groups.remove()
         with self._lock:
             hooked, self._hooked = self._hooked, {}
         for ref in hooked.values():
@@ -156,13 +127,14 @@ class HooksBackend:
                 group.unregister_post_hook(_HOOK_ID)
 
     def close_failed_calls(self, this_thread: int) -> None:
-        """Say which calls raised, of those that ``this_thread`` made: it is not inside any of them now."""
+        """A call that raises has no post-hook."""
         for pending in list(self._pending.values()):
             event = pending.pop(this_thread, None)
             if event is not None:
                 self._recorder.abandoned(event, _UNKNOWN_ERROR)
 
-    def _hook(self, process_group: Any) -> None:
+    def group_created(self, process_group: Any) -> None:
+        """Hook a group, unless it is hooked."""
         with self._lock:
             if not self._installed:
                 return
@@ -179,27 +151,23 @@ class HooksBackend:
         pre, post = _hooks(group, weakref.ref(process_group), self._recorder, pending)
         process_group.register_pre_hook(_HOOK_ID, pre)
         process_group.register_post_hook(_HOOK_ID, post)
-        self._python_groups.watch(process_group, group)
+        self._rest.group_created(process_group)
 
 
-def _which(hook: _Hook, inputs: Sequence[Any], outputs: Sequence[Any]) -> Operation | None:
-    """The operation among those of ``hook``. An all_reduce has no outputs; lists of lists arrive flattened."""
+def _which(hook: _Hook, inputs: Sequence[Any], outputs: Sequence[Any]) -> Operation:
+    """Which of the hook's operations it is. An all_reduce has no outputs; lists of lists arrive flattened."""
     if len(inputs) == 1 and len(outputs) <= 1:
-        return hook.single
-    if len(inputs) == 1 or len(outputs) == 1:
-        return hook.listed
-    return hook.coalesced
+        return hook.operations[0]
+    return hook.operations[1 if len(inputs) == 1 or len(outputs) == 1 else 2]
 
 
 def _hooks(
     group: Group, process_group: weakref.ref[Any], recorder: Recorder, pending: _Pending
 ) -> tuple[Callable[[Any], None], Callable[[Any], None]]:
-    from torch._C._distributed_c10d import HookOpName
-
     begin, watch, get_ident = recorder.begin, recorder.watch, threading.get_ident
     next_sequence = group.next_sequence
     # By number: hashing and comparing torch's enum members costs more than the rest of a look-up.
-    hooks = {int(getattr(HookOpName, name)): hook for name, hook in _HOOKS.items() if hasattr(HookOpName, name)}
+    hooks = {number: _HOOKS[name] for name, number in torch_internals.hook_numbers().items() if name in _HOOKS}
 
     def pre(args: Any) -> None:
         try:
@@ -213,8 +181,6 @@ def _hooks(
             if operation is None:
                 other = args.input_tensors if by_output else args.output_tensors
                 operation = _which(hook, other, tensors) if by_output else _which(hook, tensors, other)
-                if operation is None:
-                    return
                 is_even = not operation.splits
             event = begin(operation, group, process_group, tensors, args.async_op, sequence, is_even)
             thread = get_ident()

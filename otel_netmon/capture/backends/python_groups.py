@@ -1,7 +1,7 @@
 """Process groups that are written in Python (torchft's are): torch calls their methods past hooks and dispatcher.
 
 Each method that a class in Python defines is replaced on the object, and nowhere else, so that its calls pass
-here. One that hands on to torch's own method is left alone: hooks and dispatcher see that.
+here. One that calls torch's own method is left alone: hooks and dispatcher see that call.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ _METHODS: Final[dict[str, _Method]] = {
 }
 """By the name of a method, its operation, and which argument has the buffer."""
 
-_HANDS_ON: Final = {"super", "ProcessGroup"}
+_CALLS_TORCHS_OWN: Final = {"super", "ProcessGroup"}
 
 
 class PythonGroups:
-    """Replaces methods of the groups that it is told of, until ``remove``. Keeps no group alive."""
+    """Replaces methods of the groups given to ``watch``, until ``remove``. Keeps no group alive."""
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
         self._replaced: list[tuple[weakref.ref[Any], str, Any]] = []
 
     def watch(self, process_group: Any, group: Group) -> None:
-        """See what ``process_group``, which is ``group``, is asked to do, if it is written in Python."""
+        """Record the calls of ``process_group``, if it is written in Python, as those of ``group``."""
         own = getattr(process_group, "__dict__", None)
         if own is None:
             return
@@ -63,7 +63,7 @@ class PythonGroups:
                 self._replaced.append((ref, name, ours))
 
     def remove(self) -> None:
-        """Take all out again, but for what somebody else has replaced since."""
+        """Put everything back, but for what somebody else has replaced since."""
         replaced, self._replaced = self._replaced, []
         for ref, name, ours in replaced:
             process_group = ref()
@@ -79,8 +79,10 @@ def _written_in_python(cls: type, name: str) -> FunctionType | None:
             return None
         if name in each.__dict__:
             found = each.__dict__[name]
-            is_ours_to_see = isinstance(found, FunctionType) and not _HANDS_ON & set(found.__code__.co_names)
-            return found if is_ours_to_see else None
+            is_seen_only_here = isinstance(found, FunctionType) and not _CALLS_TORCHS_OWN & set(
+                found.__code__.co_names
+            )
+            return found if is_seen_only_here else None
     return None
 
 
@@ -93,7 +95,7 @@ def _passing(
         try:
             sequence = None if operation.is_p2p else group.next_sequence()
             tensors = () if place is None else list(_tensors(args[place]))
-            # How it waits is its own affair: what was asked for says nothing of its works.
+            # Such a group waits as it likes: whether async_op was asked for says nothing about its works.
             return recorder.begin(operation, group, ref, tensors, None, sequence, not operation.has_splits)
         except Exception:  # noqa: BLE001 - law 1
             recorder.failure()
@@ -116,13 +118,14 @@ def _passing(
 
 
 def _end(recorder: Recorder, event: CollectiveEvent, work: Any) -> None:
-    """By the work's future; without one it was done at some time, of which the return of the call is a bound."""
+    """Follow the work's future; without one, the return of the call is a bound for the end."""
     if work is not None and event.on_host:
         try:
             recorder.follow(event, work)
             return
-        except Exception:  # noqa: BLE001 - a work in Python need not have one, nor say so as torch does
-            event.is_late = True
+        except Exception:  # noqa: BLE001 - a work written in Python may have none, and raise anything
+            recorder.ended_by_now(event)
+            return
     recorder.finished(event)
 
 

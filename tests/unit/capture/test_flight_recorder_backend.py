@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from typing import Any
 
@@ -14,7 +15,6 @@ from otel_netmon.capture.event import CollectiveEvent
 from otel_netmon.capture.recorder import Recorder
 from otel_netmon.capture.ring import EventRing
 from otel_netmon.capture.steps import StepTracker
-from otel_netmon.capture.work_waits import WorkWaitHook
 from otel_netmon.flight_recorder import dump_of
 from otel_netmon.job.groups import Groups
 
@@ -29,9 +29,8 @@ class Recorded:
         self.size = size
         self.number = 0
         self.ring = EventRing(10_000)
-        steps = StepTracker()
-        self.recorder = Recorder(self.ring, steps, WorkWaitHook(), on_first=lambda _: None)
-        self.backend = FlightRecorderBackend(self.recorder, Groups(), steps)
+        self.recorder = Recorder(self.ring, StepTracker())
+        self.backend = FlightRecorderBackend(self.recorder, Groups())
         monkeypatch.setattr(flight_recorder, "own_dump", self.dump)
 
     def dump(self, backend: str) -> Any:
@@ -149,7 +148,33 @@ def test_groups_of_one_name_are_told_apart_by_when_they_were_there(monkeypatch: 
     assert (event.group.name, event.group.size, event.group.rank) == ("gone", 0, -1)
 
 
-def test_a_recorder_that_is_off_is_said(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_polls_of_two_threads_take_each_entry_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One from the background, which has read the recorder already, and one where the groups are destroyed."""
+    recorded = Recorded(monkeypatch)
+    recorded.call(5)
+    has_read, go_on = threading.Event(), threading.Event()
+
+    def dump(backend: str) -> Any:
+        found = recorded.dump(backend)
+        if backend == "gloo" and not has_read.is_set():
+            has_read.set()
+            go_on.wait(0.5)
+        return found
+
+    monkeypatch.setattr(flight_recorder, "own_dump", dump)
+    background = threading.Thread(target=recorded.backend.poll)
+    background.start()
+    has_read.wait(10)
+    recorded.call(5)
+    recorded.backend.groups_closing()
+    go_on.set()
+    background.join(10)
+    assert [event.sequence for event in recorded.ring.drain()] == list(range(1, 11))
+
+
+def test_a_recorder_that_is_off_is_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     recorded = Recorded(monkeypatch)
     monkeypatch.setenv("TORCH_FR_BUFFER_SIZE", "0")
     recorded.backend.install()
@@ -162,12 +187,13 @@ def test_a_look_that_takes_long_is_followed_by_a_pause(monkeypatch: pytest.Monke
     recorded = Recorded(monkeypatch)
     now, looks = [100.0], []
 
-    def look() -> None:
-        looks.append(now[0])
-        now[0] += 0.5
+    def dump(backend: str) -> None:
+        if backend == "gloo":
+            looks.append(now[0])
+            now[0] += 0.5
 
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(recorded.backend, "_poll", look)
+    monkeypatch.setattr(flight_recorder, "own_dump", dump)
     recorded.backend.install()
     for _ in range(100):
         recorded.backend.poll()

@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 
 from otel_netmon.capture.backends.dispatcher import DispatcherBackend
-from otel_netmon.capture.backends.hooks import HooksBackend, are_there
+from otel_netmon.capture.backends.hooks import HooksBackend, are_available
 from otel_netmon.capture.backends.python_groups import PythonGroups
 from otel_netmon.capture.recorder import Recorder
 from otel_netmon.capture.ring import EventRing
 from otel_netmon.capture.steps import StepTracker
-from otel_netmon.capture.work_waits import WorkWaitHook
 from otel_netmon.job.groups import Groups
 
 torch = pytest.importorskip("torch")
@@ -61,7 +60,7 @@ class Written(dist.ProcessGroup):  # type: ignore[misc, name-defined]
 class Watched:
     def __init__(self) -> None:
         self.ring = EventRing(100)
-        recorder = Recorder(self.ring, StepTracker(), WorkWaitHook(), on_first=lambda _: None)
+        recorder = Recorder(self.ring, StepTracker())
         self.recorder, self.groups = recorder, PythonGroups(recorder)
         self.written = Written(1, 4)
         self.groups.watch(self.written, Groups().of(self.written))
@@ -88,7 +87,7 @@ def test_each_call_is_an_event_with_its_buffer() -> None:
     assert watched.ring.in_flight() == [] and watched.recorder.errors == 0
 
 
-def test_what_hands_on_to_torchs_own_is_left_to_the_other_seams() -> None:
+def test_what_hands_on_to_torchs_own_is_left_to_the_other_backends() -> None:
     assert "broadcast" not in vars(Watched().written)
 
 
@@ -122,17 +121,17 @@ def test_torchs_own_groups_are_not_touched() -> None:
     assert groups._replaced == []
 
 
-SEAMS = [DispatcherBackend, *([HooksBackend] if are_there() else [])]
+BACKENDS = [DispatcherBackend, *([HooksBackend] if are_available() else [])]
 
 
-@pytest.mark.parametrize("seam_of", SEAMS)
-def test_every_seam_sees_to_them(seam_of: Any) -> None:
+@pytest.mark.parametrize("backend_of", BACKENDS)
+def test_every_backend_sees_to_them(backend_of: Any) -> None:
     """One that torch registers, without a name; and one that was there before."""
     from torch.distributed import distributed_c10d as c10d
 
     ring = EventRing(100)
-    recorder = Recorder(ring, StepTracker(), WorkWaitHook(), on_first=lambda _: None)
-    backend = seam_of(recorder, Groups())
+    recorder = Recorder(ring, StepTracker())
+    backend = backend_of(recorder, Groups())
     made, before = Written(0, 2), Written(0, 3)
     c10d._world.pg_map[before] = ("mine", None)
     try:

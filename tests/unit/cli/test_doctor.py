@@ -6,7 +6,6 @@ import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -155,14 +154,13 @@ def test_what_captures_is_what_a_rank_would_choose(
     monkeypatch: pytest.MonkeyPatch, there: bool, capture: str, words: str
 ) -> None:
     pytest.importorskip("torch")
-    from otel_netmon.capture import backend
     from otel_netmon.capture.backends import hooks
+    from otel_netmon.capture.capture import choose
 
-    monkeypatch.setattr(hooks, "are_there", lambda: there)
+    monkeypatch.setattr(hooks, "are_available", lambda: there)
     (finding,) = module._torch({"OTEL_NETMON_CAPTURE": capture})
     assert finding.level == "ok" and words in finding.found
-    unused: Any = None
-    assert module._BACKENDS[type(backend.choose(capture, unused, unused, unused)).__name__] == words
+    assert module._BACKENDS[choose(capture)[0].__name__] == words
 
 
 def test_what_keeps_the_main_job_from_running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

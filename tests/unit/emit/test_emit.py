@@ -29,7 +29,9 @@ from otel_netmon.job.groups import Group
 from otel_netmon.job.identity import RunId
 from otel_netmon.job.rank import RankIdentity
 from otel_netmon.job.steps import SETUP, Step, StepMarks
+from otel_netmon.job.store import JobStore
 from otel_netmon.records import PeerTraffic, ResourceUsage
+from tests.unit.job.test_identity import Store
 
 RUN = "a run"
 ALL_REDUCE = OPERATIONS["allreduce_"]
@@ -402,60 +404,6 @@ def test_the_launchers_trace_is_a_link(monkeypatch: pytest.MonkeyPatch) -> None:
     assert spans["all_reduce"].links == ()
 
 
-class Store:
-    """The two operations of a torch store that are used."""
-
-    def __init__(self) -> None:
-        self.values: dict[str, bytes] = {}
-
-    def set(self, key: str, value: str) -> None:
-        self.values[key] = value.encode()
-
-    def check(self, keys: list[str]) -> bool:
-        return all(key in self.values for key in keys)
-
-    def get(self, key: str) -> bytes:
-        return self.values[key]
-
-
-def test_rank_0_says_the_run_id_and_the_others_take_it() -> None:
-    store = Store()
-    first, other = RunId(None, 30), RunId(None, 30)
-    first.agree_through(lambda: store, is_first=True)
-    other.agree_through(lambda: store, is_first=False)
-    assert other.resolve() is None
-    assert first.resolve() == other.resolve() == first.value
-    assert len(first.value or "") == 32
-
-
-def test_two_runs_never_share_an_id() -> None:
-    ids = [RunId(None, 30) for _ in range(2)]
-    for one in ids:
-        one.agree_through(Store, is_first=True)
-    assert ids[0].resolve() != ids[1].resolve()
-
-
-def test_a_rank_0_that_says_nothing_is_not_waited_for_without_end(caplog: pytest.LogCaptureFixture) -> None:
-    now = [0.0]
-    run_id = RunId(None, 30, clock=lambda: now[0])
-    run_id.agree_through(Store, is_first=False)
-    assert run_id.resolve() is None
-    now[0] = 31
-    assert run_id.resolve() is not None
-    assert "OTEL_NETMON_RUN_ID" in caplog.text
-
-
-def test_a_dead_store_does_not_raise() -> None:
-    class Dead:
-        def check(self, _: list[str]) -> bool:
-            raise RuntimeError("connection reset")
-
-    run_id = RunId(None, 30)
-    run_id.agree_through(Dead, is_first=False)
-    assert run_id.resolve() is None
-    assert run_id.resolve(last_call=True) is not None
-
-
 @pytest.mark.parametrize(
     ("operation", "ranks", "expected"),
     [
@@ -539,10 +487,9 @@ def test_a_failure_of_ours_shifts_no_numbers() -> None:
     pytest.importorskip("torch", reason="the recorder needs torch: pip install torch")
     from otel_netmon.capture.recorder import Recorder
     from otel_netmon.capture.steps import StepTracker
-    from otel_netmon.capture.work_waits import WorkWaitHook
 
     rank = Rank()
-    recorder = Recorder(rank.ring, StepTracker(), WorkWaitHook(), on_first=lambda _: None)
+    recorder = Recorder(rank.ring, StepTracker())
     for tensors in ([], [Torn()], []):
         number = rank.group.next_sequence()
         recorder.begin(ALL_REDUCE, rank.group, None, tensors, None, number)
@@ -553,7 +500,7 @@ def test_a_failure_of_ours_shifts_no_numbers() -> None:
 def test_a_foreign_groups_collectives_are_a_trace_each_and_its_first_rank_is_the_root() -> None:
     spans = []
     run_id = RunId("job", 30, foreign=True)
-    store = Store()
+    store = JobStore(Store())
     run_id.agree_through(lambda: store, is_first=True)
     for number in (0, 2):
         rank = Rank(number)
@@ -584,18 +531,16 @@ def test_hangs_are_told_at_most_some_at_once_and_never_silenced(caplog: pytest.L
 
 def test_a_run_id_that_comes_within_a_round_splits_no_step(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch", reason="the recorder needs torch: pip install torch")
-    from otel_netmon.capture.backends.dispatcher import DispatcherBackend
     from otel_netmon.engine import Engine
 
     engine, rank = Engine(), Rank()
     rounds = engine._rounds
     job = rank.group.job = rounds._last = rounds._jobs.unknown()
-    rounds.backend = DispatcherBackend(engine._recorder, engine._groups, {})
     rounds._emitters[job] = rank.emitter
     monkeypatch.setattr(rounds, "_ring", rank.ring)
-    monkeypatch.setattr(rounds._jobs, "look", lambda: None)
+    monkeypatch.setattr(rounds._jobs, "refresh", lambda: None)
     told = [StepMarks([STEP], 1, 1), StepMarks([], 1, 1)]
-    monkeypatch.setattr(engine.steps, "take", lambda: told.pop(0))
+    monkeypatch.setattr(engine._capture.steps, "take", lambda: told.pop(0))
     event = rank.event(end=None)
     rank.ring.begin(event)
     rank.ring.finish(event, 2000)

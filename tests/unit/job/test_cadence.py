@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from otel_netmon.job.cadence import Cadence
 from otel_netmon.job.steps import SETUP, Step
-from tests.unit.emit.test_emit import Store
+from otel_netmon.job.store import JobStore
+
+from .test_identity import Store
 
 
 def play(cadence: Cadence, steps: list[tuple[int, str]]) -> list[str]:
     """The keys of those that are taken; each step is looked at while it is open, and then ends."""
     taken = []
     for number, key in steps:
-        cadence.look()
+        cadence.poll()
         if cadence.takes(number, key):
             taken.append(key)
         cadence.closed(Step(number, number + 1, 0, 1, key=key))
@@ -23,7 +25,7 @@ def keys(begun: list[int]) -> list[tuple[int, str]]:
 
 
 def ranks(every: int = 5) -> tuple[Cadence, Cadence]:
-    store = Store()
+    store = JobStore(Store())
     return Cadence(every, is_first=True, store=lambda: store), Cadence(every, store=lambda: store)
 
 
@@ -41,7 +43,7 @@ def test_it_is_the_same_steps_on_a_rank_that_has_counted_one_more() -> None:
     regular = keys([*range(0, 600, 6)])
     shifted = [(number + 1, key) for number, key in regular]
     chosen = play(first, regular)
-    other.look()
+    other.poll()
     assert other.takes(0, "0.0")
     assert play(other, shifted)[1:] == chosen[1:]
 
@@ -59,7 +61,7 @@ def test_steps_without_collectives_of_all_ranks_go_by_the_numbers() -> None:
 
 
 def test_every_step_costs_no_look_at_the_store() -> None:
-    def store() -> object:
+    def store() -> JobStore:
         raise AssertionError
 
     assert len(play(Cadence(1, is_first=True, store=store), keys(list(range(20))))) == 20
@@ -67,8 +69,8 @@ def test_every_step_costs_no_look_at_the_store() -> None:
 
 def test_what_others_wrote_there_is_not_believed() -> None:
     for nonsense in ("", "x", "1", "1 2 3", "0 0", "5 -3", f"0 {1 << 60}"):
-        store = Store()
-        store.set("otel_netmon/cadence", nonsense)
+        store = JobStore(Store())
+        store.write("otel_netmon/cadence", nonsense)
         cadence = Cadence(3, store=lambda store=store: store)  # type: ignore[misc]
         cadence.closed(Step(SETUP, 0, 0, 1, key="0.0"))
         assert play(cadence, keys(list(range(0, 36, 6)))) == ["0.0", "18.0"]

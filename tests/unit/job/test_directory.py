@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from otel_netmon.job import directory
 from otel_netmon.job.directory import MAX_CONNECTIONS, StoreDirectory
 from otel_netmon.job.peers import Connection, Endpoint, Peer
+from otel_netmon.job.store import DefaultGroup, JobStore
 
 dist = pytest.importorskip("torch.distributed")
 
@@ -22,34 +23,29 @@ class Group:
 
 
 class Rank:
-    """One rank's directory over the store that all share; ``as_current`` makes it this process's."""
+    """One rank's directory over the store that all share."""
 
-    def __init__(self, number: int, size: int, store: Any, patch: pytest.MonkeyPatch) -> None:
+    def __init__(self, number: int, size: int, store: Any) -> None:
         self.number, self.size, self.store, self.group = number, size, store, Group()
-        self.directory = StoreDirectory()
-        self._patch = patch
+        self.directory = StoreDirectory(
+            lambda: DefaultGroup(self.group, JobStore(self.store), self.number, self.size)
+        )
 
     def exchange(self, *own: Connection) -> dict[Connection, Peer]:
-        self._as_current()
         return self.directory.exchange(own)
 
     def hosts(self, most: int) -> list[str]:
-        self._as_current()
         return [host.address for host in self.directory.some_hosts(most)]
-
-    def _as_current(self) -> None:
-        found = directory._Found(self.group, self.store, self.number, self.size)
-        self._patch.setattr(directory, "_store", lambda: found)
 
 
 Ranks = Callable[..., list[Rank]]
 
 
 @pytest.fixture
-def ranks(monkeypatch: pytest.MonkeyPatch) -> Ranks:
+def ranks() -> Ranks:
     def make(count: int, store: Any = None) -> list[Rank]:
         shared = store if store is not None else dist.HashStore()
-        return [Rank(number, count, shared, monkeypatch) for number in range(count)]
+        return [Rank(number, count, shared) for number in range(count)]
 
     return make
 
@@ -159,13 +155,12 @@ hostile = (
 @given(hostile)
 @settings(max_examples=200, deadline=None)
 def test_no_value_in_the_store_does_harm(value: str) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        store = dist.HashStore()
-        first = Rank(0, 2, store, patch)
-        near, far = joined("10.0.0.1", "10.0.0.2")
-        store.set(directory._KEY + directory._name(far), value)
-        store.set(f"{directory._HOST_KEY}1", value)
-        for peer in first.exchange(near).values():
-            assert isinstance(peer.rank, int) and isinstance(peer.host, str) and len(peer.host) <= 255
-            peer.host.encode()
-        assert len(first.hosts(4)) <= 1
+    store = dist.HashStore()
+    first = Rank(0, 2, store)
+    near, far = joined("10.0.0.1", "10.0.0.2")
+    store.set(directory._KEY + directory._name(far), value)
+    store.set(f"{directory._HOST_KEY}1", value)
+    for peer in first.exchange(near).values():
+        assert isinstance(peer.rank, int) and isinstance(peer.host, str) and len(peer.host) <= 255
+        peer.host.encode()
+    assert len(first.hosts(4)) <= 1

@@ -1,0 +1,48 @@
+"""What every capture backend is, and what those need not do that have nothing to do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from otel_netmon.guard import guarded
+from otel_netmon.internals.torch_internals import registered_groups
+
+if TYPE_CHECKING:
+    from otel_netmon.capture.recorder import Recorder
+    from otel_netmon.job.groups import Groups
+
+
+class CaptureBackend:
+    """A place where every collective passes, from ``install`` to ``remove``."""
+
+    records_calls: ClassVar[bool] = True
+    """Whether code of ours runs in each call: then the first one starts the background thread, and the end of a
+    wait can be seen. False where collectives are found by polling alone."""
+
+    def __init__(self, recorder: Recorder, groups: Groups) -> None:
+        self._recorder = recorder
+        self._groups = groups
+
+    def install(self) -> None:
+        """Begin to capture. torch must be imported; initialises no device. Raises where this torch lacks the
+        means."""
+        raise NotImplementedError
+
+    def remove(self) -> None:
+        """Stop; what was there before is there again. Does nothing where nothing is installed."""
+        raise NotImplementedError
+
+    def group_created(self, process_group: Any) -> None:
+        """See to a group; it may have been seen to before."""
+
+    def poll(self) -> None:
+        """Called from the background, about twice a second: see to groups that were not announced."""
+        for group in list(registered_groups()):
+            guarded(self.group_created, group)  # one that breaks costs neither the others nor the round
+
+    def groups_closing(self) -> None:
+        """The groups are about to be destroyed: last chance to ask them anything."""
+
+    def close_failed_calls(self, this_thread: int) -> None:
+        """Close the events of calls that raised, of those that ``this_thread`` made: it is inside none of them
+        now."""

@@ -1,0 +1,187 @@
+"""The training side of a process, put together: what is installed in torch, and what is recorded."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from otel_netmon.capture.backends import hooks
+from otel_netmon.capture.backends.dispatcher import DispatcherBackend
+from otel_netmon.capture.backends.flight_recorder import FlightRecorderBackend
+from otel_netmon.capture.lifecycle import LifecycleHooks
+from otel_netmon.capture.recorder import Recorder
+from otel_netmon.capture.ring import EventRing
+from otel_netmon.capture.steps import StepTracker
+from otel_netmon.capture.usage import UsageSampler
+from otel_netmon.capture.work_waits import WorkWaitHook
+from otel_netmon.guard import guarded, log_once
+from otel_netmon.internals.torch_internals import keep_compiler_out, registered_groups
+
+if TYPE_CHECKING:
+    from otel_netmon.capture.backends.base import CaptureBackend
+    from otel_netmon.capture.event import CollectiveEvent
+    from otel_netmon.job.groups import Groups
+
+_logger = logging.getLogger(__name__)
+
+
+class Capture:
+    """Records collectives into ``ring``, and what separates steps into ``steps``, from ``install`` to ``remove``.
+
+    ``on_activity`` is called, on the training thread, at the first event and with every new group: it may start
+    what drains the ring. ``on_closing`` and ``on_destroyed`` are called around the destruction of all groups;
+    ``begun`` gives how many collectives all ranks of the job have begun together. torch must be imported.
+    """
+
+    def __init__(
+        self,
+        capacity: int,
+        groups: Groups,
+        *,
+        begun: Callable[[], int] = lambda: 0,
+        on_activity: Callable[[], None] = lambda: None,
+        on_closing: Callable[[], None] = lambda: None,
+        on_destroyed: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._groups = groups
+        self._on_activity = on_activity
+        self._on_closing = on_closing
+        self.ring = EventRing(capacity)
+        self._waits = WorkWaitHook(self.ring)
+        self._usage = UsageSampler(lambda: self._waits.blocked)
+        self.steps = StepTracker(read=self._usage.read, begun=begun)
+        self._recorder = Recorder(self.ring, self.steps, expect=self._waits.expect, on_first=self._first_event)
+        self._lifecycle = LifecycleHooks(
+            self.steps.constructed, self._group_registered, self._groups_closing, on_destroyed
+        )
+        self._backend: CaptureBackend | None = None
+        self._optimizer_hook: Any = None
+
+    def install(self, kind: str, *, from_the_start: bool = False) -> bool:
+        """Begin to capture with the backend of ``kind``, as ``OTEL_NETMON_CAPTURE`` names it; whether that is
+        done.
+
+        Where no backend can be installed, nothing is. What else this torch lacks costs only what it gives.
+        ``from_the_start``: torch was imported just now, so that no optimizer exists yet.
+        """
+        guarded(keep_compiler_out)
+        self._backend = self._install_backend(kind)
+        if self._backend is None:
+            return False
+        self.steps.from_the_start = from_the_start
+        self._recorder.on_first = self._first_event
+        if self._backend.records_calls:
+            _installed(
+                "the ends of blocking calls are seen late",
+                lambda: self._waits.install(self._recorder.follow_unwaited),
+                self._waits.remove,
+            )
+        _installed("what a step used is not measured", self._usage.install, self._usage.remove)
+        _installed("setup is taken for a part of the first step", self._lifecycle.install, self._lifecycle.remove)
+        _installed("steps do not end with optimizers: mark them with otel_netmon.step()", self._hook_optimizers)
+        return True
+
+    def _install_backend(self, kind: str) -> CaptureBackend | None:
+        classes = choose(kind)
+        for cls, instead in zip(classes, (*classes[1:], None), strict=True):
+            backend = cls(self._recorder, self._groups)
+            costs = "no collective is captured" if instead is None else f"capturing by {instead.__name__} instead"
+            if _installed(f"{cls.__name__} cannot be installed: {costs}", backend.install, backend.remove):
+                return backend
+        return None
+
+    def _hook_optimizers(self) -> None:
+        from torch.optim.optimizer import register_optimizer_step_post_hook
+
+        self._optimizer_hook = register_optimizer_step_post_hook(self._optimizer_stepped)
+
+    def remove(self) -> None:
+        """Take everything out of torch, but for the usage sampler: the last step is still to be closed. Called by
+        a thread that is inside no collective."""
+        if self._backend is not None:
+            guarded(self._backend.close_failed_calls, threading.get_ident())
+            guarded(self._backend.remove)
+        guarded(self._waits.remove)
+        guarded(self._lifecycle.remove)
+        if self._optimizer_hook is not None:
+            guarded(self._optimizer_hook.remove)
+            self._optimizer_hook = None
+
+    def close(self, in_flight: Sequence[CollectiveEvent]) -> None:
+        """After ``remove`` and the last round: have nothing of ours run when those in flight complete."""
+        guarded(self._recorder.release_futures, in_flight)
+        guarded(self._usage.remove)
+
+    def after_fork_in_child(self) -> None:
+        """What was recorded is the parent's, and the first event is yet to come."""
+        self._recorder.on_first = self._first_event
+        self._recorder.errors = 0
+
+    @property
+    def errors(self) -> int:
+        """Events lost to failures of ours."""
+        return self._recorder.errors
+
+    @property
+    def announces_activity(self) -> bool:
+        """Whether ``on_activity`` will be called before there is anything to poll for."""
+        return self.records_calls and self._lifecycle.sees_groups and not registered_groups()
+
+    @property
+    def records_calls(self) -> bool:
+        """Whether collectives are recorded as they are called, rather than found by polling."""
+        return self._backend is not None and self._backend.records_calls
+
+    def poll(self) -> None:
+        """Take in what the training thread does not bring; from the background, about twice a second."""
+        if self._backend is not None:
+            guarded(self._backend.poll)
+        guarded(self._waits.poll)
+
+    # --- called by torch ----------------------------------------------------------------------------------
+
+    def _first_event(self, event: CollectiveEvent) -> None:
+        self.steps.begin(event.start)
+        self._on_activity()
+
+    def _group_registered(self, process_group: Any) -> None:
+        if self._backend is not None:
+            guarded(self._backend.group_created, process_group)
+        self._on_activity()
+
+    def _groups_closing(self) -> None:
+        if self._backend is not None:
+            guarded(self._backend.groups_closing)
+        self._on_closing()
+
+    def _optimizer_stepped(self, optimizer: object, _args: object, _kwargs: object) -> None:
+        guarded(self.steps.optimizer_stepped, optimizer)
+
+
+def choose(kind: str) -> tuple[type[CaptureBackend], ...]:
+    """The backend that ``kind`` names, or for ``auto`` the cheapest that this torch has, whatever its version; and
+    after it the one that stands in where it cannot be installed."""
+    if kind == "flight_recorder":
+        return FlightRecorderBackend, DispatcherBackend
+    if kind in ("auto", "hooks"):
+        if hooks.are_available():
+            return hooks.HooksBackend, DispatcherBackend
+        if kind == "hooks":
+            _logger.warning(
+                "otel-netmon: OTEL_NETMON_CAPTURE=hooks, but this torch has no process-group hooks (2.14 is the "
+                "first that has); capturing in the dispatcher, which sees the same at a higher cost per call"
+            )
+    return (DispatcherBackend,)
+
+
+def _installed(costs: str, install: Callable[[], object], remove: Callable[[], object] = lambda: None) -> bool:
+    """Install a part, whole or not at all; whether that is done. ``costs`` is logged where it is not."""
+    try:
+        install()
+    except Exception as error:  # noqa: BLE001  # another torch: law 1
+        log_once(_logger, error, f"otel-netmon: this torch differs from those supported: {costs}")
+        guarded(remove)
+        return False
+    return True
