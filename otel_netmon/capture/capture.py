@@ -51,7 +51,7 @@ class Capture:
         self.ring = EventRing(capacity)
         self._waits = WorkWaitHook(self.ring)
         self._usage = UsageSampler(lambda: self._waits.blocked)
-        self.steps = StepTracker(read=self._usage.read, begun=begun)
+        self.steps = StepTracker(read=self._usage.read, begun=begun, pauses=self._usage.pauses_before)
         self._recorder = Recorder(self.ring, self.steps, expect=self._waits.expect, on_first=self._first_event)
         self._lifecycle = LifecycleHooks(
             self.steps.constructed, self._group_registered, self._groups_closing, on_destroyed

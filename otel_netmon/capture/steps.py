@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 from otel_netmon import forks, threads
-from otel_netmon.job.steps import SETUP, Step, StepMarks
+from otel_netmon.job.steps import SETUP, HeldUp, Step, StepMarks
 from otel_netmon.records import ResourceUsage
 
 _HELD: Final = 4096
@@ -41,11 +41,13 @@ class StepTracker:
         clock: Callable[[], int] = time.monotonic_ns,
         read: Callable[[], ResourceUsage] = ResourceUsage,
         begun: Callable[[], int] = lambda: 0,
+        pauses: Callable[[int], tuple[HeldUp, ...]] = lambda _: (),
     ) -> None:
         self._lock = threads.RLock()
         self._clock = clock
         self._read = read
         self._begun = begun
+        self._pauses = pauses
         self.marked = False
         """Whether there was any boundary of a step, an optimizer's or an explicit one."""
         self.from_the_start = False
@@ -188,7 +190,8 @@ class StepTracker:
 
     def _step(self, index: int, boundary: int, at: _At, complete: bool) -> Step:
         used = at.used.since(self._start.used)
-        return Step(index, boundary, self._start.time, at.time, complete, used, self._key())
+        pauses = self._pauses(at.time)
+        return Step(index, boundary, self._start.time, at.time, complete, used, self._key(), pauses)
 
     def _key(self) -> str:
         return f"{self._start.begun}.{self._without_collectives}"

@@ -11,15 +11,22 @@ import gc
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
 from otel_netmon import forks
 from otel_netmon.guard import guarded
 from otel_netmon.internals.torch_internals import replace_next_batch
+from otel_netmon.job.steps import HeldUp
 from otel_netmon.patches import Patches
 from otel_netmon.records import ResourceUsage
 
+_PAUSE: Final = 1_000_000
+"""Nanoseconds from which on a pause is remembered by itself."""
+_HELD: Final = 1024
+_LONGEST: Final = 16
+"""Pauses of a step that are remembered, at most."""
 _SCHEDSTAT: Final = "/proc/self/schedstat"
 """Of the main thread: ns on a CPU, ns waiting for one, time slices."""
 
@@ -32,6 +39,7 @@ class UsageSampler:
         self._gc: tuple[int, int | None] = 0, None
         """Nanoseconds in collections that ended, and since when one is under way. One assignment at a time."""
         self._data = 0
+        self._pauses: deque[HeldUp] = deque(maxlen=_HELD)
         self._schedstat: int | None = None
         self._patches = Patches()
         self._counts_data = False
@@ -61,6 +69,7 @@ class UsageSampler:
     def after_fork_in_child(self) -> None:
         """The open file is still the parent's, and a collection may have been under way there."""
         self._gc = 0, None
+        self._pauses.clear()
         if self._schedstat is not None:
             os.close(self._schedstat)
             self._open_schedstat()
@@ -82,6 +91,19 @@ class UsageSampler:
             self._gc = ended, now
         elif since is not None:
             self._gc = ended + now - since, None
+            self._held_up("gc", since, now)
+
+    def _held_up(self, kind: str, since: int, now: int) -> None:
+        if now - since >= _PAUSE:
+            self._pauses.append(HeldUp(kind, since, now - since))
+
+    def pauses_before(self, end: int) -> tuple[HeldUp, ...]:
+        """Take out those that began before ``end`` (nanoseconds of the monotonic clock): the longest, in order."""
+        found = []
+        while self._pauses and self._pauses[0].start < end:
+            found.append(self._pauses.popleft())
+        longest = sorted(found, key=lambda one: one.duration)[-_LONGEST:]
+        return tuple(sorted(longest, key=lambda one: one.start))
 
     def _collected(self) -> int:
         """Up to now: the part of a collection that lies before a step's boundary belongs to that step."""
@@ -113,7 +135,9 @@ class UsageSampler:
                     return original(iterator)
                 finally:
                     if get_ident() == main:
-                        self._data += clock() - since
+                        now = clock()
+                        self._data += now - since
+                        self._held_up("data", since, now)
 
             next_batch.__name__ = "__next__"
             return next_batch

@@ -24,8 +24,8 @@ from otel_netmon.guard import log_once
 from otel_netmon.job import identity
 from otel_netmon.job.cadence import Cadence
 from otel_netmon.job.rank import RankIdentity
-from otel_netmon.job.steps import SETUP, Step, StepMarks
-from otel_netmon.records import Heartbeat, RankStep, ResourceUsage
+from otel_netmon.job.steps import SETUP, HeldUp, Step, StepMarks
+from otel_netmon.records import Heartbeat, Pause, RankStep, ResourceUsage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
@@ -199,7 +199,9 @@ class Emitter:
                 start, end = self._intervals.bounds(interval)
                 self._counted(self._emit_interval, run_id, interval, start, min(end, now))
             elif last is not None and interval == of_step(SETUP):  # no step ever came
-                setup = Step(SETUP, last.last_boundary, last.start, now, complete=False, used=last.used)
+                setup = Step(
+                    SETUP, last.last_boundary, last.start, now, complete=False, used=last.used, pauses=last.pauses
+                )
                 self._counted(self._emit_step, run_id, setup)
 
     def _sampled(self, run_id: str, interval: Interval) -> bool:
@@ -279,11 +281,16 @@ class Emitter:
             switches_involuntary=used.involuntary,
             groups=() if stats is None else stats.groups(),
             calls=() if stats is None else stats.calls(since),
+            pauses=() if step is None else tuple(_pause(each, since) for each in step.pauses),
             start=since,
             end=end,
         )
         is_root = self.rank.rank == 0 or (interval.kind == semconv.SPAN_WINDOW and bool(self._token))
         self._evidence.write(interval.kind, interval.key, record, in_trace=in_trace, is_root=is_root)
+
+
+def _pause(one: HeldUp, since: int) -> Pause:
+    return Pause(one.kind, max(0, one.start - since) // 1000, one.duration // 1000)
 
 
 def _seconds(nanoseconds: int | None) -> float | None:

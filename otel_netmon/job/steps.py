@@ -13,6 +13,15 @@ SETUP: Final = -1
 _NOTHING_READ: Final = ResourceUsage()
 
 
+class HeldUp(NamedTuple):
+    """The garbage collector or a data loader held the process up for ``duration`` nanoseconds; ``start`` is of the
+    monotonic clock, ``kind`` as in ``records.Pause``."""
+
+    kind: str
+    start: int
+    duration: int
+
+
 @dataclass(frozen=True)
 class Step:
     """A step that ended: its number from 0, the last boundary in it, start and end in monotonic nanoseconds."""
@@ -28,6 +37,8 @@ class Step:
     """What the process used in it."""
     key: str = ""
     """What ties it to the same step of other ranks: see ``StepMarks``."""
+    pauses: tuple[HeldUp, ...] = ()
+    """The longest ones that began in it."""
 
 
 class StepMarks(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from typing import Any
 
@@ -21,8 +22,18 @@ from otel_netmon.emit.spans import SpanWriter
 from otel_netmon.job import identity, peers
 from otel_netmon.job.groups import Group
 from otel_netmon.job.rank import RankIdentity
-from otel_netmon.job.steps import Step, StepMarks
-from otel_netmon.records import Call, GroupUse, Heartbeat, InFlight, PeerTraffic, RankStep, ResourceUsage, Sequence
+from otel_netmon.job.steps import HeldUp, Step, StepMarks
+from otel_netmon.records import (
+    Call,
+    GroupUse,
+    Heartbeat,
+    InFlight,
+    Pause,
+    PeerTraffic,
+    RankStep,
+    ResourceUsage,
+    Sequence,
+)
 from otel_netmon.values import Ranks
 from tests.unit.emit.test_emit import RUN, Rank, by_name, context
 from tests.wrote import read_from
@@ -113,6 +124,15 @@ def test_what_a_rank_step_says_of_its_collectives(logged: InMemoryLogRecordExpor
         Call("all_reduce", "0", 3000, None),
     )
     assert (one.first_collective, one.gc_time, one.switches_involuntary) == (0.001, 2.0, 7)
+
+
+def test_a_rank_step_says_when_the_process_was_held_up(logged: InMemoryLogRecordExporter) -> None:
+    held_up = (HeldUp("gc", 500_000, 30_000_000), HeldUp("data", 7_000_000, 2_000_000))
+    span = by_name(Rank().play(dataclasses.replace(STEPS[0], start=1_000_000, pauses=held_up), events=[]))[
+        "rank_step"
+    ]
+    one = record_of(RankStep, span.attributes, name="rank_step")
+    assert one.pauses == (Pause("gc", 0, 30_000), Pause("data", 6000, 2000))
 
 
 def test_a_rank_step_is_bounded(logged: InMemoryLogRecordExporter) -> None:
