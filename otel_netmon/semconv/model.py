@@ -35,7 +35,7 @@ class Attribute(str):
     """UCUM; empty where it is no quantity."""
 
     def __new__(
-        cls, name: str, type: AttributeType, description: str, absent: str = "", unit: str = ""
+        cls, name: str, description: str, absent: str = "", unit: str = "", *, type: AttributeType
     ) -> Attribute:
         self = super().__new__(cls, name)
         self.type, self.description, self.absent, self.unit = type, description, absent, unit
@@ -48,12 +48,11 @@ class Attribute(str):
 
 @dataclass(frozen=True)
 class Span:
-    """One span: its parent's name, the attributes it may have, and what it says."""
+    """One span: its parent's name, and what it says."""
 
     name: str
     parent: str | None
     description: str
-    attributes: tuple[Attribute, ...]
 
 
 Kind = Literal[

@@ -13,6 +13,8 @@ from opentelemetry.semconv._incubating.attributes import host_attributes, servic
 from otel_netmon import schema, semconv
 from otel_netmon.records import Collective, Heartbeat, HostSample, InFlight, PeerTraffic, RankStep
 
+TYPES: Final = {"string": "String", "int": "Int64", "double": "Float64", "boolean": "Bool"}
+"""ClickHouse's types of the columns that are attributes: nullable, but for what a record has to have."""
 _READ: Final = {
     "String": "if(mapContains({map}, {key}), {map}[{key}], NULL)",
     "Int64": "toInt64OrNull({map}[{key}])",
@@ -53,13 +55,13 @@ def _from(table: str, where: str, fields: str) -> str:
 
 
 def _query(cls: type[Any], of: str, table: str, where: str, own: str, *first: str) -> str:
-    fields = [*first]
-    for column in schema.columns(cls):
-        value = _read(column.type.removeprefix("Nullable(").removesuffix(")"), of, column.attribute)
-        if column.is_required:
+    fields, required = [*first], schema.required(cls)
+    for name, attribute in schema.ATTRIBUTES[cls].items():
+        value = _read(TYPES[attribute.type], of, attribute)
+        if name in required:
             where += f" AND {value} IS NOT NULL"
             value = f"assumeNotNull({value})"
-        fields.append(f"{value} AS `{column.name}`")
+        fields.append(f"{value} AS `{name}`")
     return _from(table, where, ", ".join((*fields, own)))
 
 

@@ -54,7 +54,7 @@ def test_names_of_signals_stand_in_one_place() -> None:
     """No literal that looks like one of our metric or attribute names outside semconv."""
     from otel_netmon import semconv
 
-    names = {metric.name for metric in semconv.METRICS} | {str(a) for a in semconv.SPAN_ATTRIBUTES}
+    names = {metric.name for metric in semconv.METRICS} | {str(a) for a in semconv.ATTRIBUTES}
     for file in PACKAGE.rglob("*.py"):
         if file.parent.name == "semconv":
             continue
