@@ -32,10 +32,8 @@ class Coverage:
         """Traces of steps, setups and windows."""
         self._periods: dict[str, dict[int, tuple[int | None, bool | None]]] = defaultdict(dict)
         """By process and trace, what it says of how many collectives were in it, and whether they were sampled."""
-        self._steps: dict[str, set[int]] = defaultdict(set)
-        """By process, the traces of its steps."""
         self._complete: Counter[str] = Counter()
-        self._run_of: dict[str, str | None] = {}
+        self.run_of: dict[str, str | None] = {}
         self._traces: dict[str | None, dict[int, tuple[int, bool]]] = defaultdict(dict)
         """By run, the traces of its steps: the most collectives of a rank in each, and whether one was sampled."""
         self._highest: dict[str | None, int] = {}
@@ -43,7 +41,7 @@ class Coverage:
     def period(self, record: RankStep, instance: str, trace: int) -> None:
         """A step, setup or window, of the job or on one rank."""
         run, said = record.run_id, record.collective_count
-        self._run_of[instance] = run
+        self.run_of[instance] = run
         self._above.add(trace)
         is_complete = record.incomplete is not True
         if record.step is not None:
@@ -54,7 +52,6 @@ class Coverage:
         if record.name in _ON_RANK:
             self._periods[instance][trace] = said, record.sampled
         if record.name == semconv.SPAN_RANK_STEP:
-            self._steps[instance].add(trace)
             self._complete[instance] += is_complete
 
     def traced(self) -> set[int]:
@@ -80,7 +77,7 @@ class Coverage:
 
     def is_apart(self, instance: str) -> bool:
         """Whether some of its collectives are in traces of their own."""
-        return not self.spans.get(instance, Counter()).keys() <= self._above
+        return not self.spans[instance].keys() <= self._above
 
     def of(
         self,
@@ -92,7 +89,7 @@ class Coverage:
 
         Where there is no span of ours at all, traces went elsewhere, or nothing was sampled.
         """
-        if not spans and not self._run_of:
+        if not spans and not self.run_of:
             return None, None
         missing = _without_span(spans, counted)
         saying = {each for each, of in self._periods.items() if any(said is not None for said, _ in of.values())}
@@ -124,7 +121,7 @@ class Coverage:
     def _run(self, instance: str) -> str | None:
         """Of a process without a record, the only run that there is."""
         only = next(iter(self._traces)) if len(self._traces) == 1 else None
-        return self._run_of.get(instance, only)
+        return self.run_of.get(instance, only)
 
     def _hidden(self, instance: str, steps: int) -> list[int]:
         """Traces of a process's steps of which only other ranks have a record.
@@ -132,12 +129,12 @@ class Coverage:
         No more than it counted: a rank that ended early did not take part in the last ones.
         """
         traces = self._traces.get(self._run(instance), {})
-        others = sorted(traces.keys() - self._steps.get(instance, set()))
+        others = sorted(traces.keys() - self._periods[instance].keys())
         return others[: max(0, steps - self._complete[instance])]
 
     def _known(self, instance: str, steps: int) -> tuple[int, int]:
         """Collectives of a process that records show to be lost, and not to have been sampled."""
-        periods, spans = self._periods.get(instance, {}), self.spans.get(instance, Counter())
+        periods, spans = self._periods[instance], self.spans[instance]
         traces = self._traces.get(self._run(instance), {})
         is_chosen = not periods or any(sampled is not False for _, sampled in periods.values())
         hidden = [(trace, *traces[trace]) for trace in self._hidden(instance, steps)]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol
 
 from otel_netmon import semconv
-from otel_netmon.analysis.apart import StepNumbers
+from otel_netmon.analysis.apart import find_apart
 from otel_netmon.analysis.counted import Counted
 from otel_netmon.analysis.coverage import Coverage
 from otel_netmon.analysis.nics import NicTraffic
@@ -61,14 +62,11 @@ class _Findings:
         self.records = 0
         self._ranks: set[int] = set()
         self._world_size: int | None = None
-        self._runs: set[str] = set()
         self._traces: dict[str, int] = {}
         self._step_of: dict[int, int] = {}
-        self._times: dict[tuple[int, int], float] = {}
-        """Seconds of each complete step, by trace and rank."""
-        self._roots: dict[int, float] = {}
-        """The same of rank 0, as roots of traces tell."""
-        self._numbers = StepNumbers()
+        self._done: dict[int, dict[int, tuple[int, float]]] = defaultdict(dict)
+        """Of each complete step, by trace and rank: its number and seconds. A root is rank 0's."""
+        self._has_roots = False
         self._matcher = Matcher()
         self._nics = NicTraffic()
         self._counted = Counted()
@@ -113,21 +111,15 @@ class _Findings:
             self._step_of[trace] = step.step
         elif step.name in (semconv.SPAN_SETUP, semconv.SPAN_RANK_SETUP):
             self._step_of[trace] = -1
-        if step.run_id is not None:
-            self._runs.add(step.run_id)
         self._coverage.period(step, instance, trace)
         if step.sampled is False:
             self._operations.add_step(step, rank, instance)
             if rank is not None:
                 self._matcher.add_step(trace, rank, step)
         if step.step is not None and step.incomplete is not True:
-            seconds = (step.end - step.start) / 1e9
-            if step.name == semconv.SPAN_TRAIN_STEP:
-                self._roots[trace] = seconds
-            elif step.name == semconv.SPAN_RANK_STEP:
-                self._times[trace, rank or 0] = seconds
-                if rank is not None:
-                    self._numbers.add(trace, rank, step.step)
+            is_root = step.name == semconv.SPAN_TRAIN_STEP
+            self._has_roots |= is_root
+            self._done[trace][0 if is_root else rank or 0] = step.step, (step.end - step.start) / 1e9
 
     def summary(self, folder: Path, files: int, size: int, problems: Problems) -> Summary:
         """What it came to; the arguments are passed on."""
@@ -142,9 +134,11 @@ class _Findings:
             ranks=tuple(sorted(self._ranks)),
             silent_ranks=tuple(sorted(counting - self._ranks)),
             world_size=world_size,
-            runs=tuple(sorted(self._runs)),
+            runs=tuple(sorted({run for run in self._coverage.run_of.values() if run is not None})),
             steps=self._steps(),
-            apart=self._numbers.apart(),
+            apart=find_apart(
+                {rank: number for rank, (number, _) in ranks.items()} for ranks in self._done.values()
+            ),
             operations=operations,
             waiting=self._matcher.measure(self._step_of, self._longest(), sizes)
             if amounts or sampled_out
@@ -166,28 +160,24 @@ class _Findings:
 
     def _steps(self) -> StepSummary | None:
         counted = self._coverage.steps(self._counted.steps())
-        of_rank_0 = {trace: seconds for (trace, rank), seconds in self._times.items() if rank == 0} | self._roots
-        times = {(trace, 0): seconds for trace, seconds in of_rank_0.items()} or self._times
-        timed = {trace for trace, _ in times}
-        if not timed:
+        times = {trace: [ranks[0][1]] for trace, ranks in self._done.items() if 0 in ranks}
+        times = times or {trace: [seconds for _, seconds in of.values()] for trace, of in self._done.items()}
+        if not times:
             return None if counted is None else StepSummary(counted, 0, None, None, None, None)
-        ordered = sorted(times.values())
+        ordered = sorted(seconds for of in times.values() for seconds in of)
         return StepSummary(
-            max(len(timed), counted or 0),
-            len(timed & self._coverage.traced()),
+            max(len(times), counted or 0),
+            len(times.keys() & self._coverage.traced()),
             self._coverage.numbered(),
-            semconv.SPAN_TRAIN_STEP if self._roots else semconv.SPAN_RANK_STEP,
+            semconv.SPAN_TRAIN_STEP if self._has_roots else semconv.SPAN_RANK_STEP,
             percentile(ordered, 0.5),
             percentile(ordered, 0.99),
-            len(timed),
+            len(times),
         )
 
     def _longest(self) -> dict[int, float]:
-        """Seconds of each step: its longest ``rank_step``, or its ``train_step``."""
-        longest: dict[int, float] = {}
-        for trace, seconds in (*self._roots.items(), *((trace, s) for (trace, _), s in self._times.items())):
-            longest[trace] = max(seconds, longest.get(trace, 0.0))
-        return longest
+        """Seconds of each step on the rank that took longest."""
+        return {trace: max(seconds for _, seconds in ranks.values()) for trace, ranks in self._done.items()}
 
 
 _DEFAULT_GROUP = "0"
