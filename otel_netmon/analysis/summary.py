@@ -13,9 +13,9 @@ from otel_netmon.analysis.counted import Counted
 from otel_netmon.analysis.coverage import Coverage
 from otel_netmon.analysis.nics import NicTraffic
 from otel_netmon.analysis.operations import Operations, percentile, seconds_of
-from otel_netmon.analysis.results import Losses, StepSummary, Summary
+from otel_netmon.analysis.results import Alive, Losses, StepSummary, Summary
 from otel_netmon.analysis.waiting import Matcher
-from otel_netmon.records import Collective, HostSample, RankStep, Source
+from otel_netmon.records import Collective, Heartbeat, HostSample, InFlight, PeerTraffic, RankStep, Source
 from otel_netmon.store.files import telemetry_files
 from otel_netmon.store.problems import FolderError, Problems
 from otel_netmon.store.reader import Known, read
@@ -62,6 +62,8 @@ class _Findings:
         self.records = 0
         self._ranks: set[int] = set()
         self._world_size: int | None = None
+        self._signs: dict[int, Heartbeat | InFlight] = {}
+        """By rank, the last one."""
         self._traces: dict[str, int] = {}
         self._step_of: dict[int, int] = {}
         self._done: dict[int, dict[int, tuple[int, float]]] = defaultdict(dict)
@@ -77,26 +79,26 @@ class _Findings:
         """Take one record; each series of points in the order of time."""
         self.records += 1
         source = record.source or Source("")
-        if isinstance(record, Collective):
-            trace, rank = self._who(record, source)
-            self._collective(record, trace, rank, source.instance)
-        elif isinstance(record, RankStep):
-            trace, rank = self._who(record, source)
-            self._step(record, trace, rank, source.instance)
-        elif isinstance(record, HostSample):
+        if isinstance(record, HostSample):
             self._counted.add(record, source)
             if record.metric == semconv.NIC_IO.name:
                 self._nics.add(record, source)
-
-    def _who(self, record: Collective | RankStep, source: Source) -> tuple[int, int | None]:
-        """The number of its trace, and its rank."""
-        rank = source.rank if record.rank is None else record.rank
-        size = record.world_size or source.world_size
-        if rank is not None:
-            self._ranks.add(rank)
-        if size is not None and size > (self._world_size or 0):
-            self._world_size = size
-        return self._traces.setdefault(record.trace_id, len(self._traces)), rank
+        elif not isinstance(record, PeerTraffic):
+            rank = source.rank if record.rank is None else record.rank
+            size = record.world_size or source.world_size
+            if size is not None and size > (self._world_size or 0):
+                self._world_size = size
+            if isinstance(record, Heartbeat | InFlight):
+                if rank is not None:
+                    self._signs[rank] = max(self._signs.get(rank, record), record, key=lambda each: each.time)
+                return
+            if rank is not None:
+                self._ranks.add(rank)
+            trace = self._traces.setdefault(record.trace_id, len(self._traces))
+            if isinstance(record, Collective):
+                self._collective(record, trace, rank, source.instance)
+            else:
+                self._step(record, trace, rank, source.instance)
 
     def _collective(self, one: Collective, trace: int, rank: int | None, instance: str) -> None:
         seconds = seconds_of(one)
@@ -132,7 +134,8 @@ class _Findings:
         counting = {rank for rank in self._counted.ranks.values() if rank is not None}
         return Summary(
             ranks=tuple(sorted(self._ranks)),
-            silent_ranks=tuple(sorted(counting - self._ranks)),
+            silent_ranks=tuple(sorted(counting - self._ranks - self._signs.keys())),
+            alive=tuple(_alive(rank, self._signs[rank]) for rank in sorted(self._signs.keys() - self._ranks)),
             world_size=world_size,
             runs=tuple(sorted({run for run in self._coverage.run_of.values() if run is not None})),
             steps=self._steps(),
@@ -178,6 +181,13 @@ class _Findings:
     def _longest(self) -> dict[int, float]:
         """Seconds of each step on the rank that took longest."""
         return {trace: max(seconds for _, seconds in ranks.values()) for trace, ranks in self._done.items()}
+
+
+def _alive(rank: int, sign: Heartbeat | InFlight) -> Alive:
+    step, in_flight = (sign.step, sign.in_flight) if isinstance(sign, Heartbeat) else (None, (sign,))
+    if not in_flight:
+        return Alive(rank, step, None, None, None)
+    return Alive(rank, step, in_flight[0].operation, in_flight[0].group, in_flight[0].age)
 
 
 _DEFAULT_GROUP = "0"

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from otel_netmon.analysis.apart import Apart
-from otel_netmon.analysis.results import Losses, OperationSummary, StepSummary, Summary
+from otel_netmon.analysis.results import Alive, Losses, OperationSummary, StepSummary, Summary
 from otel_netmon.analysis.waiting import MIN_MATCHED, MIN_SHARE_OF_STEP, Verdict, Waiting
 
 MOST_ROWS: Final = 20
 """Rows of a table that are printed; ``--json`` has them all."""
+MOST_ALIVE: Final = 4
 _ABSENT: Final = "-"
 
 
@@ -70,7 +71,7 @@ def plain(parts: Iterable[Block]) -> str:
 
 
 def _ranks(summary: Summary) -> str:
-    seen = sorted({*summary.ranks, *summary.silent_ranks})
+    seen = sorted({*summary.ranks, *summary.silent_ranks, *(one.rank for one in summary.alive)})
     if not seen:
         return "none seen: nothing of a step or a collective"
     text = f"{len(seen)} seen ({spans(seen)})"
@@ -79,7 +80,15 @@ def _ranks(summary: Summary) -> str:
     else:
         missing = sorted(set(range(min(summary.world_size, 1 << 20))) - set(seen))
         text += f" of {summary.world_size}" + (f"; NOT SEEN: {spans(missing)}" if missing else "")
-    return text + (f"; metrics but no span of: {spans(summary.silent_ranks)}" if summary.silent_ranks else "")
+    text += f"; metrics but no span of: {spans(summary.silent_ranks)}" if summary.silent_ranks else ""
+    alive = [*map(_alive, summary.alive[:MOST_ALIVE]), *(["..."] if len(summary.alive) > MOST_ALIVE else [])]
+    return text + (f"; alive but no span of: {', '.join(alive)}" if alive else "")
+
+
+def _alive(one: Alive) -> str:
+    at = "" if one.step is None else f"step {one.step}, "
+    busy = one.operation and f"in {one.operation} of group {one.group} for {seconds(one.age)}"
+    return f"{one.rank} ({at}{busy or 'no collective in flight'})"
 
 
 def _steps(steps: StepSummary | None) -> str:
