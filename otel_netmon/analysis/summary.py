@@ -88,17 +88,18 @@ class _Findings:
             size = record.world_size or source.world_size
             if size is not None and size > (self._world_size or 0):
                 self._world_size = size
-            if isinstance(record, Heartbeat | InFlight):
-                if rank is not None:
-                    self._signs[rank] = max(self._signs.get(rank, record), record, key=lambda each: each.time)
-                return
-            if rank is not None:
-                self._ranks.add(rank)
-            trace = self._traces.setdefault(record.trace_id, len(self._traces))
             if isinstance(record, Collective):
-                self._collective(record, trace, rank, source.instance)
-            else:
-                self._step(record, trace, rank, source.instance)
+                self._collective(record, self._trace(record, rank), rank, source.instance)
+            elif isinstance(record, RankStep):
+                self._step(record, self._trace(record, rank), rank, source.instance)
+            elif rank is not None:
+                self._signs[rank] = max(self._signs.get(rank, record), record, key=lambda each: each.time)
+
+    def _trace(self, record: Collective | RankStep, rank: int | None) -> int:
+        """The number of its trace."""
+        if rank is not None:
+            self._ranks.add(rank)
+        return self._traces.setdefault(record.trace_id, len(self._traces))
 
     def _collective(self, one: Collective, trace: int, rank: int | None, instance: str) -> None:
         seconds = seconds_of(one)
