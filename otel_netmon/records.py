@@ -18,13 +18,13 @@ Value = str | int | float | bool
 class Source(NamedTuple):
     """The process that a record comes from, by its resource."""
 
-    instance: str
-    """``service.instance.id``, or what comes nearest to it."""
-    host: str | None = None
-    rank: int | None = None
-    local_rank: int | None = None
-    world_size: int | None = None
-    service: str | None = None
+    instance: Annotated[str, semconv.SERVICE_INSTANCE] = ""
+    """Or what comes nearest to it."""
+    host: Annotated[str | None, semconv.HOST_NAME] = None
+    rank: Annotated[int | None, semconv.RANK] = None
+    local_rank: Annotated[int | None, semconv.LOCAL_RANK] = None
+    world_size: Annotated[int | None, semconv.WORLD_SIZE] = None
+    service: Annotated[str | None, semconv.SERVICE_NAME] = None
 
 
 class Collective(NamedTuple):

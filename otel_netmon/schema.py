@@ -21,6 +21,7 @@ from otel_netmon.records import (
     PeerTraffic,
     RankStep,
     Sequence,
+    Source,
     Value,
 )
 from otel_netmon.semconv import Attribute
@@ -36,10 +37,10 @@ def _table(cls: Any) -> dict[str, Attribute]:
 
 
 ATTRIBUTES: Final[Mapping[type, Mapping[str, Attribute]]] = {
-    cls: _table(cls) for cls in (Collective, RankStep, PeerTraffic, InFlight, Heartbeat)
+    cls: _table(cls) for cls in (Source, Collective, RankStep, PeerTraffic, InFlight, Heartbeat)
 }
 """By type of record, the fields that are attributes, in the order of the record. All else is in the span, log
-record or data point itself."""
+record or data point itself; those of a source are its resource's."""
 
 
 class _Packed(NamedTuple):
@@ -140,7 +141,7 @@ def attributes(record: Collective | RankStep | PeerTraffic | InFlight | Heartbea
     return {name: value for name, value in zip(names, values, strict=False) if value is not None}
 
 
-Record = TypeVar("Record", Collective, RankStep, PeerTraffic, InFlight, Heartbeat)
+Record = TypeVar("Record", Source, Collective, RankStep, PeerTraffic, InFlight, Heartbeat)
 
 
 def required(cls: type[Any]) -> list[str]:

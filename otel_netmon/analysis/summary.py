@@ -78,7 +78,7 @@ class _Findings:
     def take(self, record: Known) -> None:
         """Take one record; each series of points in the order of time."""
         self.records += 1
-        source = record.source or Source("")
+        source = record.source or Source()
         if isinstance(record, HostSample):
             self._counted.add(record, source)
             if record.metric == semconv.NIC_IO.name:

@@ -7,6 +7,7 @@ from typing import Final
 
 from opentelemetry.semconv._incubating.attributes import host_attributes as _host
 from opentelemetry.semconv._incubating.attributes import process_attributes as _process
+from opentelemetry.semconv._incubating.attributes import service_attributes as _service
 from opentelemetry.semconv.attributes import error_attributes as _error
 from opentelemetry.semconv.attributes import network_attributes as _net
 
@@ -226,11 +227,10 @@ STATE_LATE: Final = "late"
 CLOCK_HOST: Final = "host"
 CLOCK_DEVICE: Final = "device"
 
-RESOURCE_ATTRIBUTES: Final = (
-    _text(_host.HOST_NAME, "the host's name"),
-    _integer(_process.PROCESS_PID, "process id"),
-    RANK,
-    LOCAL_RANK,
-    WORLD_SIZE,
-)
+SERVICE_INSTANCE: Final = _text(_service.SERVICE_INSTANCE_ID, "the process's id, drawn by the SDK")
+SERVICE_NAME: Final = _text(_service.SERVICE_NAME, "the job's name")
+HOST_NAME: Final = _text(_host.HOST_NAME, "the host's name")
+PROCESS_ID: Final = _integer(_process.PROCESS_PID, "process id")
+
+RESOURCE_ATTRIBUTES: Final = (HOST_NAME, PROCESS_ID, RANK, LOCAL_RANK, WORLD_SIZE)
 """Those of the resource detector ``otel_netmon``: the last three from when on they are known."""

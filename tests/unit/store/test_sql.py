@@ -223,7 +223,7 @@ def test_rows_are_records(cls: Any, answers: dict[Any, Any]) -> None:
     assert sorted(found, key=key) == sorted(expected, key=key), found
 
 
-@pytest.mark.parametrize("cls", schema.ATTRIBUTES)
+@pytest.mark.parametrize("cls", [cls for cls in EXPECTED if cls in schema.ATTRIBUTES])
 def test_columns_have_the_types_of_the_schema(cls: Any, answers: dict[Any, Any]) -> None:
     types = {column["name"]: column["type"] for column in answers[cls]["meta"]}
     required = schema.required(cls)
