@@ -33,7 +33,7 @@ class Coverage:
         self._periods: dict[str, dict[int, tuple[int | None, bool | None]]] = defaultdict(dict)
         """By process and trace, what it says of how many collectives were in it, and whether they were sampled."""
         self._complete: Counter[str] = Counter()
-        self.run_of: dict[str, str | None] = {}
+        self._run_of: dict[str, str | None] = {}
         self._traces: dict[str | None, dict[int, tuple[int, bool]]] = defaultdict(dict)
         """By run, the traces of its steps: the most collectives of a rank in each, and whether one was sampled."""
         self._highest: dict[str | None, int] = {}
@@ -41,7 +41,7 @@ class Coverage:
     def period(self, record: RankStep, instance: str, trace: int) -> None:
         """A step, setup or window, of the job or on one rank."""
         run, said = record.run_id, record.collective_count
-        self.run_of[instance] = run
+        self._run_of[instance] = run
         self._above.add(trace)
         is_complete = record.incomplete is not True
         if record.step is not None:
@@ -81,17 +81,18 @@ class Coverage:
 
     def of(
         self,
-        spans: Mapping[Key, Mapping[str, Amount]],
+        ended: Mapping[str, Mapping[Key, int]],
         counted: Mapping[tuple[str, Key | None], Amount],
         steps: Mapping[str, int],
     ) -> tuple[int | None, int | None]:
         """Collectives that are lost, and those that were not sampled; ``None`` where nothing tells.
 
-        Where there is no span of ours at all, traces went elsewhere, or nothing was sampled.
+        ``ended``: by process, those with a span. Where there is no span of ours at all, traces went elsewhere, or
+        nothing was sampled.
         """
-        if not spans and not self.run_of:
+        if not ended and not self._run_of:
             return None, None
-        missing = _without_span(spans, counted)
+        missing = _without_span(ended, counted)
         saying = {each for each, of in self._periods.items() if any(said is not None for said, _ in of.values())}
         # Steps that a process counted and that neither it nor another rank has a record of.
         unseen = {
@@ -101,7 +102,7 @@ class Coverage:
         for instance in saying | missing.keys():
             is_apart = self.is_apart(instance)
             known, unsampled = (0, 0) if is_apart else self._known(instance, steps.get(instance, 0))
-            rest = max(0, missing.get(instance, 0) - known - unsampled)
+            rest = max(0, missing[instance] - known - unsampled)
             if max(unseen.values(), default=0) > 0 if is_apart else unseen.get(instance, 0) > 0:
                 unsampled += rest
             else:
@@ -121,7 +122,7 @@ class Coverage:
     def _run(self, instance: str) -> str | None:
         """Of a process without a record, the only run that there is."""
         only = next(iter(self._traces)) if len(self._traces) == 1 else None
-        return self.run_of.get(instance, only)
+        return self._run_of.get(instance, only)
 
     def _hidden(self, instance: str, steps: int) -> list[int]:
         """Traces of a process's steps of which only other ranks have a record.
@@ -148,19 +149,13 @@ class Coverage:
 
 
 def _without_span(
-    spans: Mapping[Key, Mapping[str, Amount]], counted: Mapping[tuple[str, Key | None], Amount]
-) -> dict[str, int]:
+    ended: Mapping[str, Mapping[Key, int]], counted: Mapping[tuple[str, Key | None], Amount]
+) -> Counter[str]:
     """By process, collectives that ended, as its metrics say, and are in none of its spans."""
-    missing: dict[str, int] = {}
+    missing: Counter[str] = Counter()
     for (instance, key), amount in counted.items():
-        if key is not None:
-            more = amount.calls - _ended(spans, key, instance)
-        else:  # counted without its name: as there are too many to name each
-            more = amount.calls - sum(_ended(spans, k, instance) for k in spans if (instance, k) not in counted)
-        missing[instance] = missing.get(instance, 0) + max(0, more)
+        own = ended.get(instance, {})
+        # Without a key they were counted without a name: as there are too many to name each.
+        seen = own.get(key, 0) if key else sum(own[k] for k in own if (instance, k) not in counted)
+        missing[instance] += max(0, amount.calls - seen)
     return missing
-
-
-def _ended(spans: Mapping[Key, Mapping[str, Amount]], key: Key, instance: str) -> int:
-    amount = spans.get(key, {}).get(instance)
-    return amount.calls - amount.unfinished if amount is not None else 0

@@ -64,6 +64,7 @@ class _Findings:
         self._world_size: int | None = None
         self._signs: dict[int, Heartbeat | InFlight] = {}
         """By rank, the last one."""
+        self._runs: set[str] = set()
         self._traces: dict[str, int] = {}
         self._step_of: dict[int, int] = {}
         self._done: dict[int, dict[int, tuple[int, float]]] = defaultdict(dict)
@@ -114,6 +115,8 @@ class _Findings:
             self._step_of[trace] = step.step
         elif step.name in (semconv.SPAN_SETUP, semconv.SPAN_RANK_SETUP):
             self._step_of[trace] = -1
+        if step.run_id is not None:
+            self._runs.add(step.run_id)
         self._coverage.period(step, instance, trace)
         if step.sampled is False:
             self._operations.add_step(step, rank, instance)
@@ -126,8 +129,8 @@ class _Findings:
 
     def summary(self, folder: Path, files: int, size: int, problems: Problems) -> Summary:
         """What it came to; the arguments are passed on."""
-        counted, amounts = self._counted.collectives(), self._operations.amounts()
-        missing, sampled_out = self._coverage.of(amounts, counted, self._counted.steps())
+        counted, ended = self._counted.collectives(), self._operations.ended()
+        missing, sampled_out = self._coverage.of(ended, counted, self._counted.steps())
         apart = {instance for instance in self._coverage.spans if self._coverage.is_apart(instance)}
         operations = self._operations.summaries(counted, apart)
         world_size = max(self._world_size or 0, self._counted.world_size or 0) or None
@@ -138,15 +141,13 @@ class _Findings:
             silent_ranks=tuple(sorted(counting - self._ranks - self._signs.keys())),
             alive=tuple(_alive(rank, self._signs[rank]) for rank in sorted(self._signs.keys() - self._ranks)),
             world_size=world_size,
-            runs=tuple(sorted({run for run in self._coverage.run_of.values() if run is not None})),
+            runs=tuple(sorted(self._runs)),
             steps=self._steps(),
             apart=find_apart(
                 {rank: number for rank, (number, _) in ranks.items()} for ranks in self._done.values()
             ),
             operations=operations,
-            waiting=self._matcher.measure(self._step_of, self._longest(), sizes)
-            if amounts or sampled_out
-            else None,
+            waiting=self._matcher.measure(self._step_of, self._longest(), sizes) if ended or sampled_out else None,
             nics=self._nics.totals(),
             losses=Losses(
                 dropped=self._counted.dropped(),
