@@ -20,6 +20,7 @@ from otel_netmon.capture.event import CollectiveEvent
 from otel_netmon.capture.operations import OPERATIONS
 from otel_netmon.capture.ring import EventRing
 from otel_netmon.emit.emitter import Emitter
+from otel_netmon.emit.finished_spans import Place
 from otel_netmon.emit.hangs import HangDetector
 from otel_netmon.emit.log_events import LogEvents
 from otel_netmon.emit.metrics import CollectiveMetrics
@@ -374,7 +375,7 @@ def test_a_provider_that_comes_late_gets_what_waited(monkeypatch: pytest.MonkeyP
     provider.add_span_processor(SimpleSpanProcessor(rank.exported))
     monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
     assert maker.ready()
-    maker.emit("all_reduce", trace_id=5, parent_id=6, span_id=7, start=1, end=2, attributes={})
+    maker.emit("all_reduce", Place(5, 6, 7, 1, 2), {})
     (span,) = rank.exported.get_finished_spans()
     assert (context(span).trace_id, context(span).span_id) == (5, 7)
 
