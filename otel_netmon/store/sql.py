@@ -11,14 +11,13 @@ from typing import Any, Final
 from otel_netmon import schema, semconv
 from otel_netmon.records import Collective, Heartbeat, HostSample, InFlight, PeerTraffic, RankStep, Source
 
-TYPES: Final = {"string": "String", "int": "Int64", "double": "Float64", "boolean": "Bool"}
-"""ClickHouse's types of the columns that are attributes: nullable, but for what a record has to have."""
 _READ: Final = {
-    "String": "if(mapContains({map}, {key}), {map}[{key}], NULL)",
-    "Int64": "toInt64OrNull({map}[{key}])",
-    "Float64": "toFloat64OrNull({map}[{key}])",
-    "Bool": "CAST(if(mapContains({map}, {key}), {map}[{key}] = 'true', NULL), 'Nullable(Bool)')",
+    "string": "if(mapContains({map}, {key}), {map}[{key}], NULL)",
+    "int": "toInt64OrNull({map}[{key}])",
+    "double": "toFloat64OrNull({map}[{key}])",
+    "boolean": "CAST(if(mapContains({map}, {key}), {map}[{key}] = 'true', NULL), 'Nullable(Bool)')",
 }
+"""Columns of type String, Int64, Float64 and Bool: nullable, but for what a record has to have."""
 _PERIODS: Final = f"({', '.join(repr(name) for name in semconv.SPAN_PERIODS)})"
 _IDS: Final = "TraceId AS `trace_id`, SpanId AS `span_id`"
 _PARENT: Final = "nullIf(ParentSpanId, '') AS `parent_id`"
@@ -36,7 +35,7 @@ def _text(value: str) -> str:
 
 
 def _read(attribute: semconv.Attribute, of: str) -> str:
-    return _READ[TYPES[attribute.type]].format(map=of, key=_text(attribute))
+    return _READ[attribute.type].format(map=of, key=_text(attribute))
 
 
 def _from(table: str, where: str, fields: str) -> str:

@@ -57,6 +57,8 @@ TABLES = {
     "BucketCounts Array(UInt64), ExplicitBounds Array(Float64), Flags UInt32, AggregationTemporality Int32",
 }
 
+TYPES = {"string": "String", "int": "Int64", "double": "Float64", "boolean": "Bool"}
+
 AT = 10**18
 SOURCE = Source("i'0", "h", 3, None, 4, "s")
 RESOURCE = {
@@ -228,7 +230,7 @@ def test_columns_have_the_types_of_the_schema(cls: Any, answers: dict[Any, Any])
     types = {column["name"]: column["type"] for column in answers[cls]["meta"]}
     required = schema.required(cls)
     for name, attribute in schema.ATTRIBUTES[cls].items():
-        kind = sql.TYPES[attribute.type]
+        kind = TYPES[attribute.type]
         assert types[name] == (kind if name in required else f"Nullable({kind})")
 
 
