@@ -100,15 +100,13 @@ class Coverage:
         }
         lost = sampled_out = 0
         for instance in saying | missing.keys():
-            is_apart = self.is_apart(instance)
-            known, unsampled = (0, 0) if is_apart else self._known(instance, steps.get(instance, 0))
-            rest = max(0, missing[instance] - known - unsampled)
-            if max(unseen.values(), default=0) > 0 if is_apart else unseen.get(instance, 0) > 0:
-                unsampled += rest
+            if self.is_apart(instance):
+                known, has_unseen = [0, 0], max(unseen.values(), default=0) > 0
             else:
-                known += rest
-            lost += known
-            sampled_out += unsampled
+                known, has_unseen = self._known(instance, steps.get(instance, 0)), unseen.get(instance, 0) > 0
+            known[has_unseen] += max(0, missing[instance] - sum(known))
+            lost += known[0]
+            sampled_out += known[1]
         tells = (missing and steps) or self._has_all_records()
         return (lost if saying or missing else None), (sampled_out if tells else None)
 
@@ -133,19 +131,18 @@ class Coverage:
         others = sorted(traces.keys() - self._periods[instance].keys())
         return others[: max(0, steps - self._complete[instance])]
 
-    def _known(self, instance: str, steps: int) -> tuple[int, int]:
+    def _known(self, instance: str, steps: int) -> list[int]:
         """Collectives of a process that records show to be lost, and not to have been sampled."""
         periods, spans = self._periods[instance], self.spans[instance]
         traces = self._traces.get(self._run(instance), {})
         is_chosen = not periods or any(sampled is not False for _, sampled in periods.values())
-        hidden = [(trace, *traces[trace]) for trace in self._hidden(instance, steps)]
         missing = [0, 0]
-        for trace, said, sampled in (
-            *((trace, said or 0, sampled is not False) for trace, (said, sampled) in periods.items()),
-            *((trace, most, sampled and is_chosen) for trace, most, sampled in hidden),
-        ):
-            missing[not sampled] += max(0, said - spans[trace])
-        return missing[0], missing[1]
+        for trace, (said, sampled) in periods.items():
+            missing[sampled is False] += max(0, (said or 0) - spans[trace])
+        for trace in self._hidden(instance, steps):
+            most, is_sampled = traces[trace]
+            missing[not (is_sampled and is_chosen)] += max(0, most - spans[trace])
+        return missing
 
 
 def _without_span(
