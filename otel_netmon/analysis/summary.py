@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Protocol
 
 from otel_netmon import semconv
 from otel_netmon.analysis.apart import find_apart
@@ -20,11 +19,8 @@ from otel_netmon.store.files import telemetry_files
 from otel_netmon.store.problems import FolderError, Problems
 from otel_netmon.store.reader import Known, read
 
-
-class Progress(Protocol):
-    """Is told how many bytes of how many were read."""
-
-    def __call__(self, done: int, total: int, /) -> None: ...
+Progress = Callable[[int, int], None]
+"""Is told how many bytes of how many were read."""
 
 
 def summarise(
@@ -61,7 +57,7 @@ class _Findings:
     def __init__(self) -> None:
         self.records = 0
         self._ranks: set[int] = set()
-        self._world_size: int | None = None
+        self._world_sizes: set[int | None] = set()
         self._signs: dict[int, Heartbeat | InFlight] = {}
         """By rank, the last one."""
         self._runs: set[str] = set()
@@ -81,14 +77,13 @@ class _Findings:
         self.records += 1
         source = record.source or Source()
         if isinstance(record, HostSample):
+            self._world_sizes.add(source.world_size)
             self._counted.add(record, source)
             if record.metric == semconv.NIC_IO.name:
                 self._nics.add(record, source)
         elif not isinstance(record, PeerTraffic):
             rank = source.rank if record.rank is None else record.rank
-            size = record.world_size or source.world_size
-            if size is not None and size > (self._world_size or 0):
-                self._world_size = size
+            self._world_sizes.add(record.world_size or source.world_size)
             if isinstance(record, Collective):
                 self._collective(record, self._trace(record, rank), rank, source.instance)
             elif isinstance(record, RankStep):
@@ -133,7 +128,7 @@ class _Findings:
         missing, sampled_out = self._coverage.of(ended, counted, self._counted.steps())
         apart = {instance for instance in self._coverage.spans if self._coverage.is_apart(instance)}
         operations = self._operations.summaries(counted, apart)
-        world_size = max(self._world_size or 0, self._counted.world_size or 0) or None
+        world_size = max(filter(None, self._world_sizes), default=None)
         sizes = {_DEFAULT_GROUP: world_size or 0, **self._operations.group_sizes()}
         counting = {rank for rank in self._counted.ranks.values() if rank is not None}
         return Summary(
