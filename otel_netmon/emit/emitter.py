@@ -16,10 +16,9 @@ from otel_netmon.emit.evidence import EvidenceWriter
 from otel_netmon.emit.finished_spans import Place
 from otel_netmon.emit.hangs import HangDetector, HeartbeatSender
 from otel_netmon.emit.interval_stats import IntervalStats
-from otel_netmon.emit.intervals import Interval, StepResolver, of_step
+from otel_netmon.emit.intervals import Interval, StepResolver, of_step, tied_by_group
 from otel_netmon.emit.log_events import LogEvents
 from otel_netmon.emit.metrics import MOST_SERIES, AttributeSet, CollectiveMetrics
-from otel_netmon.emit.ties import tied_by_group
 from otel_netmon.guard import log_once
 from otel_netmon.job import identity
 from otel_netmon.job.cadence import Cadence

@@ -23,7 +23,7 @@ from otel_netmon.capture.aggregator import Distribution
 from otel_netmon.delivery.base import SpansTo
 from otel_netmon.delivery.connect import connect
 from otel_netmon.delivery.send_queue import SendQueue
-from otel_netmon.emit.bulk import BulkHistogram
+from otel_netmon.emit.metrics import BulkHistogram
 from otel_netmon.emit.spans import SpanWriter
 from otel_netmon.internals import otel_internals, otel_internals_logs, otel_internals_spans
 from otel_netmon.sdk.values import SIGNALS, Signal
