@@ -11,10 +11,10 @@ from otel_netmon import config, semconv
 from otel_netmon.job import peers
 from otel_netmon.job.peers import Connection, Directory, Peer, PeerTrafficBuffer
 from otel_netmon.monitors.base import Monitor
-from otel_netmon.monitors.own_sockets import Descriptor, OwnSockets, TcpReader
+from otel_netmon.monitors.own_sockets import Descriptor, OwnSockets
 from otel_netmon.monitors.points import Point, Row, points_of
 from otel_netmon.monitors.tcp_info import SocketReading, TcpInfo
-from otel_netmon.monitors.tcp_traffic import ConnectionDelta, PeerTotals, PeerUse, delta, peer_traffic
+from otel_netmon.monitors.tcp_traffic import ConnectionDelta, PeerTotals, delta, peer_traffic
 from otel_netmon.monitors.values import TcpPeerStats
 
 _MAX_HOSTS: Final = 4096
@@ -56,21 +56,19 @@ class TcpMonitor(Monitor):
         directory: Directory | None = None,
         readings: PeerTrafficBuffer | None = None,
         sockets: OwnSockets | None = None,
-        reader: TcpReader | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(clock=clock)
         self._directory = directory
         self._readings = readings
         self._sockets = sockets or OwnSockets()
-        self._reader = reader or TcpReader()
         self._by = config.current().peer_attribute
         self._begin()
 
     def _begin(self) -> None:
         self._before: dict[tuple[Connection, int], TcpInfo] = {}
         self._read_at: float | None = None
-        self._totals: dict[PeerUse, PeerTotals] = {}
+        self._totals: dict[tuple[str | None, str], PeerTotals] = {}
         self._latest: tuple[TcpPeerStats, ...] = ()
 
     @property
@@ -86,13 +84,13 @@ class TcpMonitor(Monitor):
             return self.points()
         own = self._sockets.connections()
         known = directory.exchange(list(own))
-        found = self._reader.read({one: fd for one, fd in own.items() if one in known})
+        found = self._sockets.read({one: fd for one, fd in own.items() if one in known})
         deltas = self._deltas(own, found)
         for totals in self._totals.values():
             totals.now = []
         for one, moved in deltas.items():
-            self._count(PeerUse(self._where(one, known[one]), _use(known[one])), moved)
-        latest = tuple(totals.stats(about) for about, totals in self._totals.items())
+            self._count(self._where(one, known[one]), _use(known[one]), moved)
+        latest = tuple(totals.stats(*about) for about, totals in self._totals.items())
         with self._lock:
             self._latest = latest
         at = self._clock()
@@ -117,10 +115,10 @@ class TcpMonitor(Monitor):
         self._before = before
         return deltas
 
-    def _count(self, about: PeerUse, moved: ConnectionDelta) -> None:
-        if about not in self._totals and len(self._totals) >= _MAX_HOSTS:
-            about = PeerUse(None, about.use)
-        self._totals.setdefault(about, PeerTotals()).add(moved)
+    def _count(self, peer: str | None, use: str, moved: ConnectionDelta) -> None:
+        if (peer, use) not in self._totals and len(self._totals) >= _MAX_HOSTS:
+            peer = None
+        self._totals.setdefault((peer, use), PeerTotals()).add(moved)
 
     def _points_of(self, stats: TcpPeerStats) -> Iterator[Point]:
         about = [(semconv.TCP_USE, stats.use)]
@@ -135,7 +133,7 @@ class TcpMonitor(Monitor):
 
     def after_fork_in_child(self) -> None:
         super().after_fork_in_child()
-        self._sockets, self._reader = OwnSockets(), TcpReader()
+        self._sockets = OwnSockets()
         self._begin()
 
 
