@@ -130,7 +130,7 @@ class RdmaMonitor(Monitor):
     def _port(self, device: str, number: int) -> _Port:
         top = f"{self._class}/{device}"
         port = f"{top}/ports/{number}"
-        read = {
+        contents = {
             folder: {
                 name: files.try_read(f"{port}/{folder}/{name}")
                 for name in files.entries(f"{port}/{folder}")
@@ -138,7 +138,7 @@ class RdmaMonitor(Monitor):
             }
             for folder in infiniband.FOLDERS
         }
-        parts, full = infiniband.parts(read)
+        parts, full = infiniband.parts(contents)
         layer = (files.try_read(f"{port}/link_layer") or b"").strip()[:32].decode("ascii", "replace")
         stats = RdmaPortStats(
             device=device,
@@ -152,7 +152,7 @@ class RdmaMonitor(Monitor):
             pci_address=infiniband.parse_pci_address(files.link_name(f"{top}/device")),
             numa_node=infiniband.parse_numa_node(files.try_read(f"{top}/device/numa_node")),
             saturated=full,
-            **infiniband.added(parts),
+            **{meaning: sum(read.values()) for meaning, read in parts.items()},
         )
         return _Port(stats, files.try_read(f"{top}/node_guid"), parts)
 
