@@ -14,6 +14,7 @@ from otel_netmon.job.peers import Directory, Host
 from otel_netmon.monitors import icmp, tcp_connect
 from otel_netmon.monitors.base import Monitor
 from otel_netmon.monitors.points import Point, Row, attributes, points_of
+from otel_netmon.monitors.tcp_connect import Attempts
 from otel_netmon.monitors.values import LatencyStats
 
 _logger = logging.getLogger(__name__)
@@ -96,12 +97,9 @@ class PeerLatencyMonitor(Monitor):
 
     def _by_icmp(self, directory: Directory) -> dict[Host, LatencyStats]:
         hosts = {host.address: host for host in directory.some_hosts(self._most)}
-        echoes = icmp.ping(hosts, self._attempts, self._timeout)
         return {
-            hosts[address]: LatencyStats.of(
-                hosts[address].name, address, None, times=tuple(one.times), errors=tuple(one.errors)
-            )
-            for address, one in echoes.items()
+            hosts[one]: LatencyStats.of(hosts[one].name, one, None, times=found.times, errors=found.errors)
+            for one, found in icmp.ping(hosts, self._attempts, self._timeout).items()
         }
 
     def _by_tcp(self, directory: Directory) -> dict[Host, LatencyStats]:
@@ -114,12 +112,10 @@ class PeerLatencyMonitor(Monitor):
         endpoint = directory.store_endpoint()
         if endpoint is None:
             return {}
-        times: list[float] = []
-        errors: list[str] = []
-        tcp_connect.attempt(*endpoint, self._attempts, self._timeout, on_time=times.append, on_error=errors.append)
+        found = Attempts()
+        tcp_connect.attempt(*endpoint, self._attempts, self._timeout, found)
         host, port = endpoint
-        stats = LatencyStats.of(host, host, port, times=tuple(times), errors=tuple(errors))
-        return {Host(host, host): stats}
+        return {Host(host, host): LatencyStats.of(host, host, port, times=found.times, errors=found.errors)}
 
 
 def _worst(found: Iterable[LatencyStats], field: str) -> float | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -94,9 +94,10 @@ class LatencyStats(_Value):
 
     @classmethod
     def of(
-        cls, target: str, host: str, port: int | None, *, times: tuple[float, ...], errors: tuple[str, ...]
+        cls, target: str, host: str, port: int | None, *, times: Iterable[float], errors: Iterable[str]
     ) -> LatencyStats:
         """The statistics of the times (s) and errors of the attempts that were made, as of now."""
+        times, errors = tuple(times), tuple(errors)
         attempts = len(times) + len(errors)
         steps = [abs(b - a) for a, b in itertools.pairwise(times)]
         return cls(

@@ -17,6 +17,7 @@ from otel_netmon import config, semconv
 from otel_netmon.job.peers import Connection, Host, Peer
 from otel_netmon.monitors import PeerLatencyMonitor, icmp
 from otel_netmon.monitors.registry import BUILT_IN, choose
+from otel_netmon.monitors.tcp_connect import Attempts
 
 HOSTS = [Host(f"trainer-{number}", f"127.0.0.{number}") for number in range(2, 8)]
 
@@ -53,9 +54,9 @@ def test_nobody_is_probed_unless_the_user_asks(monkeypatch: pytest.MonkeyPatch) 
 def test_no_more_hosts_than_allowed_and_every_time_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[list[str]] = []
 
-    def ping(addresses: Collection[str], attempts: int, _timeout: float) -> dict[str, icmp.Echoes]:
+    def ping(addresses: Collection[str], attempts: int, _timeout: float) -> dict[str, Attempts]:
         sent.append(list(addresses))
-        return {one: icmp.Echoes([0.001] * (attempts - 1), ["timeout"]) for one in addresses}
+        return {one: Attempts([0.001] * (attempts - 1), ["timeout"]) for one in addresses}
 
     monkeypatch.setattr(icmp, "allowed", lambda: True)
     monkeypatch.setattr(icmp, "ping", ping)
