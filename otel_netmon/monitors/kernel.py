@@ -89,23 +89,9 @@ class KernelNetworkMonitor(Monitor):
         root = config.current().sys_root if sys_root is None else sys_root
         self._class = str(root / "class" / "net")
         self._online = str(root / "devices" / "system" / "cpu" / "online")
-        self._counts: dict[str, int] = {}
-        self._faults: dict[str, dict[str, int]] = {}
         self._cpu_totals = MemberTotals(wrap=_WRAP)
         self._nic_totals = MemberTotals(heirs=True)
         self._queue_totals = MemberTotals()
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """The protocols' counts at the last sample, by ``Protocol.Name`` as the kernel has them. No I/O."""
-        with self._lock:
-            return dict(self._counts)
-
-    @property
-    def faults(self) -> dict[str, dict[str, int]]:
-        """What each physical NIC counted as gone wrong, by the kernel's names. No I/O."""
-        with self._lock:
-            return {name: dict(counts) for name, counts in self._faults.items()}
 
     def sample(self) -> tuple[Point, ...]:
         """One reading. What cannot be read is absent."""
@@ -115,9 +101,6 @@ class KernelNetworkMonitor(Monitor):
         rows = protocols.parse_softnet(files.try_read(f"{self._net}/softnet_stat") or b"")
         cpus = _identified(rows, protocols.parse_cpu_list(files.try_read(self._online) or b""))
         nics = {name: self._read_nic(name) for name in self._physical()}
-        with self._lock:
-            self._counts = counts
-            self._faults = {name: nic.counts for name, nic in nics.items()}
         softnet = {
             name: self._cpu_totals.add(name, {cpu: getattr(row, name) for cpu, row in cpus.items()})
             for _, name in _SOFTNET_ROWS

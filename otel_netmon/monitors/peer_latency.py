@@ -62,13 +62,6 @@ class PeerLatencyMonitor(Monitor):
         self._timeout = settings.latency_timeout if timeout is None else timeout
         self._by = settings.peer_attribute
         self._warned = False
-        self._latest: dict[Host, LatencyStats] = {}
-
-    @property
-    def latest(self) -> dict[str, LatencyStats]:
-        """The last round, by the host's address; empty before the first. No I/O."""
-        with self._lock:
-            return {host.address: stats for host, stats in self._latest.items()}
 
     def sample(self) -> tuple[Point, ...]:
         """One round. Raises what the job's store raises."""
@@ -77,8 +70,6 @@ class PeerLatencyMonitor(Monitor):
             return self.points()
         method = ICMP if icmp.allowed() else TCP
         found = self._by_icmp(directory) if method == ICMP else self._by_tcp(directory)
-        with self._lock:
-            self._latest = found
         return tuple(self._points_of(found, method))
 
     def _points_of(self, found: dict[Host, LatencyStats], method: str) -> Iterator[Point]:

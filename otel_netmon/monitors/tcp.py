@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Callable, Iterator
 from typing import ClassVar, Final
@@ -15,7 +14,6 @@ from otel_netmon.monitors.own_sockets import Descriptor, OwnSockets
 from otel_netmon.monitors.points import Point, Row, points_of
 from otel_netmon.monitors.tcp_info import SocketReading, TcpInfo
 from otel_netmon.monitors.tcp_traffic import ConnectionDelta, PeerTotals, delta, peer_traffic
-from otel_netmon.monitors.values import TcpPeerStats
 
 _MAX_HOSTS: Final = 4096
 _ROWS: Final[tuple[Row, ...]] = (
@@ -69,13 +67,6 @@ class TcpMonitor(Monitor):
         self._before: dict[tuple[Connection, int], TcpInfo] = {}
         self._read_at: float | None = None
         self._totals: dict[tuple[str | None, str], PeerTotals] = {}
-        self._latest: tuple[TcpPeerStats, ...] = ()
-
-    @property
-    def latest(self) -> tuple[TcpPeerStats, ...]:
-        """The last sample, one value per peer host and use; empty before the first. No I/O."""
-        with self._lock:
-            return self._latest
 
     def sample(self) -> tuple[Point, ...]:
         """One reading. Raises OSError, or what the job's store raises."""
@@ -90,16 +81,13 @@ class TcpMonitor(Monitor):
             totals.now = []
         for one, moved in deltas.items():
             self._count(self._where(one, known[one]), _use(known[one]), moved)
-        latest = tuple(totals.stats(*about) for about, totals in self._totals.items())
-        with self._lock:
-            self._latest = latest
         at = self._clock()
         if self._read_at is not None and at > self._read_at:
             with_peers = ((one.remote.address, known[one], moved) for one, moved in deltas.items())
             traffic = peer_traffic(with_peers, at - self._read_at)
             (self._readings or peers.readings).extend(traffic)
         self._read_at = at
-        return tuple(point for stats in latest for point in self._points_of(stats))
+        return tuple(point for key, totals in self._totals.items() for point in self._points_of(*key, totals))
 
     def _deltas(
         self, own: dict[Connection, Descriptor], found: dict[Connection, SocketReading]
@@ -120,11 +108,11 @@ class TcpMonitor(Monitor):
             peer = None
         self._totals.setdefault((peer, use), PeerTotals()).add(moved)
 
-    def _points_of(self, stats: TcpPeerStats) -> Iterator[Point]:
-        about = [(semconv.TCP_USE, stats.use)]
-        if stats.peer is not None:
-            about.append((semconv.PEER_ADDRESS if self._by == "address" else semconv.PEER_HOST, stats.peer))
-        return points_of(_ROWS, functools.partial(getattr, stats), *about)
+    def _points_of(self, peer: str | None, use: str, totals: PeerTotals) -> Iterator[Point]:
+        about = [(semconv.TCP_USE, use)]
+        if peer is not None:
+            about.append((semconv.PEER_ADDRESS if self._by == "address" else semconv.PEER_HOST, peer))
+        return points_of(_ROWS, totals.series().get, *about)
 
     def _where(self, one: Connection, peer: Peer) -> str | None:
         if self._by == "none":

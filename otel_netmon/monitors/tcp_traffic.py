@@ -10,7 +10,6 @@ from typing import Any, Final, NamedTuple
 
 from otel_netmon.job.peers import Peer
 from otel_netmon.monitors.tcp_info import SocketReading, TcpInfo
-from otel_netmon.monitors.values import TcpPeerStats
 from otel_netmon.records import PeerTraffic
 
 _MICRO: Final = 1e-6
@@ -63,7 +62,7 @@ def delta(reading: SocketReading, before: TcpInfo | None) -> ConnectionDelta:
 
 @dataclass
 class PeerTotals:
-    """Connections to one peer: what they counted, closed ones too, and how those are that there are now."""
+    """Connections to one peer: what they counted since the start, closed ones too, and the last sample's."""
 
     counts: Counter[str] = field(default_factory=Counter)
     now: list[ConnectionDelta] = field(default_factory=list)
@@ -84,8 +83,8 @@ class PeerTotals:
         known = (one.info.min_rtt for one in self.now if one.sent)
         return min((value * _MICRO for value in known if value and value < 0xFFFFFFFF), default=None)
 
-    def known(self) -> dict[str, Any]:
-        """What ``TcpPeerStats`` and ``PeerTraffic`` have in common, by their names."""
+    def common(self) -> dict[str, Any]:
+        """What series and ``PeerTraffic`` both tell; what the kernel does not count is absent."""
         rates = (one.info.delivery_rate for one in self.now if one.sent and one.info.delivery_rate)
         return {
             **{name: count * _MICRO if name.endswith("_time") else count for name, count in self.counts.items()},
@@ -97,17 +96,11 @@ class PeerTotals:
             "unread": sum(one.reading.receive_queue for one in self.now) if self.now else None,
         }
 
-    def stats(self, peer: str | None, use: str) -> TcpPeerStats:
-        """All of it as a value; what the kernel does not count is ``None``."""
+    def series(self) -> dict[str, Any]:
+        """Those of the TCP monitor, by its names."""
         rtts = [one.info.rtt * _MICRO for one in self.now if one.sent and one.info.rtt]
-        return TcpPeerStats(
-            peer=peer,
-            use=use,
-            **self.known(),
-            rtt=sum(rtts) / len(rtts) if rtts else None,
-            rtt_max=max(rtts, default=None),
-            rtt_min=self.min_rtt(),
-        )
+        mean = sum(rtts) / len(rtts) if rtts else None
+        return {**self.common(), "rtt": mean, "rtt_max": self.longest("rtt"), "rtt_min": self.min_rtt()}
 
 
 def peer_traffic(deltas: Iterable[tuple[str, Peer, ConnectionDelta]], interval: float) -> list[PeerTraffic]:
@@ -125,7 +118,7 @@ def peer_traffic(deltas: Iterable[tuple[str, Peer, ConnectionDelta]], interval: 
     at = time.monotonic_ns()
     for (rank, host), totals in by_peer.items():
         if any(one.moved for one in totals.now):
-            known = {**dict.fromkeys(_COUNTERS), **totals.known()}
+            known = {**dict.fromkeys(_COUNTERS), **totals.common()}
             del known["segments_received"]
             found.append(
                 PeerTraffic(

@@ -138,39 +138,6 @@ class BandwidthStats(_Value):
 
 
 @dataclass(frozen=True)
-class TcpPeerStats(_Value):
-    """This process's connections to one peer host, for one use, at a sample.
-
-    ``peer`` is the address or the name of the host, by configuration. Counters are totals since the start and keep
-    those of connections that closed: bytes acknowledged by the peer and received from it (By), data segments,
-    segments sent again, and times (s) with something to send, held up by the peer's window, held up by our buffer.
-    ``rtt`` (s) is the mean smoothed round-trip time of the connections that sent since the sample before, beside
-    the longest, the largest deviation and the kernel's minimum of those; ``delivery_rate`` (By/s) the highest.
-    ``backoff`` counts doublings of the retransmission timeout; ``unacked`` and ``unread`` are By.
-    """
-
-    peer: str | None
-    use: str
-    connections: int
-    retransmits: int
-    bytes_sent: int | None = None
-    bytes_received: int | None = None
-    segments_sent: int | None = None
-    segments_received: int | None = None
-    busy_time: float | None = None
-    rwnd_limited_time: float | None = None
-    sndbuf_limited_time: float | None = None
-    rtt: float | None = None
-    rtt_max: float | None = None
-    rtt_variation: float | None = None
-    rtt_min: float | None = None
-    delivery_rate: int | None = None
-    backoff: int | None = None
-    unacked: int | None = None
-    unread: int | None = None
-
-
-@dataclass(frozen=True)
 class CollectiveStats(_Value):
     """Collectives that completed within the window; ``None`` for name, backend and group means all of them.
 

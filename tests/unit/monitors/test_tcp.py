@@ -232,21 +232,26 @@ def test_a_reused_address_begins_anew() -> None:
 
 
 @pytest.mark.parametrize(
-    ("by", "expected"),
-    [("address", {"127.0.0.1"}), ("host", {"trainer-2", "trainer-3"}), ("none", {None})],
+    ("by", "expected", "name"),
+    [
+        ("address", {"127.0.0.1"}, {semconv.PEER_ADDRESS}),
+        ("host", {"trainer-2", "trainer-3"}, {semconv.PEER_HOST}),
+        ("none", {None}, set()),
+    ],
 )
-def test_what_tells_peers_apart(by: str, expected: set[str | None], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_tells_peers_apart(
+    by: str, expected: set[str | None], name: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OTEL_NETMON_PEER_ATTRIBUTE", by)
     config.current.cache_clear()
     bench = Bench()
     with joined() as (near, far):
         bench.directory.peers = {connection(near): Peer(1, "trainer-2"), connection(far): Peer(2, "trainer-3")}
         bench.sample()
-        assert {stats.peer for stats in bench.monitor.latest} == expected
-        names = {None: set(), "127.0.0.1": {semconv.PEER_ADDRESS}}
-        wanted = next(iter(names.get(next(iter(expected)), {semconv.PEER_HOST})), None)
-        for metric, _, attributes in bench.monitor.points():
-            assert (wanted is None) or wanted in attributes, metric.name
+        points = bench.monitor.points()
+        names = (semconv.PEER_ADDRESS, semconv.PEER_HOST)
+        assert {next((a[n] for n in names if n in a), None) for _, _, a in points} == expected
+        assert {n for _, _, a in points for n in a if n in names} == name
     config.current.cache_clear()
 
 
@@ -270,8 +275,8 @@ def test_readers_do_not_wait_for_a_sample_nor_see_half_of_one(bench: Bench) -> N
 
         def read() -> None:
             for _ in range(50):
-                latest = bench.monitor.latest
-                assert not latest or latest[0].connections == 2
+                points = bench.monitor.points()
+                assert not points or [v for m, v, _ in points if m is semconv.TCP_CONNECTIONS] == [2]
                 bench.series()
 
         def sample() -> None:
@@ -302,4 +307,4 @@ def test_without_a_directory_nothing_is_looked_at() -> None:
 
     monitor = TcpMonitor(sockets=Never())
     assert monitor.run_once()
-    assert monitor.latest == ()
+    assert monitor.points() == ()

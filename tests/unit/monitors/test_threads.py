@@ -120,9 +120,8 @@ class Host:
             lambda: [metrics.time for metrics in self.distributed.performance_history],
             lambda: [stats.receive_rate for stats in self.real.bandwidth_history],
             lambda: [len(latency) for latency in self.real.latency_history],
-            lambda: [stats.to_dict() for stats in (*self.peers.latest.values(), *self.tcp.latest)],
             lambda: [stats.to_dict() for stats in self.rdma.latest.values()],
-            lambda: [sum(self.kernel.counts.values()), len(self.kernel.faults)],
+            lambda: [sum(point.value for point in monitor.points()) for monitor in self.monitors],
             self.collect,
         ]
 
@@ -216,7 +215,7 @@ def state_checks(host: Host) -> Iterator[list[str]]:
         check(self, name)
         object.__setattr__(self, name, value)
 
-    shared = set(vars(Idle())) | {"_latest", "_counts", "_faults"}
+    shared = set(vars(Idle())) | {"_latest"}
     states = {id(monitor): mutable(monitor) for monitor in host.monitors}
     assert all({"_duration", "_sampled_at", "_logged"} <= names for names in states.values())
     for monitor in host.monitors:
