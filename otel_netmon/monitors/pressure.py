@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import astuple
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -122,14 +121,13 @@ class ProcessPressureMonitor(Monitor):
 
     def _throttled(self, quotas: dict[Cgroup, Throttling | None]) -> Throttling | None:
         # one without a quota is at 0: that which it gets later counts from there
-        numbers = {one: astuple(quota or Throttling(0, 0, 0.0)) for one, quota in quotas.items()}
+        numbers = {one: quota or Throttling(0, 0, 0.0) for one, quota in quotas.items()}
         counts = {(one, place): number for one, each in numbers.items() for place, number in enumerate(each)}
         moved = self._quotas.moved(counts)
-        worst = max((one for one in quotas if quotas[one]), key=lambda one: numbers[one][2], default=None)
+        worst = max((one for one in quotas if quotas[one]), key=lambda one: numbers[one].time, default=None)
         if worst is None:
             return None
-        stopped = (now + moved[worst, place] for place, now in enumerate(astuple(self._stopped)))
-        self._stopped = Throttling(*stopped)
+        self._stopped = Throttling._make(now + moved[worst, place] for place, now in enumerate(self._stopped))
         return self._stopped
 
     def _list(self) -> list[str]:

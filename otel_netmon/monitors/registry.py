@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import pkgutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
 from typing import Any, Final, Literal, NamedTuple
 
@@ -64,13 +64,12 @@ BUILT_IN: Final = (
 )
 
 
-def choose(known: Iterable[MonitorSpec], selection: tuple[str, ...]) -> tuple[list[MonitorSpec], list[str]]:
+def choose(known: Sequence[MonitorSpec], selection: tuple[str, ...]) -> tuple[list[MonitorSpec], list[str]]:
     """Those of ``known`` that ``selection`` asks for, and the names in it that are none of theirs.
 
     ``name`` and ``all`` add, ``-name`` takes away; where nothing is added, all that run by default are there to be
     taken away from.
     """
-    known = list(known)
     selection = tuple(one.lower() for one in selection)
     added = {one for one in selection if not one.startswith("-")}
     removed = {one[1:] for one in selection if one.startswith("-")}
