@@ -105,7 +105,7 @@ class Monitor(abc.ABC):
         """
         for metric in (*self.metrics, *_HEALTH):
             if metric.kind != "histogram":
-                observers.add(meter, self, metric)
+                observers.add(meter, self.observations, metric)
                 continue
             histogram = semconv.create(meter, metric)
             assert isinstance(histogram, Histogram)
@@ -114,7 +114,7 @@ class Monitor(abc.ABC):
 
     def unregister(self) -> None:
         """Report nothing more through any meter. Measuring by hand, and ``register``, still work."""
-        observers.remove(self)
+        observers.remove(self.observations)
         with self._lock:
             self._histograms = {}
 

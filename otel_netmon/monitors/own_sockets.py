@@ -20,7 +20,7 @@ import sys
 from typing import Final, NamedTuple
 
 from otel_netmon.job.peers import Connection, Endpoint
-from otel_netmon.monitors.tcp_info import SocketReading, TcpInfo, parse_tcp_info
+from otel_netmon.monitors.tcp_info import SocketReading, parse_tcp_info
 
 _SO_PROTOCOL: Final = 38
 _SIOCINQ, _SIOCOUTQ = 0x541B, 0x5411
@@ -138,14 +138,10 @@ class OwnSockets:
         except ValueError:
             return None
         received = self._calls.queue(one.fd, _SIOCINQ)
-        sent = 0 if _all_acknowledged(info) else self._calls.queue(one.fd, _SIOCOUTQ)
+        sent = 0 if info.unacked == info.notsent_bytes == 0 else self._calls.queue(one.fd, _SIOCOUTQ)
         if received is None or sent is None or _inode(one.fd) != one.inode:
             return None  # closed meanwhile, and its number perhaps given to another: so this is asked last
         return SocketReading(info, received, sent, one.inode)
-
-
-def _all_acknowledged(info: TcpInfo) -> bool:
-    return info.unacked == 0 and info.notsent_bytes == 0
 
 
 def _sockets() -> list[Descriptor]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 
@@ -194,7 +194,7 @@ class NetworkMetrics(_Value):
     """
 
     time: float
-    interfaces: Mapping[str, InterfaceStats] | None = field(default=None)
+    interfaces: Mapping[str, InterfaceStats] | None = None
     bandwidth: BandwidthStats | None = None
-    latency: Mapping[str, LatencyStats] | None = field(default=None)
+    latency: Mapping[str, LatencyStats] | None = None
     distributed: DistributedMetrics | None = None

@@ -10,6 +10,7 @@ import random
 import shutil
 import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from otel_netmon import semconv
-from otel_netmon.job.collective_window import CollectiveSample, CollectiveWindow
+from otel_netmon.job.collective_window import CollectiveWindow, SeriesKey
 from otel_netmon.job.peers import Connection, Peer, PeerTrafficBuffer
 from otel_netmon.job.peers import Host as PeerHost
 from otel_netmon.monitors import (
@@ -95,7 +96,7 @@ class Host:
         return self._reader.get_metrics_data()
 
     def add_collectives(self) -> None:
-        self.window.extend([CollectiveSample(self.window._clock(), "all_reduce", "gloo", "0", 1000, 0.1, 1.0)])
+        self.window.add(SeriesKey("all_reduce", "gloo", "0"), time.monotonic(), 1000, 0.1, 1.0)
 
     def methods(self) -> list[Callable[[], object]]:
         """Everything public, the writers first."""
@@ -370,14 +371,14 @@ def test_rates_are_right_under_20_threads_of_which_each_reads_at_its_own_time() 
 def test_each_all_reduce_is_counted_once_by_20_threads() -> None:
     window = CollectiveWindow()
     # others in the window, so that reading it takes longer than a thread's turn
-    window.extend([CollectiveSample(window._clock(), "send", "gloo", "0", 8, 1.0, None)] * 2000)
+    for _ in range(2000):
+        window.add(SeriesKey("send", "gloo", "0"), time.monotonic(), 8, 1.0, None)
     monitor = DistributedNetworkMonitor(window=window)
     durations = itertools.count(1)
 
     def work() -> None:
         for _ in range(4):
-            sample = CollectiveSample(window._clock(), "all_reduce", "gloo", "0", 8, float(next(durations)), None)
-            window.extend([sample])
+            window.add(SeriesKey("all_reduce", "gloo", "0"), time.monotonic(), 8, float(next(durations)), None)
             monitor.measure_distributed_metrics()
 
     with restless():
