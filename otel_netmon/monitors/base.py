@@ -11,7 +11,7 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
 
 from opentelemetry.metrics import Histogram, Observation
@@ -28,7 +28,6 @@ _logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _MAX_KINDS: Final = 32  # kinds of failure remembered as logged, per monitor; then the oldest is logged again
 _HEALTH: Final = (semconv.MONITOR_SUCCESS, semconv.MONITOR_DURATION, semconv.MONITOR_AGE)
-_HEALTH_NAMES: Final = frozenset(metric.name for metric in _HEALTH)
 
 HISTORY: Final = 100
 """Entries kept in a monitor's history."""
@@ -90,12 +89,10 @@ class Monitor(abc.ABC):
 
     def observations(self, metric: str) -> list[Observation]:
         """The present values of the metric of that name, as an instrument's callback gives them. No I/O."""
-        found: Sequence[Point]
-        if metric in _HEALTH_NAMES:
+        with self._lock:
+            found = self._points.get(metric)
+        if found is None:
             found = [one for one in self.health() if one.metric.name == metric]
-        else:
-            with self._lock:
-                found = self._points.get(metric, ())
         return [Observation(value, about) for _, value, about in found]
 
     def register(self, meter: Meter) -> None:

@@ -18,9 +18,9 @@ from typing import Final
 from otel_netmon.monitors.tcp_connect import Attempts, error_word
 
 _ECHO: Final = struct.Struct(">BBHHH8s")  # type, code, checksum and id (the kernel's), sequence, our token
-_PROTOCOL: Final[dict[int, int]] = {socket.AF_INET: socket.IPPROTO_ICMP, socket.AF_INET6: socket.IPPROTO_ICMPV6}
-_REQUEST: Final[dict[int, int]] = {socket.AF_INET: 8, socket.AF_INET6: 128}
-_REPLY: Final[dict[int, int]] = {socket.AF_INET: 0, socket.AF_INET6: 129}
+_PROTOCOL: Final = {socket.AF_INET: socket.IPPROTO_ICMP, socket.AF_INET6: socket.IPPROTO_ICMPV6}
+_TYPES: Final[dict[int, tuple[int, int]]] = {socket.AF_INET: (8, 0), socket.AF_INET6: (128, 129)}
+"""Of an echo's request and reply."""
 
 
 @dataclass
@@ -83,7 +83,7 @@ def _open(address: str) -> socket.socket:
 def _round(selector: selectors.BaseSelector, lines: list[_Line], sequence: int, timeout: float) -> None:
     echo = (sequence, os.urandom(8))
     for line in lines:
-        packet = _ECHO.pack(_REQUEST[line.connection.family], 0, 0, 0, *echo)
+        packet = _ECHO.pack(_TYPES[line.connection.family][0], 0, 0, 0, *echo)
         line.sent = time.perf_counter()
         try:
             line.connection.send(packet)
@@ -110,6 +110,6 @@ def _receive(line: _Line, echo: tuple[int, bytes]) -> None:
     now = time.perf_counter()
     if line.sent is not None and len(data) >= _ECHO.size:
         kind, _, _, _, *answered = _ECHO.unpack_from(data)
-        if kind == _REPLY[line.connection.family] and tuple(answered) == echo:
+        if kind == _TYPES[line.connection.family][1] and tuple(answered) == echo:
             line.found.times.append(now - line.sent)
             line.sent = None

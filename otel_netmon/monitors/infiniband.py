@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from otel_netmon.monitors.procfs import parse_int
@@ -74,9 +74,10 @@ NAMES: Final = frozenset(name for sets in MEANINGS.values() for one in sets for 
 class RdmaPortStats(_Value):
     """One port of an RDMA device at one moment.
 
-    Counters are totals as the driver has them; ``None`` is one that it does not have, or that is full. Bytes are
-    By, also where the driver counts words. ``speed`` is the link's rate in By/s, one direction; rates (By/s) and
-    utilisations (0 to 1) are of the time between two samples. ``saturated`` names 32-bit counters that are full.
+    ``counters`` are totals by meaning (``MEANINGS``), as the driver has them, without those that are full. Bytes
+    are By, also where the driver counts words. ``speed`` is the link's rate in By/s, one direction; rates (By/s)
+    and utilisations (0 to 1) are of the time between two samples. ``saturated`` names 32-bit counters that are
+    full.
     """
 
     device: str
@@ -89,26 +90,7 @@ class RdmaPortStats(_Value):
     interface: str | None = None
     pci_address: str | None = None
     numa_node: int | None = None
-    bytes_sent: int | None = None
-    bytes_received: int | None = None
-    packets_sent: int | None = None
-    packets_received: int | None = None
-    retransmits: int | None = None
-    out_of_sequence: int | None = None
-    sequence_naks: int | None = None
-    rnr_naks: int | None = None
-    ack_timeouts: int | None = None
-    cnp_sent: int | None = None
-    cnp_handled: int | None = None
-    ecn_marked: int | None = None
-    discards_sent: int | None = None
-    discards_received: int | None = None
-    receive_errors: int | None = None
-    transmit_wait: int | None = None
-    link_downed: int | None = None
-    link_recovered: int | None = None
-    symbol_errors: int | None = None
-    remote_faults: int | None = None
+    counters: Mapping[str, int] = field(default_factory=dict)
     transmit_rate: float | None = None
     receive_rate: float | None = None
     transmit_utilization: float | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -92,7 +91,7 @@ class ProcessPressureMonitor(Monitor):
 
     def sample(self) -> Iterator[Point]:
         """One reading. What cannot be read is absent."""
-        if tasks := self._list():
+        if tasks := files.entries(f"{self._self}/task")[:_MAX_TASKS]:
             self._count_tasks(tasks, {task: wait for task in tasks if (wait := self._waited(task)) is not None})
         if self._run_queue is not None:
             yield Point(semconv.PROCESS_RUN_QUEUE, self._run_queue)
@@ -129,12 +128,6 @@ class ProcessPressureMonitor(Monitor):
             return None
         self._stopped = Throttling._make(now + moved[worst, place] for place, now in enumerate(self._stopped))
         return self._stopped
-
-    def _list(self) -> list[str]:
-        try:
-            return os.listdir(f"{self._self}/task")[:_MAX_TASKS]
-        except OSError:
-            return []
 
     def _waited(self, task: str) -> float | None:
         return protocols.parse_task_schedstat(files.try_read(f"{self._self}/task/{task}/schedstat") or b"")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import ClassVar, Final
 
 from otel_netmon import config, semconv
@@ -66,7 +66,7 @@ class TcpMonitor(Monitor):
     def _begin(self) -> None:
         self._before: dict[tuple[Connection, int], TcpInfo] = {}
         self._read_at: float | None = None
-        self._totals: dict[tuple[str | None, str], PeerTotals] = {}
+        self._totals: dict[tuple[tuple[str, str], ...], PeerTotals] = {}
 
     def sample(self) -> tuple[Point, ...]:
         """One reading. Raises OSError, or what the job's store raises."""
@@ -80,14 +80,18 @@ class TcpMonitor(Monitor):
         for totals in self._totals.values():
             totals.now = []
         for one, moved in deltas.items():
-            self._count(self._where(one, known[one]), _use(known[one]), moved)
+            about = self._about(one, known[one])
+            if about not in self._totals and len(self._totals) >= _MAX_HOSTS:
+                about = about[:1]
+            self._totals.setdefault(about, PeerTotals()).add(moved)
         at = self._clock()
         if self._read_at is not None and at > self._read_at:
             with_peers = ((one.remote.address, known[one], moved) for one, moved in deltas.items())
             traffic = peer_traffic(with_peers, at - self._read_at)
             (self._readings or peers.readings).extend(traffic)
         self._read_at = at
-        return tuple(point for key, totals in self._totals.items() for point in self._points_of(*key, totals))
+        series = self._totals.items()
+        return tuple(point for about, totals in series for point in points_of(_ROWS, totals.series().get, *about))
 
     def _deltas(
         self, own: dict[Connection, Descriptor], found: dict[Connection, SocketReading]
@@ -103,27 +107,16 @@ class TcpMonitor(Monitor):
         self._before = before
         return deltas
 
-    def _count(self, peer: str | None, use: str, moved: ConnectionDelta) -> None:
-        if (peer, use) not in self._totals and len(self._totals) >= _MAX_HOSTS:
-            peer = None
-        self._totals.setdefault((peer, use), PeerTotals()).add(moved)
-
-    def _points_of(self, peer: str | None, use: str, totals: PeerTotals) -> Iterator[Point]:
-        about = [(semconv.TCP_USE, use)]
-        if peer is not None:
-            about.append((semconv.PEER_ADDRESS if self._by == "address" else semconv.PEER_HOST, peer))
-        return points_of(_ROWS, totals.series().get, *about)
-
-    def _where(self, one: Connection, peer: Peer) -> str | None:
-        if self._by == "none":
-            return None
-        return one.remote.address if self._by == "address" else peer.host
+    def _about(self, one: Connection, peer: Peer) -> tuple[tuple[str, str], ...]:
+        """The attributes of a connection's series: what it is for, and the peer as the configuration names it."""
+        use = (semconv.TCP_USE, semconv.USE_STORE if peer.is_store else semconv.USE_COLLECTIVES)
+        if self._by == "address":
+            return use, (semconv.PEER_ADDRESS, one.remote.address)
+        if self._by == "host" and peer.host is not None:
+            return use, (semconv.PEER_HOST, peer.host)
+        return (use,)
 
     def after_fork_in_child(self) -> None:
         super().after_fork_in_child()
         self._sockets = OwnSockets()
         self._begin()
-
-
-def _use(peer: Peer) -> str:
-    return semconv.USE_STORE if peer.is_store else semconv.USE_COLLECTIVES
