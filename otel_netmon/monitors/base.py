@@ -1,7 +1,6 @@
 """What every monitor shares: the points of its last sample behind one lock, health, instruments, forks.
 
-The rule: I/O happens before the lock is taken; under it state is only read or swapped. So a reader, or an
-exporter's callback, never waits longer than for a few assignments.
+No I/O under the lock, state is only read or swapped: an exporter's callback waits for a few assignments at most.
 """
 
 from __future__ import annotations

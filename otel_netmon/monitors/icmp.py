@@ -57,27 +57,18 @@ def ping(addresses: Iterable[str], attempts: int, timeout: float) -> dict[str, A
         for address in addresses:
             found = results[address] = Attempts()
             try:
-                line = _Line(stack.enter_context(_open(address)), found)
+                family, _, _, _, where = socket.getaddrinfo(address, None, flags=socket.AI_NUMERICHOST)[0]
+                connection = stack.enter_context(socket.socket(family, socket.SOCK_DGRAM, _PROTOCOL[family]))
+                connection.setblocking(False)
+                connection.connect(where)  # so that only this address's answers, and errors, come in
             except (OSError, ValueError) as error:
                 found.errors.append(error_word(error))
                 continue
-            selector.register(line.connection, selectors.EVENT_READ, line)
-            lines.append(line)
+            lines.append(_Line(connection, found))
+            selector.register(connection, selectors.EVENT_READ, lines[-1])
         for sequence in range(1, attempts + 1):
             _round(selector, lines, sequence, timeout)
     return results
-
-
-def _open(address: str) -> socket.socket:
-    family, _, _, _, where = socket.getaddrinfo(address, None, flags=socket.AI_NUMERICHOST)[0]
-    connection = socket.socket(family, socket.SOCK_DGRAM, _PROTOCOL[family])
-    try:
-        connection.setblocking(False)
-        connection.connect(where)  # so that only this address's answers, and errors, come in
-    except OSError:
-        connection.close()
-        raise
-    return connection
 
 
 def _round(selector: selectors.BaseSelector, lines: list[_Line], sequence: int, timeout: float) -> None:

@@ -84,13 +84,12 @@ class SysfsSource:
 
 
 class _SysfsReading:
-    """One pass over the files; what is asked for twice is read once."""
+    """One pass over the files; a file that is asked for twice is read once."""
 
     def __init__(self, net: str, folder: str) -> None:
         self._net = net
         self._class = folder
         self._files: dict[tuple[str, str], bytes | None] = {}
-        self._kinds: dict[str, str | None] = {}
 
     def nics(self, patterns: tuple[str, ...] | None, keep: Set[str]) -> list[NicReading]:
         counters = procfs.parse_net_dev(files.read(f"{self._net}/dev"))
@@ -123,11 +122,6 @@ class _SysfsReading:
         return {n: f"{'up' if self._up(n) else 'not in sysfs, perhaps up'}; {rest}" for n in running}
 
     def _kind(self, name: str) -> str | None:
-        if name not in self._kinds:
-            self._kinds[name] = self._find_kind(name)
-        return self._kinds[name]
-
-    def _find_kind(self, name: str) -> str | None:
         if os.path.exists(f"{self._class}/{name}/device"):
             label = self._file(name, "phys_port_name")
             return None if label and _REPRESENTOR.match(label) else "physical"

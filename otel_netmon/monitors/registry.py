@@ -1,9 +1,8 @@
 """The list of monitors, and the choice of those that this process runs.
 
-Ours are listed here; another package registers its own in the entry-point group ``otel_netmon_monitors``: a
-subclass of ``Monitor``, or a function that returns one, called without arguments. A monitor of scope ``host`` runs
-once per host, one of scope ``rank`` in every process that trains; another package's class has the attribute
-``scope``, by default ``"host"``. ``OTEL_NETMON_MONITORS`` chooses among all of them.
+Ours are listed here; another package registers its own in the entry-point group ``otel_netmon_monitors``, as a
+class or a function called without arguments. Its attribute ``scope`` is ``"host"``, the default: once per host;
+or ``"rank"``: in every process that trains. ``OTEL_NETMON_MONITORS`` chooses among all of them.
 """
 
 from __future__ import annotations

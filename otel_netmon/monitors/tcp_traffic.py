@@ -34,11 +34,6 @@ class ConnectionDelta(NamedTuple):
     counts: dict[str, int]
 
     @property
-    def info(self) -> TcpInfo:
-        """As it is now."""
-        return self.reading.info
-
-    @property
     def sent(self) -> bool:
         """Whether something of ours was acknowledged: only then is the round-trip time a new one."""
         return self.counts.get("bytes_sent", self.counts["retransmits"]) > 0
@@ -46,7 +41,7 @@ class ConnectionDelta(NamedTuple):
     @property
     def moved(self) -> bool:
         """Whether there is anything to tell: traffic, or data that is stuck."""
-        stuck = self.reading.send_queue or self.reading.receive_queue or self.info.backoff
+        stuck = self.reading.send_queue or self.reading.receive_queue or self.reading.info.backoff
         return bool(self.sent or self.counts.get("bytes_received") or self.counts["retransmits"] or stuck)
 
 
@@ -74,31 +69,33 @@ class PeerTotals:
 
     def longest(self, time_: str) -> float | None:
         """The longest of a time (s) that comes with a new round trip."""
-        times = (getattr(one.info, time_) * _MICRO for one in self.now if one.sent and one.info.rtt)
+        times = (
+            getattr(one.reading.info, time_) * _MICRO for one in self.now if one.sent and one.reading.info.rtt
+        )
         return max(times, default=None)
 
     def min_rtt(self) -> float | None:
         """The shortest round trip (s) that the kernel remembers of those that sent."""
         # before the first sample of a connection min_rtt is all ones
-        known = (one.info.min_rtt for one in self.now if one.sent)
+        known = (one.reading.info.min_rtt for one in self.now if one.sent)
         return min((value * _MICRO for value in known if value and value < 0xFFFFFFFF), default=None)
 
     def common(self) -> dict[str, Any]:
         """What series and ``PeerTraffic`` both tell; what the kernel does not count is absent."""
-        rates = (one.info.delivery_rate for one in self.now if one.sent and one.info.delivery_rate)
+        rates = (one.reading.info.delivery_rate for one in self.now if one.sent and one.reading.info.delivery_rate)
         return {
             **{name: count * _MICRO if name.endswith("_time") else count for name, count in self.counts.items()},
             "connections": len(self.now),
             "rtt_variation": self.longest("rttvar"),
             "delivery_rate": max(rates, default=None),
-            "backoff": max((one.info.backoff for one in self.now), default=None),
+            "backoff": max((one.reading.info.backoff for one in self.now), default=None),
             "unacked": sum(one.reading.send_queue for one in self.now) if self.now else None,
             "unread": sum(one.reading.receive_queue for one in self.now) if self.now else None,
         }
 
     def series(self) -> dict[str, Any]:
         """Those of the TCP monitor, by its names."""
-        rtts = [one.info.rtt * _MICRO for one in self.now if one.sent and one.info.rtt]
+        rtts = [one.reading.info.rtt * _MICRO for one in self.now if one.sent and one.reading.info.rtt]
         mean = sum(rtts) / len(rtts) if rtts else None
         return {**self.common(), "rtt": mean, "rtt_max": self.longest("rtt"), "rtt_min": self.min_rtt()}
 
