@@ -27,7 +27,6 @@ _MOST_FDS: Final = 1 << 16
 _ROOM: Final = 512  # bytes: tcp_info has 248, and grows by a few each year
 _NAME: Final = struct.Struct(">2xH4s")  # sockaddr_in after its family
 _NAME6: Final = struct.Struct(">2xH4x16s")
-_FAMILY: Final = struct.Struct("=H")
 _MAPPED: Final = b"\0" * 10 + b"\xff\xff"
 
 
@@ -162,7 +161,7 @@ def _inode(fd: int) -> int | None:
 
 def _endpoint(name: memoryview) -> Endpoint | None:
     """A socket's name; an IPv4 address mapped into IPv6 as the IPv4 one that it is."""
-    family = _FAMILY.unpack_from(name)[0] if len(name) >= _FAMILY.size else 0
+    family = int.from_bytes(name[:2], sys.byteorder)
     if family == socket.AF_INET and len(name) >= _NAME.size:
         port, address = _NAME.unpack_from(name)
     elif family == socket.AF_INET6 and len(name) >= _NAME6.size:

@@ -19,9 +19,6 @@ from otel_netmon.monitors.values import LatencyStats
 
 _logger = logging.getLogger(__name__)
 
-ICMP: Final = "icmp"
-TCP: Final = "tcp"
-
 _ROWS: Final[tuple[Row, ...]] = (
     (semconv.PEER_LATENCY_MEAN, "mean"),
     (semconv.PEER_LATENCY_MIN, "min"),
@@ -68,9 +65,8 @@ class PeerLatencyMonitor(Monitor):
         directory = self._directory or peers.directory
         if directory is None:
             return self.points()
-        method = ICMP if icmp.allowed() else TCP
-        found = self._by_icmp(directory) if method == ICMP else self._by_tcp(directory)
-        return tuple(self._points_of(found, method))
+        method, measure = ("icmp", self._by_icmp) if icmp.allowed() else ("tcp", self._by_tcp)
+        return tuple(self._points_of(measure(directory), method))
 
     def _points_of(self, found: dict[Host, LatencyStats], method: str) -> Iterator[Point]:
         by = (semconv.LATENCY_METHOD, method)

@@ -25,15 +25,13 @@ _logger = logging.getLogger(__name__)
 ENTRY_POINTS: Final = "otel_netmon_monitors"
 ALL: Final = "all"
 
-Scope = Literal["host", "rank"]
-
 
 class MonitorSpec(NamedTuple):
     """A monitor that can be made. ``target`` is ``module:attribute`` of its class, or of a function without
     arguments that returns one; ``default`` decides whether it runs when the user named none."""
 
     name: str
-    scope: Scope
+    scope: Literal["host", "rank"]
     target: str
     default: Callable[[config.Config], bool] = lambda _: True
 

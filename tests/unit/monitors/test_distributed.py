@@ -5,7 +5,7 @@ import json
 import pytest
 
 from otel_netmon.job.collective_window import CollectiveWindow, SeriesKey
-from otel_netmon.monitors import DistributedNetworkMonitor, RealNetworkMonitor
+from otel_netmon.monitors import DistributedNetworkMonitor, RealNetworkMonitor, sweep
 
 from .helpers import Clock
 
@@ -103,8 +103,7 @@ def test_a_scheduled_sample_and_the_composed_result_are_never_collective_calls(
 ) -> None:
     monitor = DistributedNetworkMonitor(True, window=window)
     calls: list[None] = []
-    assert monitor._sweep is not None
-    monkeypatch.setattr(monitor._sweep, "run", lambda: calls.append(None))
+    monkeypatch.setattr(sweep.Sweep, "run", lambda _: calls.append(None))
     assert monitor.run_once()
     RealNetworkMonitor(distributed=monitor, target_hosts=()).get_current_metrics()
     assert not calls

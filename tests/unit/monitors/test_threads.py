@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics import Histogram, MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
-from otel_netmon import semconv
 from otel_netmon.job.collective_window import CollectiveWindow, SeriesKey
 from otel_netmon.job.peers import Connection, Peer, PeerTrafficBuffer
 from otel_netmon.job.peers import Host as PeerHost
@@ -73,10 +72,10 @@ def rdma_tree() -> Path:
 class Host:
     """The five monitors over one host in memory, and the others over this one, registered with a reader."""
 
-    def __init__(self) -> None:
+    def __init__(self, source: nics.NicSource | None = None) -> None:
         self.window = CollectiveWindow()
         self.real = RealNetworkMonitor(
-            interface=NetworkInterfaceMonitor(source=FakeSource(), rate_window=1e-9),
+            interface=NetworkInterfaceMonitor(source=source or FakeSource(), rate_window=1e-9),
             latency=NetworkLatencyMonitor(TARGETS, timeout=20),
             window=self.window,
         )
@@ -231,7 +230,8 @@ def test_state_is_only_touched_with_the_lock_held(host: Host, state_checks: list
     assert sorted(set(state_checks)) == []
 
 
-def test_no_lock_is_held_during_io(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_lock_is_held_during_io(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Host(nics.SysfsSource(Path("/proc"), Path("/sys")))
     found: list[str] = []
 
     def io(what: str, result: Any) -> Any:
@@ -259,9 +259,7 @@ def test_no_lock_is_held_during_io(host: Host, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(Peers, "exchange", lambda self, own: io("exchange", {}))
     monkeypatch.setattr(tcp_connect, "resolve", lambda host, port: io("resolve", [ADDRESS]))
     monkeypatch.setattr(tcp_connect, "connect", lambda addresses, timeout: io("connect", 0.001))
-    host.interface._source = nics.SysfsSource(Path("/proc"), Path("/sys"))
-    recorder = type("Recorder", (), {"record": lambda *_: io("record", None)})()
-    host.latency._histograms = {semconv.LATENCY.name: recorder}
+    monkeypatch.setattr(Histogram, "record", lambda *_: io("record", None))
     for method in host.methods():
         method()
     assert done == {"read", "resolve", "connect", "record", "ping", "sockets", "exchange"}
