@@ -177,7 +177,7 @@ class Monitor(abc.ABC):
             if metric.name in histograms:
                 histograms[metric.name].record(value, about)
 
-    def _log_once(self, failure: Exception) -> None:
+    def _log_once(self, failure: BaseException) -> None:
         kind = (type(failure).__qualname__, getattr(failure, "errno", None))
         with self._lock:
             if kind in self._logged:

@@ -104,20 +104,20 @@ class NetworkLatencyMonitor(DirectMonitor):
             probe.finished.wait(max(0.0, probe.deadline - time.monotonic()))
         with self._lock:
             results = {probe.target: self._result(probe, queue) for probe in probes}
-            fresh = [probe for probe in probes if not probe.recorded]  # of those who share one the first tells it
-            for probe in fresh:
+            # of those who share a result the first tells it
+            fresh = {probe.target: results[probe.target] for probe in probes if not probe.recorded}
+            for probe in probes:
                 probe.recorded = True
-                self._latest[probe.target] = results[probe.target]
-                self._history[probe.target].append(results[probe.target])
+            self._latest |= fresh
+            for target, stats in fresh.items():
+                self._history[target].append(stats)
             self._store(
                 point
                 for stats in self._latest.values()
                 for point in points_of(_ROWS, functools.partial(getattr, stats), *_server(stats))
             )
-        told = [results[probe.target] for probe in fresh]
-        self._record(
-            Point(semconv.LATENCY, time_, attributes(*_server(stats))) for stats in told for time_ in stats.times
-        )
+        times = ((stats, one) for stats in fresh.values() for one in stats.times)
+        self._record(Point(semconv.LATENCY, one, attributes(*_server(stats))) for stats, one in times)
         return results
 
     def _begin(self) -> tuple[list[_Probe], deque[_Probe]]:

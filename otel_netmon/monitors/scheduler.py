@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import random
@@ -80,8 +79,10 @@ class _Worker:
 
     def _run(self) -> None:
         while self._next():
-            with contextlib.suppress(SystemExit):  # another package's monitor may call what calls exit()
+            try:
                 self._monitor.run_once()
+            except BaseException as error:  # noqa: BLE001  # SystemExit, CancelledError: this thread goes on
+                self._monitor._log_once(error)
             with self._lock:
                 self._timetable.advance(time.monotonic())
                 self.idle.set()

@@ -31,7 +31,7 @@ class Counting(Monitor):
     def sample(self) -> tuple[()]:
         self.count += 1
         if self.exits:
-            sys.exit()
+            sys.exit(3)
         self.sampled.set()
         if self.hang is not None:
             self.hang.wait(60)
@@ -144,7 +144,7 @@ def test_turns_missed_in_a_hang_are_not_made_up_for(hang: threading.Event) -> No
     assert stuck.count == 1
 
 
-def test_a_monitor_that_exits_is_sampled_again() -> None:
+def test_a_monitor_that_exits_is_sampled_again_and_told_once(caplog: pytest.LogCaptureFixture) -> None:
     """As one of another package may, that calls a program's main()."""
     exiting = Counting()
     exiting.exits = True
@@ -152,6 +152,9 @@ def test_a_monitor_that_exits_is_sampled_again() -> None:
     scheduler.start()
     assert until(lambda: exiting.count >= 3)
     assert scheduler.sample_now(30) and scheduler.stop(30)
+    assert [record.getMessage().partition(" (")[0] for record in caplog.records] == [
+        "monitor counting: SystemExit: 3"
+    ]
 
 
 def test_without_a_thread_it_says_so_and_raises_nothing(
