@@ -30,8 +30,7 @@ def _callback(owners: dict[str, tuple[Observe, ...]], name: str) -> CallbackT:
             return present[0](name)
         found: dict[object, Observation] = {}
         for owner in present:
-            fresh = [(_series(one), one) for one in owner(name)]
-            found = {**dict(fresh), **found}
+            found = {**{_series(one): one for one in owner(name)}, **found}
         return list(found.values())
 
     return observe
