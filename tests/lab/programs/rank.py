@@ -12,6 +12,7 @@ import time
 import torch
 import torch.distributed as dist
 
+from otel_netmon import semconv
 from otel_netmon.job.directory import StoreDirectory
 from otel_netmon.monitors import PeerLatencyMonitor
 from otel_netmon.monitors.own_sockets import OwnSockets
@@ -36,7 +37,9 @@ latency = PeerLatencyMonitor(directory=directory, most=2, attempts=3, timeout=1.
 rounds = []
 for _ in range(4):
     latency.run_once()
-    rounds.append({host: stats.to_dict() for host, stats in latency.latest.items()})
+    rounds.append(
+        [[metric.name, attributes[semconv.PEER_ADDRESS], value] for metric, value, attributes in latency.points()]
+    )
 print(
     json.dumps(
         {
