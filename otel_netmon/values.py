@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,8 @@ class Kind:
     parse: Callable[[str], Any]
 
 
-def number(low: float, high: float, cast: type = float) -> Kind:
-    """A number from ``low`` to ``high``."""
+def number(low: float, high: float = sys.float_info.max, cast: type = float) -> Kind:
+    """A finite number from ``low`` to ``high``."""
 
     def parse(text: str) -> Any:
         value = cast(text)
@@ -27,7 +28,7 @@ def number(low: float, high: float, cast: type = float) -> Kind:
         return value
 
     what = "a whole number" if cast is int else "a number"
-    return Kind(f"{what} from {low:.10g} to {high:.10g}", parse)
+    return Kind(f"{what} from {low:.10g}" + (f" to {high:.10g}" if high < sys.float_info.max else ""), parse)
 
 
 def choice(*words: str) -> Kind:
@@ -39,6 +40,17 @@ def choice(*words: str) -> Kind:
         return text.lower()
 
     return Kind("one of " + ", ".join(words), parse)
+
+
+def text_that(accepted: str, accepts: Callable[[str], object]) -> Kind:
+    """Any text that ``accepts`` says yes to."""
+
+    def parse(text: str) -> str:
+        if not accepts(text):
+            raise ValueError(text)
+        return text
+
+    return Kind(accepted, parse)
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -101,22 +113,10 @@ def _rank(text: str) -> int:
     return int(text)
 
 
-def _flag(text: str) -> bool:
-    if text.lower() not in ("true", "false"):
-        raise ValueError(text)
-    return text.lower() == "true"
-
-
-def _text(text: str) -> str:
-    if not 0 < len(text) <= 128:
-        raise ValueError(text)
-    return text
-
-
-FLAG: Final = Kind("true or false", _flag)
+FLAG: Final = Kind("true or false", lambda text: choice("true", "false").parse(text) == "true")
 LIST: Final = Kind("names or globs, separated by commas", _names)
 MONITORS: Final = Kind("names of monitors, or all, or -name to leave one out, separated by commas", _monitors)
 PATH: Final = Kind("a folder", Path)
 RANKS: Final = Kind("ranks and ranges of ranks, as 0,8-15, or /N for every Nth rank", Ranks)
 TARGETS: Final = Kind("host:port pairs, IPv6 in brackets, separated by commas", _targets)
-TEXT: Final = Kind("any text of 1 to 128 characters", _text)
+TEXT: Final = text_that("any text of 1 to 128 characters", lambda text: 0 < len(text) <= 128)
