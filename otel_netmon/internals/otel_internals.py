@@ -99,31 +99,23 @@ def histogram_points(
     value has to be recorded, which takes some eight microseconds.
     """
     try:
-        return _histogram_points(_instrument(instrument), attributes, tuple(boundaries))
+        from opentelemetry.sdk.metrics._internal.aggregation import _ExplicitBucketHistogramAggregation
+
+        real, found = _instrument(instrument), []
+        for storage in _storages(real):
+            for match in storage._get_or_init_view_instrument_match(real):
+                (point,) = [a for a in list(match._attributes_aggregation.values()) if a._attributes == attributes]
+                if (
+                    not real._is_enabled()
+                    or match._reset_on_collect  # it drops its points at each collection
+                    or type(point) is not _ExplicitBucketHistogramAggregation
+                    or tuple(point._boundaries) != tuple(boundaries)
+                    or not all(hasattr(point, name) for name in _FIELDS)
+                ):
+                    return None
+                found.append(point)
     except Exception:  # noqa: BLE001  # another SDK, or another version of it
         return None
-
-
-def _histogram_points(
-    instrument: Any, attributes: Mapping[str, str], boundaries: tuple[float, ...]
-) -> list[Any] | None:
-    from opentelemetry.sdk.metrics._internal.aggregation import _ExplicitBucketHistogramAggregation
-
-    if hasattr(instrument, "_is_enabled") and not instrument._is_enabled():
-        return None
-    found = []
-    for storage in _storages(instrument):
-        for match in storage._get_or_init_view_instrument_match(instrument):
-            if getattr(match, "_reset_on_collect", False):  # it drops its points at each collection
-                return None
-            same = [a for a in list(match._attributes_aggregation.values()) if a._attributes == attributes]
-            if len(same) != 1 or not (
-                type(same[0]) is _ExplicitBucketHistogramAggregation
-                and tuple(same[0]._boundaries) == boundaries
-                and all(hasattr(same[0], name) for name in _FIELDS)
-            ):
-                return None
-            found += same
     return found
 
 
@@ -145,12 +137,13 @@ def add_to_point(point: Any, counts: Sequence[int], total: float, least: float, 
 
 
 def exporter_class(protocol: str, signal: str) -> Any:
-    """The official OTLP exporter of a signal; that of logs is in a private module. Raises LookupError where it is
-    not there: then this signal is kept on disk."""
-    by = "grpc" if protocol == "grpc" else "http"
+    """The official OTLP exporter of a signal by ``grpc`` or ``http``; that of logs is in a private module.
+
+    Raises LookupError where it is not there: then this signal is kept on disk.
+    """
     module, name = _EXPORTERS[signal]
     try:
-        return getattr(importlib.import_module(f"opentelemetry.exporter.otlp.proto.{by}.{module}"), name)
+        return getattr(importlib.import_module(f"opentelemetry.exporter.otlp.proto.{protocol}.{module}"), name)
     except (ImportError, AttributeError) as error:
         raise LookupError(f"OpenTelemetry's exporter of {signal} by {protocol} is not found") from error
 

@@ -8,16 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "LogRecordExportResult",
-    "LogRecordExporter",
-    "ReadableLogRecord",
-    "emit_event",
-    "encode_logs",
-    "encode_logs_as_json",
-    "is_stand_in",
-    "logger_provider",
-]
+__all__ = ["LogRecordExportResult", "LogRecordExporter", "ReadableLogRecord"]
 
 if TYPE_CHECKING:
     from opentelemetry.sdk._logs import ReadableLogRecord
