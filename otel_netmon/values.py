@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from otel_netmon.text import listed
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -54,7 +56,7 @@ def text_that(accepted: str, accepts: Callable[[str], object]) -> Kind:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    names = tuple(part.strip() for part in text.split(",") if part.strip())
+    names = tuple(listed(text))
     if not names:
         raise ValueError(text)
     return names

@@ -7,6 +7,6 @@ from otel_netmon.sdk.check import apply, names
 from otel_netmon.sdk.values import Checked
 
 _checked = Checked(os.environ)
-names(_checked, ("OTEL_PROPAGATORS", "OTEL_PYTHON_CONTEXT"))
+names(_checked, {"OTEL_PROPAGATORS", "OTEL_PYTHON_CONTEXT"})
 if _checked.problems:
     apply(_checked.environ, _checked.problems, os.environ, logging.getLogger(__name__))

@@ -11,7 +11,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Final, Literal
 
-from otel_netmon.text import is_secret, without_secrets
+from otel_netmon.text import is_secret, listed, without_secrets
 from otel_netmon.values import Kind, choice, number, text_that
 
 Signal = Literal["traces", "metrics", "logs"]
@@ -122,7 +122,7 @@ _KINDS: Final[Mapping[str, Kind]] = {
     ),
     "OTEL_PYTHON_EXPORTER_OTLP_GRPC_RETRYABLE_ERROR_CODES": text_that(
         "names of gRPC status codes, separated by commas",
-        lambda text: {part.strip().upper() for part in text.split(",") if part.strip()} <= _STATUS,
+        lambda text: _STATUS.issuperset(listed(text.upper())),
     ),
     "OTEL_PYTHON_AUTO_INSTRUMENTATION_EXPERIMENTAL_GEVENT_PATCH": text_that(
         "patch_all where gevent is installed", lambda text: text == "patch_all" and is_installed("gevent")
