@@ -23,9 +23,9 @@ def printable(value: str) -> str:
     return value if value.isprintable() else "".join(c if c.isprintable() else "?" for c in value)
 
 
-def listed(value: str) -> list[str]:
-    """The parts of a list that is separated by commas, without blanks, and those that are not blank only."""
-    return [part.strip() for part in value.split(",") if part.strip()]
+def listed(value: str) -> tuple[str, ...]:
+    """The parts of a list that is separated by commas, but for those that are blank."""
+    return tuple(part.strip() for part in value.split(",") if part.strip())
 
 
 def file_part(value: str) -> str:

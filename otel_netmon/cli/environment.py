@@ -39,7 +39,7 @@ def choose_exporters(environ: Mapping[str, str], *, to_files: bool) -> dict[str,
     variables: dict[str, str] = {}
     for signal in SIGNALS:
         variable = f"OTEL_{signal.upper()}_EXPORTER"
-        chosen = listed(environ.get(variable, ""))
+        chosen = [*listed(environ.get(variable, ""))]
         if not chosen and otlp.endpoint(environ, signal)[0]:
             chosen = [OTLP_EXPORTER]
         if chosen == ["none"] and to_files:

@@ -106,7 +106,7 @@ def names(checked: Checked, among: Set[str] = _NAMES.keys()) -> None:
     for name in sorted(checked.environ.keys() & among):
         known, value = values.installed(_NAMES[name]), checked.environ[name]
         accepted = [*known, "none", "*"] if name in _LISTS else known
-        chosen = [_as_known(part, accepted) for part in (listed(value) if name in _LISTS else [value])]
+        chosen = [_as_known(part, accepted) for part in (listed(value) if name in _LISTS else (value,))]
         if name.endswith("_EXPORTER") and len(chosen) > 1:
             chosen = [part for part in chosen if part != "none"]  # among others it would be a name that is missing
         missing = [part for part in chosen if part not in accepted]
@@ -158,7 +158,4 @@ def _batches(checked: Checked) -> None:
                 checked.put(name, str(size))
 
 
-_PARTS: Final = (
-    *(values.plain_values, _config_file, names, _sampler, _batches),
-    *(otlp.protocols, otlp.by_protocol, otlp.pairs),
-)
+_PARTS: Final = (values.plain_values, _config_file, names, _sampler, _batches, otlp.protocols, otlp.pairs)

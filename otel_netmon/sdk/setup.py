@@ -55,6 +55,8 @@ def configure_sdk_if_nobody_did() -> None:
 def _configure_sdk(environ: MutableMapping[str, str]) -> None:
     from opentelemetry import trace
 
+    from otel_netmon.internals.otel_internals import configure_sdk
+
     if sdk_is_disabled(environ):
         return
     hold_closed()
@@ -70,22 +72,15 @@ def _configure_sdk(environ: MutableMapping[str, str]) -> None:
     providers = {name: environ.pop(name) for name in _PROVIDERS if name in environ}
     try:
         if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
-            _configure()
+            configure_sdk()
+    except Exception as error:  # of the settings, whose text says more than a traceback
+        _logger.warning("otel-netmon: OpenTelemetry refuses its settings, so nothing is recorded: %s", error)
+        _logger.debug("otel-netmon: where it refused them", exc_info=error)
     finally:
         environ.update(providers)
 
 
 _PROVIDERS: Final = tuple(f"OTEL_PYTHON_{kind}_PROVIDER" for kind in ("TRACER", "METER", "LOGGER"))
-
-
-def _configure() -> None:
-    from otel_netmon.internals.otel_internals import configure_sdk
-
-    try:
-        configure_sdk()
-    except Exception as error:  # of the settings, whose text says more than a traceback
-        _logger.warning("otel-netmon: OpenTelemetry refuses its settings, so nothing is recorded: %s", error)
-        _logger.debug("otel-netmon: where it refused them", exc_info=error)
 
 
 def _name_exporters(environ: MutableMapping[str, str]) -> bool:

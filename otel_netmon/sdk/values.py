@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from otel_netmon.text import is_secret, listed, without_secrets
-from otel_netmon.values import Kind, choice, number, text_that
+from otel_netmon.values import Kind, choice, number
 
 Signal = Literal["traces", "metrics", "logs"]
 SIGNALS: Final[tuple[Signal, ...]] = ("traces", "metrics", "logs")
@@ -97,7 +98,7 @@ def is_pem(path: str) -> bool:
 
 _COUNT: Final = number(1, cast=int)
 _LIMIT: Final = number(0, cast=int)
-_TIME: Final = Kind("a number above 0", number(5e-324).parse)
+_TIME: Final = Kind("a number above 0", lambda value: 0 < value < math.inf, float)
 _FLAG: Final = choice("true", "false")
 _STATUS: Final = {
     *("CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS", "ABORTED"),
@@ -120,11 +121,11 @@ _KINDS: Final[Mapping[str, Kind]] = {
     f"{OTLP}METRICS_DEFAULT_HISTOGRAM_AGGREGATION": choice(
         "explicit_bucket_histogram", "base2_exponential_bucket_histogram"
     ),
-    "OTEL_PYTHON_EXPORTER_OTLP_GRPC_RETRYABLE_ERROR_CODES": text_that(
+    "OTEL_PYTHON_EXPORTER_OTLP_GRPC_RETRYABLE_ERROR_CODES": Kind(
         "names of gRPC status codes, separated by commas",
         lambda text: _STATUS.issuperset(listed(text.upper())),
     ),
-    "OTEL_PYTHON_AUTO_INSTRUMENTATION_EXPERIMENTAL_GEVENT_PATCH": text_that(
+    "OTEL_PYTHON_AUTO_INSTRUMENTATION_EXPERIMENTAL_GEVENT_PATCH": Kind(
         "patch_all where gevent is installed", lambda text: text == "patch_all" and is_installed("gevent")
     ),
 }
