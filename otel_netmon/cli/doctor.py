@@ -24,6 +24,7 @@ from otel_netmon.cli.environment import (
 from otel_netmon.cli.probe import Finding, answers, as_environment
 from otel_netmon.cli.run import RUNS
 from otel_netmon.monitors import registry
+from otel_netmon.monitors.nics import choose_interfaces
 from otel_netmon.monitors.rdma import RdmaMonitor
 from otel_netmon.monitors.registry import monitors_for
 from otel_netmon.sdk.check import check, silenced
@@ -194,8 +195,6 @@ def _heard(lines: list[str]) -> Iterator[None]:
 
 
 def _nics(settings: config.Config) -> Iterator[Finding]:
-    from otel_netmon.monitors.nics import choose_interfaces
-
     variable = config.PREFIX + "INTERFACES"
     try:
         chosen = choose_interfaces(settings.interfaces, proc_root=settings.proc_root, sys_root=settings.sys_root)

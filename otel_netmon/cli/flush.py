@@ -7,14 +7,15 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from otel_netmon import config
-
-if TYPE_CHECKING:
-    from otel_netmon.delivery.segment import Segment
-    from otel_netmon.delivery.transport import Transport
-
+from otel_netmon.delivery import connect
+from otel_netmon.delivery.segment import Segment
+from otel_netmon.delivery.spool import SpoolError, open_folder, orphans
+from otel_netmon.delivery.transport import Transport
+from otel_netmon.sdk.check import apply, check
+from otel_netmon.sdk.values import SIGNALS
 
 _logger = logging.getLogger(__name__)
 
@@ -23,12 +24,6 @@ _ITEMS: Final = {"traces": "spans", "metrics": "data points", "logs": "log recor
 
 def flush(folder: Path) -> int:
     """Send every request in ``folder`` that no living process owns; 0 when nothing is left, 1 otherwise."""
-    from otel_netmon.delivery import connect
-    from otel_netmon.delivery.segment import Segment
-    from otel_netmon.delivery.spool import SpoolError, open_folder, orphans
-    from otel_netmon.sdk.check import apply, check
-    from otel_netmon.sdk.values import SIGNALS
-
     if not folder.is_dir():
         _say(f"{folder} is not a folder", is_error=True)
         return 2

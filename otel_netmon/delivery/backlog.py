@@ -63,14 +63,9 @@ class Backlog:
         return [*filter(None, [self.sending]), *self._memory]
 
     @property
-    def has_more(self) -> bool:
-        """Whether something waits besides what is being sent."""
-        return bool(self._memory) or self._on_disk
-
-    @property
     def is_empty(self) -> bool:
         """Whether all is delivered, or lost."""
-        return not self.has_more and self.sending is None
+        return not self._memory and not self._on_disk and self.sending is None
 
     def put(self, data: bytes, items: int) -> bool:
         """Take over a request. False when it is lost. Costs a write to the disk while the collector is away."""

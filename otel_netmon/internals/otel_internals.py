@@ -24,6 +24,14 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 
+def find(module: str, name: str) -> Any:
+    """``name`` of ``module``. Raises LookupError where one of them is not there."""
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise LookupError(f"{module}.{name} is not found") from error
+
+
 # --- the SDK's setup ----------------------------------------------------------------------------------------
 
 
@@ -142,10 +150,7 @@ def exporter_class(protocol: str, signal: str) -> Any:
     Raises LookupError where it is not there: then this signal is kept on disk.
     """
     module, name = _EXPORTERS[signal]
-    try:
-        return getattr(importlib.import_module(f"opentelemetry.exporter.otlp.proto.{protocol}.{module}"), name)
-    except (ImportError, AttributeError) as error:
-        raise LookupError(f"OpenTelemetry's exporter of {signal} by {protocol} is not found") from error
+    return find(f"opentelemetry.exporter.otlp.proto.{protocol}.{module}", name)
 
 
 _EXPORTERS: Final = {
