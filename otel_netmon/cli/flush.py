@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import time
@@ -16,8 +15,6 @@ from otel_netmon.delivery.spool import SpoolError, open_folder, orphans
 from otel_netmon.delivery.transport import Transport
 from otel_netmon.sdk.check import apply, check
 from otel_netmon.sdk.values import SIGNALS
-
-_logger = logging.getLogger(__name__)
 
 _ITEMS: Final = {"traces": "spans", "metrics": "data points", "logs": "log records"}
 
@@ -33,7 +30,7 @@ def flush(folder: Path) -> int:
         _say(str(error.strerror), is_error=True)
         return 2
     works, wrong = check(os.environ)
-    apply(works, wrong, os.environ, _logger)
+    apply(works, wrong)
     if any(problem.lost for problem in wrong):
         return 2
     left = 0

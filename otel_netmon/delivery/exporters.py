@@ -1,8 +1,5 @@
-"""The exporters behind ``otel_netmon_otlp``: the official OTLP ones, and nothing lost while no collector listens.
-
-They read the same variables as ``otlp``, and take the same arguments. What they add is a spool on disk, used only
-when delivery fails or lags.
-"""
+"""The exporters behind ``otel_netmon_otlp``: arguments and variables are those of the official OTLP exporters, and
+nothing is lost while no collector listens."""
 
 from __future__ import annotations
 

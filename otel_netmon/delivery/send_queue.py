@@ -29,9 +29,7 @@ _draw: Final = random.SystemRandom().uniform
 class SendQueue:
     """``put`` never waits for the collector; one thread sends, oldest first.
 
-    While the collector takes what it is sent, nothing touches the disk; see ``Backlog``. So a process that is
-    killed leaves on disk what was older than half a second. Delivery is at least once: what was taken and not
-    acknowledged is sent again, with the same span ids.
+    Delivery is at least once: what was taken and not acknowledged is sent again, with the same span ids.
     """
 
     def __init__(self, connect: Callable[[], Transport], signal: Signal, folder: Path, max_bytes: int) -> None:

@@ -1,8 +1,4 @@
-"""Requests on disk, in the order in which they came, until they are delivered.
-
-A writer has files of its own, a segment each (``segment.py``); one that is delivered whole is removed, and one
-whose writer is gone is taken over by the next.
-"""
+"""Requests on disk, in the order in which they came, until they are delivered."""
 
 from __future__ import annotations
 
@@ -29,7 +25,7 @@ class SpoolError(OSError):
     """The folder cannot be used; the message says why."""
 
 
-def open_folder(path: Path) -> Path:
+def open_folder(path: Path) -> None:
     """Make the folder, if need be, and check that it is ours alone. Raises SpoolError."""
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -42,14 +38,13 @@ def open_folder(path: Path) -> Path:
         raise SpoolError(errno.EPERM, f"{path} belongs to user {status.st_uid}, not to {os.geteuid()}")
     if status.st_mode & 0o022:
         raise SpoolError(errno.EPERM, f"{path} can be written by others (mode {status.st_mode & 0o777:o})")
-    return path
 
 
 class Spool:
-    """The segments of one writer and one signal. Every method takes a short lock and does its I/O under it.
+    """The segments of one writer and one signal; one that is delivered whole is removed.
 
-    ``max_bytes`` is for this writer; when it is reached the oldest segment goes, and ``lose`` is called with the
-    reason and the count of its items, as with those that cannot be read. ``append`` makes the folder.
+    Every method takes a short lock and does its I/O under it. When ``max_bytes`` are reached the oldest segment
+    goes, and ``lose`` is called with the reason and the count of its items, as with those that cannot be read.
     """
 
     def __init__(self, folder: Path, signal: str, max_bytes: int, lose: Callable[[str, int], None]) -> None:

@@ -1,9 +1,7 @@
-"""Every private name of OpenTelemetry that this package touches; those of spans and of logs are in
-``otel_internals_spans`` and ``otel_internals_logs``.
+"""The private names of OpenTelemetry that this package touches, with ``otel_internals_spans`` and ``…_logs``.
 
-One small function each. It asks whether the name is there, and where it is not, its caller goes on without what
-is named here. All of them are there in 1.45, the oldest version that the package runs with. ``make newest`` tries
-them on the newest; ``tests/unit/test_otel_internals.py`` takes each away.
+Where one is not there, the caller goes on without what is named here. All of them are there in 1.45, the oldest
+version that the package runs with; ``make newest`` tries them on the newest.
 
 Nothing of the SDK is imported with this module: that reads its variables, before we could correct them.
 """

@@ -1,19 +1,21 @@
 """Values of OpenTelemetry's own variables that cannot work: a sentence for each, and what is used instead.
 
-The SDK answers some such values with a traceback in every process and no telemetry, others with silence. Here, as
-in ``config``, a wrong value costs one sentence, and its default is used, or what is left of a list. An empty value
-counts as unset, as the specification has it, though the SDK often reads it.
+The SDK answers some such values with a traceback in every process and no telemetry, others with silence. An empty
+value counts as unset, as the specification has it, though the SDK often reads it.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, MutableMapping, Set
+import os
+from collections.abc import Iterable, Mapping, Set
 from typing import Final
 
 from otel_netmon.sdk import otlp, values
 from otel_netmon.sdk.values import PLACES, SIGNALS, Checked, Problem
 from otel_netmon.text import listed
+
+_logger = logging.getLogger(__name__)
 
 _BATCH_SIZES: Final = ("2048", "512")
 """The SDK's defaults: of the queue, and of a batch."""
@@ -57,18 +59,13 @@ def check(environ: Mapping[str, str], instead: str = "none") -> tuple[dict[str, 
     return checked.environ, tuple(checked.problems)
 
 
-def apply(
-    works: Mapping[str, str],
-    problems: Collection[Problem],
-    environ: MutableMapping[str, str],
-    logger: logging.Logger,
-) -> None:
-    """Put what works into ``environ``, this process's and its children's, and log what does not."""
+def apply(works: Mapping[str, str], problems: Iterable[Problem]) -> None:
+    """Put what works into the environment, this process's and its children's, and log what does not."""
     for problem in problems:
-        logger.warning("otel-netmon: %s", problem.sentence)
-    for name in [name for name in environ if name not in works]:
-        del environ[name]
-    environ.update({name: value for name, value in works.items() if environ.get(name) != value})
+        _logger.warning("otel-netmon: %s", problem.sentence)
+    for name in os.environ.keys() - works.keys():
+        del os.environ[name]
+    os.environ.update({name: value for name, value in works.items() if os.environ.get(name) != value})
 
 
 def silenced(environ: Mapping[str, str]) -> tuple[Problem, ...]:
