@@ -46,14 +46,14 @@ def configure_sdk() -> None:
     _OTelSDKConfigurator().configure()  # type: ignore[no-untyped-call]  # untyped in the SDK
 
 
-def update_resource(provider: Any, added: Resource, stale: Collection[str]) -> bool:
+def update_resource(provider: Any, added: Resource, stale: Collection[str]) -> None:
     """Have ``provider``, and all that was made from it, use its resource without the ``stale`` attributes and with
-    the ``added`` ones, as the SDK itself does after a fork. Whether it does.
+    the ``added`` ones, as the SDK itself does after a fork.
 
     Without it the resource stays what it was when the SDK was set up: a rank that became known later is missing.
     """
     if not hasattr(provider, "_update_resource"):
-        return False
+        return
     holder, name = provider, "_resource"
     if hasattr(provider, "_sdk_config"):  # a MeterProvider
         holder, name = provider._sdk_config, "resource"
@@ -65,21 +65,15 @@ def update_resource(provider: Any, added: Resource, stale: Collection[str]) -> b
         provider._update_resource(added)
     except Exception as error:  # noqa: BLE001  # another version of the SDK
         log_once(_logger, error, "otel-netmon: the resource cannot be updated; telemetry goes on with the old one")
-        return False
-    return True
 
 
 # --- metrics ------------------------------------------------------------------------------------------------
 
 
-def _instrument(instrument: Any) -> Any:
-    """The SDK's instrument, also behind the API's proxy for one that was made before the SDK."""
-    return getattr(instrument, "_real_instrument", None) or instrument
-
-
-def _storages(instrument: Any) -> list[Any]:
-    """What each reader keeps."""
-    return list(instrument._measurement_consumer._reader_storages.values())
+def _storages(instrument: Any) -> tuple[Any, list[Any]]:
+    """The SDK's instrument, also behind the API's proxy for one made before it, and what each reader keeps."""
+    real = getattr(instrument, "_real_instrument", None) or instrument
+    return real, list(real._measurement_consumer._reader_storages.values())
 
 
 def forget(instrument: Any) -> None:
@@ -88,8 +82,8 @@ def forget(instrument: Any) -> None:
     Without it the child reports its parent's sums once more, in its own name.
     """
     try:
-        real = _instrument(instrument)
-        for storage in _storages(real):
+        real, storages = _storages(instrument)
+        for storage in storages:
             for match in storage._instrument_view_instrument_matches.get(real, ()):
                 match._attributes_aggregation, match._lock = {}, threads.Lock()
     except Exception as error:  # noqa: BLE001  # another SDK, or another version of it
@@ -107,8 +101,9 @@ def histogram_points(
     try:
         from opentelemetry.sdk.metrics._internal.aggregation import _ExplicitBucketHistogramAggregation
 
-        real, found = _instrument(instrument), []
-        for storage in _storages(real):
+        found = []
+        real, storages = _storages(instrument)
+        for storage in storages:
             for match in storage._get_or_init_view_instrument_match(real):
                 (point,) = [a for a in list(match._attributes_aggregation.values()) if a._attributes == attributes]
                 if (

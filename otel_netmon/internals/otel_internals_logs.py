@@ -45,11 +45,10 @@ def is_stand_in(provider: Any) -> bool:
     return provider is None or type(provider).__module__.startswith("opentelemetry._logs")
 
 
-def emit_event(logger: Any, severity: str, **about: Any) -> bool:
-    """Emit a log event: ``about`` is what ``LogRecord`` takes. False, and nothing, where the API is not there."""
+def emit_event(logger: Any, severity: str, **about: Any) -> None:
+    """Emit a log event: ``about`` is what ``LogRecord`` takes. Nothing where the API is not there."""
     try:
         record, severities = (find("opentelemetry._logs", name) for name in ("LogRecord", "SeverityNumber"))
     except LookupError:
-        return False
+        return
     logger.emit(record(severity_number=getattr(severities, severity), severity_text=severity, **about))
-    return True

@@ -46,7 +46,12 @@ class Checked:
     """An environment on its way to one that works."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        self.environ = {name: value for name, value in environ.items() if value.strip() or not _blank_counts(name)}
+        # The SDK takes a blank for a value that is wrong. For a limit it is none, which works.
+        self.environ = {
+            name: value
+            for name, value in environ.items()
+            if value.strip() or not name.startswith("OTEL_") or name.endswith("_LIMIT")
+        }
         self.problems: list[Problem] = []
 
     def refuse(self, name: str, why: str, instead: str | None, *, lost: bool = False) -> None:
@@ -62,11 +67,6 @@ class Checked:
             self.environ.pop(name, None)
         else:
             self.environ[name] = value
-
-
-def _blank_counts(name: str) -> bool:
-    """Whether the SDK takes a blank for a value that is wrong. For a limit it is none, which works."""
-    return name.startswith("OTEL_") and not name.endswith("_LIMIT")
 
 
 @functools.cache
