@@ -79,14 +79,11 @@ def _can_start() -> bool:
 
 
 def _make_folder(output: Path | None) -> Path:
-    if output is not None:
-        folder = output.absolute()
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return folder
-    runs = RUNS.absolute()
-    runs.mkdir(mode=0o700, exist_ok=True)
-    folder = runs / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
-    folder.mkdir(mode=0o700)
+    if output is None:
+        RUNS.mkdir(mode=0o700, exist_ok=True)
+        output = RUNS / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+    folder = output.absolute()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
 
 
