@@ -33,7 +33,7 @@ class SendQueue:
     """
 
     def __init__(self, connect: Callable[[], Transport], signal: Signal, folder: Path, max_bytes: int) -> None:
-        self._connect = connect
+        self._make_transport = connect
         self._signal = signal
         self._make_backlog = functools.partial(Backlog, signal, folder, max_bytes)
         self._reset()
@@ -116,17 +116,22 @@ class SendQueue:
                 return
             self._wait(left)
 
+    def connect(self) -> Transport:
+        """Make the connection, if there is none in this process. Raises what its maker raises."""
+        if self._transport is None:
+            self._transport = self._make_transport()
+            self.stats.endpoint = without_secrets(self._transport.endpoint)
+        return self._transport
+
     def _send(self, data: bytes) -> Outcome:
         with suppress_instrumentation():  # of requests and gRPC: each export would be one more span to export
-            if self._transport is None:
-                try:
-                    self._transport = self._connect()
-                except LookupError as error:
-                    return Outcome("retry", f"{error}; update otel-netmon")
-                except Exception as error:  # noqa: BLE001  # the data is kept, whatever is wrong with the settings
-                    return Outcome("retry", type(error).__name__)
-                self.stats.endpoint = without_secrets(self._transport.endpoint)
-            return self._transport.send(data, self._transport.timeout)
+            try:
+                transport = self.connect()
+            except LookupError as error:
+                return Outcome("retry", f"{error}; update otel-netmon")
+            except Exception as error:  # noqa: BLE001  # the data is kept, whatever is wrong with the settings
+                return Outcome("retry", type(error).__name__)
+            return transport.send(data, transport.timeout)
 
     def flush(self, timeout: float) -> bool:
         """Wait until all is taken, for ``timeout`` seconds at most; at once where the collector is away."""

@@ -18,12 +18,7 @@ from otel_netmon.values import Kind, choice, number
 Signal = Literal["traces", "metrics", "logs"]
 SIGNALS: Final[tuple[Signal, ...]] = ("traces", "metrics", "logs")
 OTLP: Final = "OTEL_EXPORTER_OTLP_"
-PLACES: Final[Mapping[str, tuple[Signal, ...]]] = {
-    "": SIGNALS,
-    "TRACES_": ("traces",),
-    "METRICS_": ("metrics",),
-    "LOGS_": ("logs",),
-}
+PLACES: Final[Mapping[str, tuple[Signal, ...]]] = {"": SIGNALS, **{f"{s.upper()}_": (s,) for s in SIGNALS}}
 """What may stand behind it, and whose variable that is."""
 
 
