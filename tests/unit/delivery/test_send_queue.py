@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 
@@ -10,7 +11,10 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
 from otel_netmon import semconv
 from otel_netmon.delivery.backlog import MEMORY, Backlog
+from otel_netmon.delivery.exporters import OtlpSpanExporter
+from otel_netmon.delivery.send_queue import SendQueue
 from tests.unit.delivery.refusing import refusing
+from tests.unit.monitors.helpers import wait_for_child
 
 
 def test_without_collector_and_disk_the_oldest_go_beyond_eight_mebibytes(tmp_path: Path) -> None:
@@ -47,3 +51,23 @@ def test_an_export_is_not_itself_instrumented(tmp_path: Path) -> None:
     queue.put(b"x", 1)
     queue.close(1)
     assert seen and not any(seen)
+
+
+def test_a_connection_is_made_with_the_exporter_once_in_each_process_and_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So that wrong settings are seen at the start; and also where nothing was exported before a fork."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+    exporter, closed = OtlpSpanExporter(), []
+    queue = exporter.sink
+    assert isinstance(queue, SendQueue) and queue.stats.endpoint == "http://127.0.0.1:1/v1/traces"
+    parents = queue.connect()
+    assert queue.connect() is parents
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if queue.connect() is not parents else 3)
+    assert wait_for_child(child) == 0
+    monkeypatch.setattr(parents, "close", lambda: closed.append(True))
+    exporter.shutdown()
+    assert closed
