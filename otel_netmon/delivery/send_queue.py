@@ -114,7 +114,7 @@ class SendQueue:
         while (left := until - time.monotonic()) > 0 and not self._closing:
             if self._hurry and asked_for is None:
                 return
-            self._wait(left)
+            self._wait(min(left, _ADOPT_EVERY))  # a lock cannot be waited for as long as one may ask
 
     def connect(self) -> Transport:
         """Make the connection, if there is none in this process. Raises what its maker raises."""

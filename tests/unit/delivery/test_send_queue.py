@@ -13,7 +13,8 @@ from otel_netmon import semconv
 from otel_netmon.delivery.backlog import MEMORY, Backlog
 from otel_netmon.delivery.exporters import OtlpSpanExporter
 from otel_netmon.delivery.send_queue import SendQueue
-from tests.unit.delivery.refusing import refusing
+from otel_netmon.delivery.transport import Outcome
+from tests.unit.delivery.refusing import Refusing, refusing
 from tests.unit.monitors.helpers import wait_for_child
 
 
@@ -42,6 +43,18 @@ def test_what_happens_is_logged_once_and_without_secrets(tmp_path: Path, caplog:
     assert text.count("traces cannot be buffered on disk") == 1 and text.count("traces are lost") == 1
     assert text.count("traces cannot be exported to http://***@nowhere (UNAVAILABLE); buffering in memory") == 1
     assert queue.stats.lost == {semconv.REASON_NO_SPOOL: 4000} and "hunter2" not in text
+
+
+def test_a_collector_that_asks_for_ages_does_not_end_the_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More seconds than a lock can be waited for: an exception of a thread fails the test."""
+    monkeypatch.setattr(Refusing, "send", lambda *_: Outcome("retry", "HTTP 503", after=1e12))
+    queue = refusing("traces", tmp_path / "spool", 1 << 20)
+    queue.put(b"x", 1)
+    assert not queue.flush(10) and queue.stats.failing
+    queue.close(0)
+    assert list((tmp_path / "spool").iterdir()) and not queue.stats.lost
 
 
 def test_an_export_is_not_itself_instrumented(tmp_path: Path) -> None:
