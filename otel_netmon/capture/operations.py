@@ -30,6 +30,11 @@ class Operation:
     is_p2p: bool = False
     """Between two ranks: not counted among the group's collectives."""
 
+    @property
+    def is_output(self) -> bool:
+        """Whether the buffer is what the operation gives, not what it takes."""
+        return self.name == "recv" or (self.buffer or "").startswith("output")
+
 
 OPERATIONS: Final = {
     "allreduce_": Operation("all_reduce", "tensors", "all_reduce"),

@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 _BY_NAME: Final = {operation.name: operation for operation in OPERATIONS.values()}
-_BY_OUTPUT: Final = frozenset(
-    operation.name for operation in OPERATIONS.values() if (operation.buffer or "").startswith("output")
-)
 _BACKENDS: Final = ("nccl", "gloo")
 _LAST_POLLS: Final = 5
 _BETWEEN: Final = 0.01
@@ -146,9 +143,7 @@ class FlightRecorderBackend(CaptureBackend):
             if entry is not None:
                 self._take(backend, number, entry)
             else:  # overwritten meanwhile: it ended, or nothing will ever tell of its end
-                event = self._pending.pop((backend, number))
-                event.is_late = True
-                self._recorder.finished(event)
+                self._recorder.ended_by_now(self._pending.pop((backend, number)))
 
     def _take(self, backend: str, number: int, entry: Entry) -> None:
         operation = _BY_NAME.get(entry.operation)
@@ -162,7 +157,7 @@ class FlightRecorderBackend(CaptureBackend):
             group.placed()
             start = entry.created - self._epoch
             on_host = entry.backend != "nccl"
-            sizes = entry.output_sizes if operation.name in _BY_OUTPUT else entry.input_sizes
+            sizes = entry.output_sizes if operation.is_output and not operation.is_p2p else entry.input_sizes
             event = CollectiveEvent(
                 operation,
                 group,
