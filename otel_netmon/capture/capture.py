@@ -52,7 +52,7 @@ class Capture:
         self._waits = WorkWaitHook(self.ring)
         self._usage = UsageSampler(lambda: self._waits.blocked)
         self.steps = StepTracker(read=self._usage.read, begun=begun, pauses=self._usage.pauses_before)
-        self._recorder = Recorder(self.ring, self.steps, expect=self._waits.expect, on_first=self._first_event)
+        self.recorder = Recorder(self.ring, self.steps, self._waits.expect)
         self._lifecycle = LifecycleHooks(
             self.steps.constructed, self._group_registered, self._groups_closing, on_destroyed
         )
@@ -67,15 +67,15 @@ class Capture:
         ``from_the_start``: torch was imported just now, so that no optimizer exists yet.
         """
         guarded(keep_compiler_out)
+        self.recorder.on_first = self._first_event
         self._backend = self._install_backend(kind)
         if self._backend is None:
             return False
         self.steps.from_the_start = from_the_start
-        self._recorder.on_first = self._first_event
         if self._backend.records_calls:
             _installed(
                 "the ends of blocking calls are seen late",
-                lambda: self._waits.install(self._recorder.follow_unwaited),
+                lambda: self._waits.install(self.recorder.follow_unwaited),
                 self._waits.remove,
             )
         _installed("what a step used is not measured", self._usage.install, self._usage.remove)
@@ -86,7 +86,7 @@ class Capture:
     def _install_backend(self, kind: str) -> CaptureBackend | None:
         classes = choose(kind)
         for cls, instead in zip(classes, (*classes[1:], None), strict=True):
-            backend = cls(self._recorder, self._groups)
+            backend = cls(self.recorder, self._groups)
             costs = "no collective is captured" if instead is None else f"capturing by {instead.__name__} instead"
             if _installed(f"{cls.__name__} cannot be installed: {costs}", backend.install, backend.remove):
                 return backend
@@ -111,18 +111,13 @@ class Capture:
 
     def close(self, in_flight: Sequence[CollectiveEvent]) -> None:
         """After ``remove`` and the last round: have nothing of ours run when those in flight complete."""
-        guarded(self._recorder.release_futures, in_flight)
+        guarded(self.recorder.release_futures, in_flight)
         guarded(self._usage.remove)
 
     def after_fork_in_child(self) -> None:
         """What was recorded is the parent's, and the first event is yet to come."""
-        self._recorder.on_first = self._first_event
-        self._recorder.errors = 0
-
-    @property
-    def errors(self) -> int:
-        """Events lost to failures of ours."""
-        return self._recorder.errors
+        self.recorder.on_first = self._first_event
+        self.recorder.errors = 0
 
     @property
     def announces_activity(self) -> bool:

@@ -33,25 +33,22 @@ _CALLBACK_TRIES: Final = 500
 class Recorder:
     """``begin`` for each call, then ``watch``, ``finished`` or ``failed``. torch must be imported.
 
-    ``expect`` takes a work and its event, and returns whether it will
-    finish the event when the caller waits for the work.
+    ``expect`` takes a work and its event, and returns whether it will finish the event when the caller waits.
     """
 
     def __init__(
         self,
         ring: EventRing,
         steps: StepTracker,
-        *,
         expect: Callable[[Any, CollectiveEvent], bool] = lambda _work, _event: False,
-        on_first: Callable[[CollectiveEvent], None] = lambda _event: None,
     ) -> None:
         import torch
 
         self.ring = ring
         self.steps = steps
         self._expect = expect
-        self.on_first: Callable[[CollectiveEvent], None] | None = on_first
-        """Called with the next event, once; set again after a fork."""
+        self.on_first: Callable[[CollectiveEvent], None] | None = None
+        """Called with the next event, once."""
         self._future_after, self._strided = future_after(), torch.strided
         self.errors = 0
         """Events lost to failures of ours."""
@@ -116,9 +113,9 @@ class Recorder:
     def watch(self, event: CollectiveEvent, work: Any) -> None:
         """The call returned ``work``: finish the event when it completes.
 
-        A caller that asked to block waits for ``work`` at once, and the return of that wait is the completion: no
-        callback for which the backend's thread would need the interpreter lock. On a device the event ends at
-        once: there torch completes a future when the work is enqueued, and the times are of the host's call alone.
+        Where the caller is to wait at once, the return of that wait is the completion: no callback, for which the
+        backend's thread would need the interpreter lock. On a device the event ends now: there torch completes a
+        future when the work is enqueued, and the times are of the host's call alone.
         """
         try:
             if not event.on_host or work is None:
@@ -147,8 +144,8 @@ class Recorder:
         future.add_done_callback(functools.partial(self._completed, event))
 
     def follow_unwaited(self, event: CollectiveEvent, work: Any) -> None:
-        """The caller did not wait after all: follow the future. If the work has completed meanwhile, when it did
-        is not known."""
+        """The caller did not wait after all: follow the future. When a work completed that has by now is not
+        known."""
         try:
             event.is_late = work.is_completed()
             self.follow(event, work)
