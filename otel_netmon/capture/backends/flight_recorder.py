@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otel_netmon import forks, threads
 from otel_netmon.capture.backends.base import CaptureBackend
-from otel_netmon.capture.device_times import recording
+from otel_netmon.capture.device_times import note_device_time, recording
 from otel_netmon.capture.event import CollectiveEvent
 from otel_netmon.capture.operations import OPERATIONS
 from otel_netmon.flight_recorder import Dump, Entry, own_dump
@@ -180,16 +180,9 @@ class FlightRecorderBackend(CaptureBackend):
             self._pending[backend, number] = event
 
     def _finish(self, event: CollectiveEvent, entry: Entry) -> None:
-        end = event.start
-        if entry.duration is not None:
-            event.device_duration = int(entry.duration * 1e9)
-            end += event.device_duration
-        else:
-            event.is_late = True
-            if entry.discovered_completed is not None:
-                event.device_bound = max(0, entry.discovered_completed - entry.created)
-                end += event.device_bound
-        self._recorder.ring.finish(event, end)
+        note_device_time(event, entry)
+        event.is_late = event.device_duration is None
+        self._recorder.ring.finish(event, event.start + (event.device_duration or event.device_bound or 0))
 
 
 def _end_of(backend: str) -> int:
