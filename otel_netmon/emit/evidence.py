@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_netmon import schema, semconv
+from otel_netmon.emit.finished_spans import Place
 from otel_netmon.emit.intervals import of_step
 from otel_netmon.emit.spans import link_to
 from otel_netmon.job import identity, peers
@@ -76,27 +77,16 @@ class EvidenceWriter:
             links.append(link_to(identity.trace_id(before, key), identity.root_id(before, key)))
         self._spans.emit(
             record.name,
-            trace_id=trace_id,
-            span_id=span_id,
-            parent_id=root,
-            start=record.start,
-            end=record.end,
-            attributes=schema.attributes(record),
+            Place(trace_id, root, span_id, record.start, record.end),
+            schema.attributes(record),
             links=links,
             events=[(each.at + self._epoch, schema.attributes(each)) for each in traffic],
         )
         if is_root:
             of_the_job: Any = record[1 : 1 + record._fields.index("incomplete")]
-            self._spans.emit(
-                kind,
-                trace_id=trace_id,
-                span_id=root,
-                parent_id=None,
-                start=record.start,
-                end=record.end,
-                attributes=schema.attributes(RankStep(kind, *of_the_job)),
-                links=links,
-            )
+            attributes = schema.attributes(RankStep(kind, *of_the_job))
+            place = Place(trace_id, None, root, record.start, record.end)
+            self._spans.emit(kind, place, attributes, links=links)
 
     def _write_logs(self, record: RankStep, traffic: list[PeerTraffic], trace_id: int, span_id: int) -> None:
         what = record.name if record.step is None else f"{record.name} {record.step}"

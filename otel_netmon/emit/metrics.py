@@ -93,7 +93,7 @@ class CollectiveMetrics:
         self._size = BulkHistogram(meter, semconv.COLLECTIVE_SIZE_METRIC)
         self._io: Any = semconv.create(meter, semconv.COLLECTIVE_IO_METRIC)
         self._step: Any = semconv.create(meter, semconv.STEP_DURATION_METRIC)
-        self._step_collectives: Any = semconv.create(meter, semconv.STEP_COLLECTIVE_TIME_METRIC)
+        self._in_collectives: Any = semconv.create(meter, semconv.STEP_COLLECTIVE_TIME_METRIC)
         semconv.create(meter, semconv.COLLECTIVE_ACTIVE_METRIC, [self._active])
         semconv.create(meter, semconv.COLLECTIVE_AGE_METRIC, [self._age])
         semconv.create(meter, semconv.EVENTS_DROPPED, [self._dropped])
@@ -115,13 +115,7 @@ class CollectiveMetrics:
         self._seen.clear()
         self._ring = None
         self.errors = 0
-        for one in (
-            self._duration.instrument,
-            self._size.instrument,
-            self._io,
-            self._step,
-            self._step_collectives,
-        ):
+        for one in (self._duration.instrument, self._size.instrument, self._io, self._step, self._in_collectives):
             forget(one)
 
     def detach(self) -> None:
@@ -186,7 +180,7 @@ class CollectiveMetrics:
     def record_step(self, seconds: float, in_collectives: float) -> None:
         """Feed a training step: how long it took on this rank, and how much of that had collectives in flight."""
         self._step.record(seconds)
-        self._step_collectives.add(in_collectives)
+        self._in_collectives.add(in_collectives)
 
     def record_overwritten(self, about_of: Callable[[Group, Operation, bool], AttributeSet]) -> None:
         """Feed the metrics with the events that the ring overwrote since the last call."""

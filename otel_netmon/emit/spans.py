@@ -101,38 +101,22 @@ class SpanWriter:
         if self._fast is not None and self._fast.fit():
             self._fast.emit(event, about, place)
             return
-        trace_id, parent_id, span_id, start, end = place
-        self.emit(
-            about.operation,
-            trace_id=trace_id,
-            parent_id=parent_id,
-            span_id=span_id,
-            start=start,
-            end=end,
-            attributes=schema.attributes(collective(event, about)),
-            error=event.error is not None,
-        )
+        attributes = schema.attributes(collective(event, about))
+        self.emit(about.operation, place, attributes, error=event.error is not None)
 
     def emit(
         self,
         name: str,
-        *,
-        trace_id: int,
-        parent_id: int | None,
-        span_id: int = 0,
-        start: int,
-        end: int,
+        place: Place,
         attributes: dict[str, Any],
+        *,
         error: bool = False,
         links: list[trace.Link] | None = None,
         events: Sequence[tuple[int, dict[str, Any]]] = (),
     ) -> None:
-        """Start and end a span. Times are nanoseconds since the epoch; ``span_id`` 0 is a random one.
-
-        ``events``: time and attributes of each reading of the connections to a peer.
-        """
+        """Start and end a span. ``events``: time and attributes of each reading of the connections to a peer."""
+        trace_id, parent_id, self._ids.span_id, start, end = place
         self._ids.trace_id = trace_id
-        self._ids.span_id = span_id
         span = self._tracer.start_span(
             name,
             context=_EMPTY if parent_id is None else parent_context(trace_id, parent_id),

@@ -19,7 +19,7 @@ from otel_netmon.emit.spans import SpanWriter
 from otel_netmon.job.groups import Group, Groups
 from otel_netmon.job.steps import Step, StepMarks
 from otel_netmon.text import bounded
-from tests.unit.emit.test_emit import ALL_REDUCE
+from tests.unit.emit.a_rank import ALL_REDUCE
 
 OVERFLOW = "otel.metric.overflow"
 GROUPS = 10_000

@@ -35,7 +35,7 @@ from otel_netmon.records import (
     Sequence,
 )
 from otel_netmon.values import Ranks
-from tests.unit.emit.test_emit import RUN, Rank, by_name, context
+from tests.unit.emit.a_rank import RUN, Rank, by_name, context
 from tests.wrote import read_from
 
 USED = ResourceUsage(wait=1, gc=2_000_000_000, data=3, cpu=4, run_queue=5, voluntary=6, involuntary=7)

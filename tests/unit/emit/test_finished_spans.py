@@ -18,7 +18,7 @@ from otel_netmon.emit.metrics import AttributeSet
 from otel_netmon.emit.spans import SpanWriter
 from otel_netmon.job.groups import Group
 from otel_netmon.job.rank import RankIdentity
-from tests.unit.emit.test_emit import ALL_REDUCE, FLOAT32
+from tests.unit.emit.a_rank import ALL_REDUCE, FLOAT32
 
 
 class Own(SpanProcessor):

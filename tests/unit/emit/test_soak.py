@@ -20,7 +20,7 @@ from otel_netmon.emit.metrics import CollectiveMetrics
 from otel_netmon.emit.spans import SpanWriter
 from otel_netmon.job.groups import Group
 from otel_netmon.job.steps import Step, StepMarks
-from tests.unit.emit.test_emit import ALL_REDUCE, Rank
+from tests.unit.emit.a_rank import ALL_REDUCE, Rank
 
 EVENTS = int(float(os.environ.get("TEST_EVENTS", "2e5")))
 """`make chaos` takes 10,000,000: eight hours at 350 a second."""
