@@ -96,9 +96,9 @@ class DeviceTimes:
 
     def _entry_of(self, event: CollectiveEvent) -> Entry | None:
         offset = self._offset(event.group)
-        entry = (
-            self._entries.get((event.group.name, (event.sequence or 0) + offset)) if offset is not None else None
-        )
+        if offset is None or event.sequence is None:
+            return None
+        entry = self._entries.get((event.group.name, event.sequence + offset))
         return entry if entry is not None and self._fits(event, entry) else None
 
     def _fits(self, event: CollectiveEvent, entry: Entry) -> bool:

@@ -23,7 +23,7 @@ from otel_netmon.emit.ties import tied_by_group
 from otel_netmon.guard import log_once
 from otel_netmon.job import identity
 from otel_netmon.job.cadence import Cadence
-from otel_netmon.job.rank import RankIdentity
+from otel_netmon.job.roles import RankIdentity
 from otel_netmon.job.steps import SETUP, HeldUp, Step, StepMarks
 from otel_netmon.records import Heartbeat, Pause, RankStep, ResourceUsage
 

@@ -19,7 +19,7 @@ from otel_netmon import config, threads
 from otel_netmon.job import roles
 from otel_netmon.job.identity import RunId
 from otel_netmon.job.job import Job
-from otel_netmon.job.rank import RankIdentity
+from otel_netmon.job.roles import RankIdentity
 from otel_netmon.job.store import default_group, store_of
 
 if TYPE_CHECKING:

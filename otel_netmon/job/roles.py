@@ -12,11 +12,11 @@ import os
 import socket
 import sys
 from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Final
 
 from otel_netmon import config, forks
-from otel_netmon.job.rank import RankIdentity
 
 _LAUNCHERS: Final = frozenset({"torchrun", "accelerate", "deepspeed", "lightning", "fabric"})
 _LAUNCHER_MODULES: Final = (
@@ -43,6 +43,15 @@ _RANK_VARIABLES: Final = (
     ("SLURM_STEP_ID", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS"),
     (None, "PMI_RANK", "MPI_LOCALRANKID", "PMI_SIZE"),
 )
+
+
+@dataclass(frozen=True)
+class RankIdentity:
+    """A rank in its job; what is not known is ``None``."""
+
+    rank: int | None = 0
+    local_rank: int | None = None
+    world_size: int | None = None
 
 
 class Role(str, enum.Enum):

@@ -19,7 +19,7 @@ from otel_netmon.emit.emitter import Emitter
 from otel_netmon.emit.metrics import CollectiveMetrics
 from otel_netmon.emit.spans import SpanWriter
 from otel_netmon.job.groups import Group
-from otel_netmon.job.rank import RankIdentity
+from otel_netmon.job.roles import RankIdentity
 from otel_netmon.job.steps import Step, StepMarks
 
 RUN = "a run"

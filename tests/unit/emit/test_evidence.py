@@ -21,7 +21,7 @@ from otel_netmon.emit.metrics import CollectiveMetrics
 from otel_netmon.emit.spans import SpanWriter
 from otel_netmon.job import identity, peers
 from otel_netmon.job.groups import Group
-from otel_netmon.job.rank import RankIdentity
+from otel_netmon.job.roles import RankIdentity
 from otel_netmon.job.steps import HeldUp, Step, StepMarks
 from otel_netmon.records import (
     Call,

@@ -13,7 +13,7 @@ from otel_netmon.emit.hangs import HangDetector
 from otel_netmon.emit.log_events import LogEvents
 from otel_netmon.job import identity
 from otel_netmon.job.identity import RunId
-from otel_netmon.job.rank import RankIdentity
+from otel_netmon.job.roles import RankIdentity
 from otel_netmon.job.steps import StepMarks
 from otel_netmon.job.store import JobStore
 from tests.unit.emit.a_rank import ALL_REDUCE, RUN, STEP, Rank, by_name, context
