@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-_LAST_WAIT: Final = 2.0
-_FLUSH_WAIT: Final = 2.0
+_WAIT: Final = 2.0
+"""Seconds that the user's thread waits for an agreement or an export, at most."""
 _TERM_WAIT: Final = 4.0
 
 
@@ -47,6 +47,7 @@ class Engine:
         joined: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings = config.current()
+        self._wait = min(_WAIT, self._settings.exit_timeout)
         self._lock = threads.RLock()
         self._jobs = Jobs(lambda job: self._capture.steps.joined(again=job.number > 0))
         self._groups = Groups(self._jobs.place)
@@ -79,11 +80,10 @@ class Engine:
         """
         import torch
 
-        kind = self._settings.capture
         with self._lock:
-            if self._installed or kind == "off" or not torch.distributed.is_available():
+            if self._installed or not torch.distributed.is_available():
                 return
-            self._installed = self._capture.install(kind, from_the_start=from_the_start)
+            self._installed = self._capture.install(self._settings.capture, from_the_start=from_the_start)
             if not self._installed:
                 return
             guarded(self._termination.install)
@@ -145,21 +145,20 @@ class Engine:
                     guarded(self._background.start)
 
     def _closing(self) -> None:
-        """The default group is about to be destroyed: what has to be asked of it, or of its store, is asked
-        now."""
+        """The default group is about to be destroyed: its store is asked now what it has to be asked."""
         job, foreign = self._jobs.refresh(), self._groups.place_all()
         ids = [one for one in foreign if one.is_first] + ([] if job is None else [job.run_id])
-        self._background.await_ids(ids, min(_LAST_WAIT, self._settings.exit_timeout))
+        self._background.await_ids(ids, self._wait)
 
     def _destroyed(self) -> None:
         """The job's groups are destroyed: have everything exported, and wait for that a little."""
         self._jobs.end()
-        self._background.flush(min(_FLUSH_WAIT, self._settings.exit_timeout))
+        self._background.flush(self._wait)
 
     def _terminated(self, dies: bool) -> None:
         """SIGTERM. In a thread of its own: the last round, in flight collectives too, and everything exported."""
-        if not dies:
-            self._background.flush(min(_FLUSH_WAIT, self._settings.exit_timeout))
-            return
-        self._background.stop(_LAST_WAIT)
-        self._rounds.export()
+        if dies:
+            self._background.stop(_WAIT)
+            self._rounds.export()
+        else:
+            self._background.flush(self._wait)

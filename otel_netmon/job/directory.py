@@ -1,9 +1,8 @@
 """Which rank is at the other end of a connection: what the ranks tell one another through the job's store.
 
 Each rank writes one small key per connection of its own, named by both ends, once. Its peer looks for the key that
-names the same two ends the other way round. So an address means nothing by itself, several ranks may share a host,
-and a connection that neither end published is nobody's. Everything here runs in the background thread of the
-monitor that asks, and never waits for another rank.
+names the same two ends the other way round. So several ranks may share a host, and a connection that neither end
+published is nobody's. Everything here runs in the thread of the monitor that asks, and never waits for another rank.
 """
 
 from __future__ import annotations
@@ -36,11 +35,11 @@ _PATIENCE: Final = 9
 
 
 class StoreDirectory:
-    """The directory of one process, through the store of whatever default process group ``find`` gives now.
+    """A ``Directory``, through the store of whatever default process group ``find`` gives now.
 
     Its methods may be called by different threads, each method by one at a time. ``exchange`` costs one write to
-    the store per new connection, and one or two reads per connection whose peer is not known yet, nothing when
-    there is neither; ``some_hosts`` at most four reads per host that it gives.
+    the store per new connection, and one or two reads per connection whose peer is not known yet; ``some_hosts``
+    at most four reads per host that it gives.
     """
 
     def __init__(self, find: Callable[[], DefaultGroup | None] = find_default_group) -> None:
@@ -50,17 +49,15 @@ class StoreDirectory:
         self._hosts = _Hosts()
 
     def exchange(self, own: Collection[Connection]) -> dict[Connection, Peer]:
-        """See ``Directory``. A store that does not answer costs what is new, not what is known."""
+        """A store that does not answer costs what is new, not what is known."""
         found = self._found()
         return {} if found is None else self._connections.exchange(found, own)
 
     def some_hosts(self, most: int) -> list[Host]:
-        """See ``Directory``."""
         found = self._found()
         return [] if found is None else self._hosts.some(found, most)
 
     def store_endpoint(self) -> tuple[str, int] | None:
-        """See ``Directory``."""
         found = self._find()
         return None if found is None else found.store.address
 
@@ -228,13 +225,6 @@ def _this_host() -> str:
     boot = config.current().proc_root / "sys" / "kernel" / "random" / "boot_id"
     try:
         namespace = str(Path("/proc/self/ns/net").readlink())
+        return bounded(boot.read_text(encoding="ascii", errors="replace").strip()[:64] + namespace)
     except OSError:
-        namespace = ""
-    return bounded(_first_line(boot) + namespace)
-
-
-def _first_line(path: Path) -> str:
-    try:
-        return path.read_text(encoding="ascii", errors="replace").strip()[:64]
-    except OSError:
-        return socket.gethostname()
+        return bounded(socket.gethostname())

@@ -79,7 +79,7 @@ class Group:
 def backend_of(process_group: Any, device_type: str) -> str:
     """Name of the backend that serves ``device_type`` in ``process_group``; the group's own where none does."""
     return (
-        _first(lambda: _text(backend_name(process_group, device_type)), lambda: _text(process_group.name()))
+        first_known(lambda: _text(backend_name(process_group, device_type)), lambda: _text(process_group.name()))
         or "undefined"
     )
 
@@ -88,7 +88,7 @@ def _text(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def _first(*ways: Callable[[], Any]) -> Any:
+def first_known(*ways: Callable[[], Any]) -> Any:
     """What the first way gives that gives something. Any may raise: a group written in Python is anybody's code,
     and may lack whatever torch's own have."""
     for way in ways:
@@ -130,9 +130,9 @@ class Groups:
         return self._add(process_group)
 
     def _add(self, process_group: Any) -> Group:
-        name = _first(lambda: _text(process_group.group_name), lambda: _text(registered_name(process_group)))
-        size = _first(lambda: int(process_group.size()), lambda: registered_size(process_group))
-        rank = _first(lambda: int(process_group.rank()))
+        name = first_known(lambda: _text(process_group.group_name), lambda: _text(registered_name(process_group)))
+        size = first_known(lambda: int(process_group.size()), lambda: registered_size(process_group))
+        rank = first_known(lambda: int(process_group.rank()))
         ref, place = weakref.ref(process_group), self._place
         group = Group(
             bounded(name or f"unnamed-{next(self._unnamed)}"),

@@ -1,8 +1,7 @@
-"""What a process is in a training job, by its command line and environment, and what is started in it.
+"""What a process is in a training job, and what is started in it.
 
-Every Python in the tree is instrumented by ``opentelemetry-instrument``: the launcher, the ranks, the resource
-trackers, the data loaders. So what is asked here is answered from the command line and the environment alone;
-nothing is imported for it.
+Every Python in the tree is instrumented: the launcher, the ranks, the resource trackers, the data loaders. So what
+is asked here is answered from the command line and the environment alone; nothing is imported for it.
 """
 
 from __future__ import annotations
@@ -80,12 +79,11 @@ def environment_rank(environ: Mapping[str, str] = os.environ) -> RankIdentity | 
     return None
 
 
-def launched_rank(environ: Mapping[str, str] = os.environ) -> RankIdentity | None:
-    """The rank that a launcher of single ranks gave. ``RANK`` alone may mean anything: the number of a node, or of
-    some framework's worker."""
-    if "TORCHELASTIC_RUN_ID" not in environ and environ.get("RANK"):
-        return None
-    return environment_rank(environ)
+def launched_rank() -> RankIdentity:
+    """The rank that a launcher of ranks gave, if one did. ``RANK`` alone may mean anything: the number of a node,
+    or of some framework's worker."""
+    is_ambiguous = "TORCHELASTIC_RUN_ID" not in os.environ and os.environ.get("RANK")
+    return (None if is_ambiguous else environment_rank()) or RankIdentity(None)
 
 
 _joined: list[RankIdentity | None] = []
@@ -102,18 +100,18 @@ def _left() -> None:
     _joined.clear()
 
 
-def own_rank(environ: Mapping[str, str] = os.environ) -> RankIdentity | None:
+def own_rank() -> RankIdentity | None:
     """This process's rank by its process group, else by the environment; ``None`` where it has none, as far as is
-    known. A launcher has none, whatever the variables number that it was started with; nor have the helpers and
-    workers that a rank starts."""
+    known. A launcher has none, whatever variables it was started with; nor have the helpers and workers that a
+    rank starts."""
     if _joined:
         return _joined[0]
-    return environment_rank(environ) if role(environ=environ) is Role.RANK else None
+    return environment_rank() if role() is Role.RANK else None
 
 
-def restart_count(environ: Mapping[str, str] = os.environ) -> int:
+def restart_count() -> int:
     """How many times the elastic launcher restarted this job's ranks; 0 where there is none."""
-    return _whole(environ.get("TORCHELASTIC_RESTART_COUNT")) or 0
+    return _whole(os.environ.get("TORCHELASTIC_RESTART_COUNT")) or 0
 
 
 def _whole(text: str | None) -> int | None:
