@@ -26,7 +26,7 @@ class Patches:
         original = getattr(owner, name, _MISSING) if own is _MISSING else own
         if original is _MISSING:
             if costs:
-                where = getattr(owner, "__qualname__", None) or getattr(owner, "__name__", owner)
+                where = getattr(owner, "__name__", owner)
                 _logger.warning("otel-netmon: this torch has no %s.%s: %s", where, name, costs)
             return False
         ours = make(original)

@@ -155,12 +155,8 @@ def replace_next_batch(patches: Patches, make: Make) -> bool:
     steps wait for data is absent."""
     from torch.utils.data import dataloader
 
-    costs = "the time in data loaders is not measured"
-    iterators = getattr(dataloader, "_BaseDataLoaderIter", None)
-    if iterators is None:
-        _logger.warning("otel-netmon: this torch has no dataloader._BaseDataLoaderIter: %s", costs)
-        return False
-    return patches.put(iterators, "__next__", make, costs=costs)
+    owner = getattr(dataloader, "_BaseDataLoaderIter", dataloader)
+    return patches.put(owner, "__next__", make, costs="the time in data loaders is not measured")
 
 
 def compiler_skip() -> Callable[[CodeType], None] | None:

@@ -2,7 +2,7 @@
 
 Each rank writes one small key per connection of its own, named by both ends, once. Its peer looks for the key that
 names the same two ends the other way round. So several ranks may share a host, and a connection that neither end
-published is nobody's. Everything here runs in the thread of the monitor that asks, and never waits for another rank.
+published is nobody's. Everything here runs in the thread of the monitor that asks, and waits for no other rank.
 """
 
 from __future__ import annotations
