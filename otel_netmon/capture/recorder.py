@@ -1,7 +1,6 @@
 """What a backend calls for each collective, on the training thread: from the call to an event in the ring.
 
-Nothing here raises, takes a lock, or makes a span or a metric. A failure of ours costs that one event; it is
-counted, and the first is logged.
+Nothing here raises or takes a lock. A failure of ours costs that one event; it is counted, the first is logged.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""What this process used in a step: read at the step's boundaries, for some microseconds each.
+"""What this process used in a step: running totals, read at the step's boundaries for some microseconds each.
 
-Everything is a running total; a step's share is the difference of two readings. What this system does not measure
-is ``None`` and stays absent.
+What this system does not measure is ``None`` and stays absent.
 """
 
 from __future__ import annotations

@@ -24,8 +24,7 @@ class CaptureBackend:
         self._groups = groups
 
     def install(self) -> None:
-        """Begin to capture. torch must be imported; initialises no device. Raises where this torch lacks the
-        means."""
+        """Begin to capture; initialises no device. Raises where this torch lacks the means."""
         raise NotImplementedError
 
     def remove(self) -> None:
@@ -44,5 +43,4 @@ class CaptureBackend:
         """The groups are about to be destroyed: last chance to ask them anything."""
 
     def close_failed_calls(self, this_thread: int) -> None:
-        """Close the events of calls that raised, of those that ``this_thread`` made: it is inside none of them
-        now."""
+        """Close the events of calls that raised in ``this_thread``, which is inside none now."""

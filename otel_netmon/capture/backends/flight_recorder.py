@@ -1,8 +1,8 @@
 """The backend that puts nothing in the way of a collective: it polls the Flight Recorder in the background.
 
-For those who want no code of ours on the training thread at all. It sees what the recorder sees: on NCCL every
-collective, on gloo all but sends, receives and monitored barriers. When a collective ended is known only where the
-recorder timed it; otherwise there is a bound (NCCL) or nothing (gloo), and such spans are marked ``late``.
+It sees what the recorder sees: on NCCL every collective, on gloo all but sends, receives and monitored barriers.
+When a collective ended is known only where the recorder timed it; otherwise there is a bound (NCCL) or nothing
+(gloo), and such spans are marked ``late``.
 
 The recorder is a ring too, and numbers its entries: what it overwrote between two polls shows as a gap, and is
 counted. It outlives the groups, which may be gone when their calls are found: so ``Groups`` keeps them by name.
@@ -78,8 +78,7 @@ class FlightRecorderBackend(CaptureBackend):
                 "otel-netmon: OTEL_NETMON_CAPTURE=flight_recorder, but the recorder is off "
                 "(TORCH_FR_BUFFER_SIZE is 0): no collective will be seen; unset it, or use another capture"
             )
-        # Not asked while there is no group: the recorder is made when it is asked first, and the script may
-        # still have to set its variables.
+        # Asking makes the recorder; while there is no group, the script may still have to set its variables.
         if registered_groups() or self._next:
             self._next = {backend: guarded(_end_of, backend) or 0 for backend in _BACKENDS}
         super().poll()
@@ -102,10 +101,8 @@ class FlightRecorderBackend(CaptureBackend):
         self._groups.of(process_group)
 
     def poll(self) -> None:
-        """Take in what the recorder has got since the last poll, unless that was just now.
-
-        A poll reads all that the recorder holds, under the interpreter lock: a tenth of the time at most.
-        """
+        """Take in what the recorder has got since the last poll. A poll reads all that the recorder holds, under
+        the interpreter lock: a tenth of the time at most."""
         if time.monotonic() >= self._not_before:
             self.groups_closing()
 

@@ -1,10 +1,9 @@
-"""The backend on torch ≥ 2.14: a pre- and a post-hook on every process group.
+"""The backend on torch ≥ 2.14: a pre- and a post-hook on every process group, which go with their group.
 
 Groups are hooked when torch registers them, whoever made them; those that exist already, when the backend is
-installed; and those that get into torch's table another way, by polling. Hooks go with their group.
-``monitored_barrier`` has none: a kernel in the dispatcher stands in.
-
-Hooks do not get the reduction, nor whether the splits of an ``all_to_all`` are equal.
+installed; and those that get into torch's table another way, by polling. ``monitored_barrier`` has no hooks: a
+kernel in the dispatcher stands in. Hooks do not get the reduction, nor whether the splits of an ``all_to_all``
+are equal.
 """
 
 from __future__ import annotations

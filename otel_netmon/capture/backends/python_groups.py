@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final
 
-from otel_netmon.capture.operations import OPERATIONS, Operation
+from otel_netmon.capture.operations import OPERATIONS, Operation, tensors_in
 from otel_netmon.guard import guarded
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _passing(
         try:
             sequence = None if operation.is_p2p else group.next_sequence()
             # Arguments are the output, then the input; or tensors that are both.
-            tensors = () if buffer is None else _tensors(args[1 if buffer.startswith("input") else 0])
+            tensors = () if buffer is None else tensors_in(args[1 if buffer.startswith("input") else 0])
             # Such a group waits as it likes: whether async_op was asked for says nothing about its works.
             return recorder.begin(operation, group, ref, tensors, None, sequence, not operation.has_splits)
         except Exception:  # noqa: BLE001 - law 1
@@ -106,18 +106,10 @@ def _passing(
 
 def _end(recorder: Recorder, event: CollectiveEvent, work: Any) -> None:
     """Follow the work's future; without one, the return of the call is a bound for the end."""
-    if work is not None and event.on_host:
-        try:
-            recorder.follow(event, work)
-            return
-        except Exception:  # noqa: BLE001 - a work written in Python may have none, and raise anything
-            recorder.ended_by_now(event)
-            return
-    recorder.finished(event)
-
-
-def _tensors(argument: Any) -> list[Any]:
-    """The tensors in an argument: one, a list, or a list of lists."""
-    if not isinstance(argument, list | tuple):
-        return [argument]
-    return [tensor for each in argument for tensor in _tensors(each)]
+    if work is None or not event.on_host:
+        recorder.finished(event)
+        return
+    try:
+        recorder.follow(event, work)
+    except Exception:  # noqa: BLE001 - a work written in Python may have none, and raise anything
+        recorder.ended_by_now(event)
