@@ -134,10 +134,8 @@ class Engine:
         self._capture.after_fork_in_child()
 
     def _begin(self) -> None:
-        """There is a group, or a collective: what belongs to a rank starts here, whoever made the process.
-
-        That a signal is flushed first too: a forked child had the default, until it is a rank.
-        """
+        """There is a group, or a collective: what belongs to a rank starts here, whoever made the process. So does
+        the flush at SIGTERM, which a forked child has not until it is a rank."""
         with self._lock:
             if self._installed:
                 guarded(self._termination.install)
@@ -156,7 +154,7 @@ class Engine:
         self._background.flush(self._wait)
 
     def _terminated(self, dies: bool) -> None:
-        """SIGTERM. In a thread of its own: the last round, in flight collectives too, and everything exported."""
+        """SIGTERM, in a thread of its own: the last round, collectives in flight too, and everything exported."""
         if dies:
             self._background.stop(_WAIT)
             self._rounds.export()

@@ -212,17 +212,6 @@ def _sizes(tensors: Any) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(map(int, sizes)) for sizes in tensors)
 
 
-def last_collectives(dumps: Mapping[int, Dump]) -> dict[str, dict[int, int]]:
-    """By group, the number of the last collective that each rank has entered; from the dumps by rank."""
-    last: dict[str, dict[int, int]] = {}
-    for rank, dump in dumps.items():
-        for entry in dump.entries:
-            if not entry.is_p2p:
-                ranks = last.setdefault(entry.group, {})
-                ranks[rank] = max(entry.sequence, ranks.get(rank, 0))
-    return last
-
-
 def own_dump(backend: str) -> Dump | None:
     """What this process's recorder for ``backend`` holds; ``None`` where torch has none.
 

@@ -53,9 +53,8 @@ class _Handler:
 class Termination:
     """Calls ``flush`` in a thread of its own when the process receives SIGTERM.
 
-    ``flush(dies)``: whether the process ends with it; it has ``timeout`` seconds, and may raise nothing.
-    ``install`` does something in the main thread only, where Python allows handlers; elsewhere all stays as it is.
-    ``install`` and ``remove`` may be repeated.
+    ``flush(dies)``: whether the process ends with it; it has ``timeout`` seconds. ``install`` and ``remove`` may
+    be repeated, and do something in the main thread only, where Python allows handlers.
     """
 
     def __init__(self, flush: Callable[[bool], None], timeout: float) -> None:
@@ -137,8 +136,6 @@ class Termination:
                 os.close(fd)
         self._read = self._write = -1
 
-    # --- what others see --------------------------------------------------------------------------------------
-
     def _keeping_ours(self, original: Any) -> Any:
         """``signal.signal``: who sets the default, as asyncio does at its end, gets ours in its place."""
 
@@ -170,8 +167,6 @@ class Termination:
     def dies(self) -> bool:
         """Whether the signal has its default effect where ours is the handler."""
         return self._before is signal.SIG_DFL
-
-    # --- the signal -------------------------------------------------------------------------------------------
 
     def handle(self, number: int, frame: FrameType | None, *, chained: bool = False) -> None:
         """The Python handler: in the main thread, once it runs Python again; or called by another's handler."""

@@ -1,8 +1,5 @@
-"""Threads, locks and events of the operating system, also where gevent or eventlet put greenlets in their place.
-
-A greenlet of ours that waits in a system call would stop the whole program. So everything of ours that runs beside
-the training is started here, and what it waits for is made here.
-"""
+"""Threads, locks and events of the operating system, also where gevent or eventlet put greenlets in their place:
+a greenlet of ours that waits in a system call would stop the whole program."""
 
 from __future__ import annotations
 

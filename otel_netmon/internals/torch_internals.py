@@ -1,8 +1,7 @@
-"""Every private name of torch that we use, each in a function of its own.
+"""Every private name of torch that we use, each in a function of its own. Import torch first.
 
 All of them are in torch 2.13.0 and 2.14.1 unless a docstring says otherwise; each docstring says what is lost
-where the name is missing. Import torch first. What is needed for every collective is looked up once, at
-installation.
+where the name is missing.
 """
 
 from __future__ import annotations
@@ -177,9 +176,8 @@ def compiler_skip() -> Callable[[CodeType], None] | None:
 def keep_compiler_out() -> None:
     """Mark all code of ours that is imported by now; some milliseconds.
 
-    While a compiled program runs, torch._dynamo looks at every Python frame that is entered, ours in kernels,
-    hooks and replaced methods too. It passes over marked code; the marks cost nothing per call, and need no import
-    of the compiler.
+    While a compiled program runs, torch._dynamo looks at every Python frame that is entered, ours too. It passes
+    over marked code; the marks cost nothing per call, and need no import of the compiler.
     """
     skip = compiler_skip()
     package = __name__.partition(".")[0] + "."

@@ -28,8 +28,7 @@ _SAME_NAME: Final = 16
 class Group:
     """A process group: ``name`` as torch has it (``0`` is the default group), ``size`` and this ``rank`` in it.
 
-    Where torch does not know them, the size is 0 and the rank -1. Compared by identity: after a
-    re-initialisation the same name is another group.
+    Where torch does not know them, the size is 0 and the rank -1. Compared by identity: names are used again.
     """
 
     name: str
@@ -89,8 +88,8 @@ def _text(value: Any) -> str:
 
 
 def first_known(*ways: Callable[[], Any]) -> Any:
-    """What the first way gives that gives something. Any may raise: a group written in Python is anybody's code,
-    and may lack whatever torch's own have."""
+    """What the first way gives that gives something. Any may raise: a group written in Python is anybody's
+    code."""
     for way in ways:
         try:
             found = way()
@@ -120,10 +119,8 @@ class Groups:
         """With the time when each was first seen, in ns since the epoch; a name may be used again."""
 
     def of(self, process_group: Any) -> Group:
-        """The group of torch's ``ProcessGroup`` object. Costs a dict look-up after the first call.
-
-        Whatever the object lacks costs that alone.
-        """
+        """The group of torch's ``ProcessGroup``: a dict look-up after the first call. What the object lacks costs
+        that alone."""
         entry = self._known.get(id(process_group))
         if entry is not None and entry[0]() is process_group:
             return entry[1]

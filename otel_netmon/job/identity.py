@@ -71,6 +71,9 @@ class RunId:
         generation: int = 0,
         foreign: bool = False,
         used: Collection[str | None] = (),
+        store: Callable[[], JobStore | None] = lambda: None,
+        is_first: bool = False,
+        source: RunId | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.attempt = attempt
@@ -85,19 +88,12 @@ class RunId:
         """The id; ``None`` while it is not known yet."""
         self._timeout = timeout
         self._clock = clock
-        self._store: Callable[[], JobStore | None] = lambda: None
-        self.is_first = False
-        """Whether this rank draws it."""
-        self._source: RunId | None = None
+        self._store = store
+        """Gives the store through which the ranks agree, as long as there is one."""
+        self.is_first = is_first
+        """Whether this rank writes it for the others: that of ``source`` where there is one, else a new one."""
+        self._source = source
         self._deadline: float | None = None
-
-    def agree_through(
-        self, store: Callable[[], JobStore | None], *, is_first: bool, source: RunId | None = None
-    ) -> None:
-        """Use what ``store`` gives, as long as it gives one, once ``resolve`` is called. The first rank writes the
-        id for the others: that of ``source`` where there is one, else a new one."""
-        if self.value is None:
-            self._store, self.is_first, self._source = store, is_first, source
 
     def resolve(self, *, last_call: bool = False) -> str | None:
         """Ask the store once, without waiting: the id, or ``None`` if the first rank has not written it yet.

@@ -81,10 +81,8 @@ class Jobs:
                     group.begun = job.begun
                 group.job = job
                 return
-            group.run_id = self._run_id(foreign=True)
             source = None if job is None or job.world is None else job.run_id
-            store = partial(store_of, weakref.ref(process_group))
-            group.run_id.agree_through(store, is_first=group.rank == 0, source=source)
+            group.run_id = self._run_id(process_group, group.rank, foreign=True, source=source)
             if job is None:
                 job = self._enter(roles.launched_rank(), group.run_id, None)
             if job.world is None and job.run_id is group.run_id:
@@ -103,17 +101,23 @@ class Jobs:
         rank, size = first_known(lambda: int(world.rank())), first_known(lambda: int(world.size()))
         launched = roles.environment_rank()
         local = launched.local_rank if launched is not None and launched.rank == rank else None
-        run_id = self._run_id(generation=self._generation, used=[one.value for one in self._used])
+        used = [one.value for one in self._used]
+        run_id = self._run_id(world, rank, generation=self._generation, used=used)
         self._generation += 1
         self._used.append(run_id)
-        job = self._enter(RankIdentity(rank, local, size), run_id, weakref.ref(world))
-        run_id.agree_through(job.store, is_first=rank == 0)
-        return job
+        return self._enter(RankIdentity(rank, local, size), run_id, weakref.ref(world))
 
     @staticmethod
-    def _run_id(**about: Any) -> RunId:
+    def _run_id(process_group: Any, rank: int | None, **about: Any) -> RunId:
         settings = config.current()
-        return RunId(settings.run_id, settings.run_id_timeout, attempt=roles.restart_count(), **about)
+        return RunId(
+            settings.run_id,
+            settings.run_id_timeout,
+            attempt=roles.restart_count(),
+            store=partial(store_of, weakref.ref(process_group)),
+            is_first=rank == 0,
+            **about,
+        )
 
     def _enter(self, rank: RankIdentity, run_id: RunId, world: weakref.ref[Any] | None) -> Job:
         job = self.current = Job(rank, run_id, world, self._number)

@@ -155,12 +155,11 @@ def _what_runs(argv: Sequence[str]) -> tuple[str, str, str]:
 
 
 def claim_host(environ: MutableMapping[str, str] = os.environ) -> bool:
-    """Whether the host monitors run in this process; if so, its children see in the environment that they need
-    not.
+    """Whether the host monitors run in this process; if so, its children see that in the environment.
 
-    Once per host: the first instrumented process of a tree takes it, which under an instrumented ``torchrun``
-    is the launcher: it has a GIL of its own, so monitors never compete with training, and it outlives its
-    ranks. Where no launcher of ours is above (``srun``, ``mpirun``, instrumented from code) it is local rank 0.
+    Once per host: in the first instrumented process of a tree, as an instrumented ``torchrun`` is. It has a GIL of
+    its own, so monitors never compete with training, and it outlives its ranks. Where no launcher of ours is above
+    (``srun``, ``mpirun``, instrumented from code) it is local rank 0.
     """
     choice = config.current().host_monitors
     if choice != "auto":

@@ -1,5 +1,4 @@
-"""The stores of torch's process groups, through which the ranks of a job tell one another what all have to
-know."""
+"""The stores of torch's process groups, through which the ranks of a job tell one another things."""
 
 from __future__ import annotations
 
@@ -20,8 +19,8 @@ class JobStore:
     """One group's store. Nothing here raises, and nothing waits for another rank.
 
     A blocking ``get`` would hold the client's lock, and with it any operation of the training: so a key is read
-    only after ``check`` found it. Each call is a round trip to the store's server. Made anew for each use: once a
-    call has failed (the store is gone, as at the end of a job), no other is tried.
+    only after ``check`` found it. Each call is a round trip to the store's server. Once one has failed (the store
+    is gone, as at the end of a job), no other is tried: so this is made anew for each use.
     """
 
     def __init__(self, store: Any) -> None:
@@ -99,8 +98,7 @@ def store_of(group: weakref.ref[Any]) -> JobStore | None:
 
 
 def find_default_group() -> DefaultGroup | None:
-    """The default group with its store, and this process's rank; ``None`` where there is none. May raise where the
-    group is written in Python."""
+    """The default group of now, if there is one. May raise where it is written in Python."""
     group = default_group()
     store = None if group is None else store_of(weakref.ref(group))
     return None if store is None else DefaultGroup(group, store, int(group.rank()), int(group.size()))

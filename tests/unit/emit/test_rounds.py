@@ -69,9 +69,8 @@ def test_a_failure_of_ours_shifts_no_numbers() -> None:
 
 def test_a_foreign_groups_collectives_are_a_trace_each_and_its_first_rank_is_the_root() -> None:
     spans = []
-    run_id = RunId("job", 30, foreign=True)
     store = JobStore(Store())
-    run_id.agree_through(lambda: store, is_first=True)
+    run_id = RunId("job", 30, foreign=True, store=lambda: store, is_first=True)
     for number in (0, 2):
         rank = Rank(number)
         rank.group.run_id = run_id
