@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
+    from otel_netmon.job.job import Job
+
 _logger = logging.getLogger(__name__)
 
 _WAIT: Final = 2.0
@@ -49,7 +51,7 @@ class Engine:
         self._settings = config.current()
         self._wait = min(_WAIT, self._settings.exit_timeout)
         self._lock = threads.RLock()
-        self._jobs = Jobs(lambda job: self._capture.steps.joined(again=job.number > 0))
+        self._jobs = Jobs(self._changed)
         self._groups = Groups(self._jobs.place)
         self._capture = Capture(
             self._settings.ring_size,
@@ -69,7 +71,7 @@ class Engine:
         )
         self._background = Background(self._rounds, self._settings.emit_interval)
         self._installed = False
-        self._directory = StoreDirectory()
+        self._directory: StoreDirectory | None = None
         self._termination = Termination(self._terminated, min(_TERM_WAIT, self._settings.exit_timeout))
         forks.register(self)
 
@@ -99,8 +101,7 @@ class Engine:
     def stop(self) -> None:
         """Take everything out, emit what is left, and report nothing more."""
         self._finish()
-        if peers.directory is self._directory:
-            peers.directory = None
+        peers.directory = None
         if self._rounds.sink is not None:
             self._rounds.sink.detach()
 
@@ -132,6 +133,16 @@ class Engine:
         self._rounds.after_fork_in_child()
         self._background.after_fork_in_child()
         self._capture.after_fork_in_child()
+
+    def _changed(self, job: Job) -> None:
+        """This process is in another job."""
+        self._capture.steps.joined(again=job.number > 0)
+        rank, size = job.rank.rank, job.rank.world_size
+        if job.world is None or rank is None or size is None:
+            self._directory = None
+        else:
+            self._directory = StoreDirectory(job.store, rank, size)
+        peers.directory = self._directory
 
     def _begin(self) -> None:
         """There is a group, or a collective: what belongs to a rank starts here, whoever made the process. So does

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import weakref
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from otel_netmon.internals.torch_internals import registered_groups
 
@@ -74,15 +74,6 @@ class JobStore:
         )
 
 
-class DefaultGroup(NamedTuple):
-    """torch's default group as it is now. Not kept: a destroyed group's store must be free to go."""
-
-    group: Any
-    store: JobStore
-    rank: int
-    size: int
-
-
 def default_group() -> Any:
     """torch's default group; ``None`` where there is none."""
     from torch.distributed import group
@@ -95,10 +86,3 @@ def store_of(group: weakref.ref[Any]) -> JobStore | None:
     process_group = group()
     entry = None if process_group is None else registered_groups().get(process_group)
     return None if entry is None or entry[1] is None else JobStore(entry[1])
-
-
-def find_default_group() -> DefaultGroup | None:
-    """The default group of now, if there is one. May raise where it is written in Python."""
-    group = default_group()
-    store = None if group is None else store_of(weakref.ref(group))
-    return None if store is None else DefaultGroup(group, store, int(group.rank()), int(group.size()))
