@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from otel_netmon.capture import lifecycle
 from otel_netmon.capture.backends import hooks
+from otel_netmon.capture.backends.base import CaptureBackend, installed
 from otel_netmon.capture.backends.dispatcher import DispatcherBackend
 from otel_netmon.capture.backends.flight_recorder import FlightRecorderBackend
 from otel_netmon.capture.recorder import Recorder
@@ -16,12 +16,11 @@ from otel_netmon.capture.ring import EventRing
 from otel_netmon.capture.steps import StepTracker
 from otel_netmon.capture.usage import UsageSampler
 from otel_netmon.capture.work_waits import WorkWaitHook
-from otel_netmon.guard import guarded, log_once
+from otel_netmon.guard import guarded
 from otel_netmon.internals.torch_internals import keep_compiler_out, registered_groups
 from otel_netmon.patches import Patches
 
 if TYPE_CHECKING:
-    from otel_netmon.capture.backends.base import CaptureBackend
     from otel_netmon.capture.event import CollectiveEvent
     from otel_netmon.job.groups import Groups
 
@@ -71,14 +70,14 @@ class Capture:
             return False
         self.steps.from_the_start = from_the_start
         if self._backend.records_calls:
-            _installed(
+            installed(
                 "the ends of blocking calls are seen late",
                 lambda: self._waits.install(self.recorder.follow_unwaited),
                 self._waits.remove,
             )
-        _installed("what a step used is not measured", self._usage.install, self._usage.remove)
-        _installed("setup is taken for a part of the first step", self._watch_lifecycle, self._patches.remove)
-        _installed("steps do not end with optimizers: mark them with otel_netmon.step()", self._hook_optimizers)
+        installed("what a step used is not measured", self._usage.install, self._usage.remove)
+        installed("setup is taken for a part of the first step", self._watch_lifecycle, self._patches.remove)
+        installed("steps do not end with optimizers: mark them with otel_netmon.step()", self._hook_optimizers)
         return True
 
     def _install_backend(self, kind: str) -> CaptureBackend | None:
@@ -86,7 +85,7 @@ class Capture:
         for cls, instead in zip(classes, (*classes[1:], None), strict=True):
             backend = cls(self.recorder, self._groups)
             costs = "no collective is captured" if instead is None else f"capturing by {instead.__name__} instead"
-            if _installed(f"{cls.__name__} cannot be installed: {costs}", backend.install, backend.remove):
+            if installed(f"{cls.__name__} cannot be installed: {costs}", backend.install, backend.remove):
                 return backend
         return None
 
@@ -108,7 +107,7 @@ class Capture:
         """Take everything out of torch but the usage sampler: the last step is still to be closed. Called by a
         thread that is inside no collective."""
         if self._backend is not None:
-            guarded(self._backend.close_failed_calls, threading.get_ident())
+            guarded(self._backend.close_failed_calls)
             guarded(self._backend.remove)
         guarded(self._waits.remove)
         guarded(self._patches.remove)
@@ -174,14 +173,3 @@ def choose(kind: str) -> tuple[type[CaptureBackend], ...]:
                 "first that has); capturing in the dispatcher, which sees the same at a higher cost per call"
             )
     return (DispatcherBackend,)
-
-
-def _installed(costs: str, install: Callable[[], object], remove: Callable[[], object] = lambda: None) -> bool:
-    """Install a part, whole or not at all; whether that is done. ``costs`` is logged where it is not."""
-    try:
-        install()
-    except Exception as error:  # noqa: BLE001  # another torch: law 1
-        log_once(_logger, error, f"otel-netmon: this torch differs from those supported: {costs}")
-        guarded(remove)
-        return False
-    return True

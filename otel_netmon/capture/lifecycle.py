@@ -49,12 +49,8 @@ def install(
     )
 
 
-def _nothing(*_: Any) -> None:
-    """Where nothing is to be done."""
-
-
 def _around(
-    original: Callable[..., Any], before: Callable[..., None] = _nothing, after: Callable[..., None] = _nothing
+    original: Callable[..., Any], *, after: Callable[..., None], before: Callable[..., None] = lambda *_: None
 ) -> Callable[..., Any]:
     """``original``, with two actions around it that are called with the same arguments."""
 

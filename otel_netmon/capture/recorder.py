@@ -47,7 +47,7 @@ class Recorder:
         self.steps = steps
         self._expect = expect
         self.on_first: Callable[[CollectiveEvent], None] | None = None
-        """Called with the next event, once."""
+        """Called with the next event, and perhaps with that of another thread."""
         self._future_after, self._strided = future_after(), torch.strided
         self.errors = 0
         """Events lost to failures of ours."""
@@ -65,9 +65,9 @@ class Recorder:
     ) -> CollectiveEvent | None:
         """Record that a collective starts now; ``None`` when it could not be.
 
-        ``tensors`` are those of the buffer; ``is_async`` is ``None`` where the backend does not know.
-        ``sequence`` is ``group.next_sequence()``, drawn before anything that can fail: a number that is skipped
-        on one rank would shift all that follow against the other ranks.
+        ``tensors`` are those of the buffer; ``is_async`` is ``None`` where the backend does not know. ``sequence``
+        is ``group.next_sequence()``, drawn before anything that can fail: one that is skipped on one rank would
+        shift all that follow against the other ranks.
         """
         try:
             start = monotonic_ns()
@@ -102,8 +102,10 @@ class Recorder:
             )
             if not self.ring.begin(event):
                 return None
-            if self.on_first is not None:
-                guarded(self._announce, event)
+            announce = self.on_first
+            if announce is not None:
+                self.on_first = None
+                guarded(announce, event)
         except Exception:  # noqa: BLE001 - law 1
             self.failure()
             return None
@@ -201,11 +203,6 @@ class Recorder:
                     time.sleep(0.001)
             # The backend's thread may be the last to drop it, with an interpreter that is no more: leak it.
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(future))
-
-    def _announce(self, event: CollectiveEvent) -> None:
-        announce, self.on_first = self.on_first, None
-        if announce is not None:  # two threads at once: it is made to be called twice
-            announce(event)
 
     def failure(self) -> None:
         """An exception of ours is being handled: count it, log the first."""

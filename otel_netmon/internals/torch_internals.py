@@ -28,8 +28,8 @@ def _c10d() -> Any:
 
 def registered_groups() -> Mapping[Any, Any]:
     """Every process group, with its backend and its store: ``_world.pg_map``. Empty without it: then groups are
-    seen only when they are made, and the job's store is not found, so that each rank has a run id of its own
-    unless one is set, and TCP connections are not matched to ranks."""
+    seen only when they are made, each rank has a run id of its own unless one is set, and TCP connections are not
+    matched to ranks."""
     return cast("Mapping[Any, Any]", getattr(getattr(_c10d(), "_world", None), "pg_map", {}))
 
 

@@ -73,20 +73,17 @@ class Jobs:
         with self._lock:
             job = self.refresh()
             world = None if job is None or job.world is None else job.world()
-            if process_group is None:  # it is gone: its calls were found later
-                group.job = job
-                return
-            if job is not None and world is not None and _is_of(process_group, world):
+            if process_group is None:
+                pass  # its calls were found later
+            elif job is not None and world is not None and _is_of(process_group, world):
                 if group.size == job.rank.world_size:
                     group.begun = job.begun
-                group.job = job
-                return
-            source = None if job is None or job.world is None else job.run_id
-            group.run_id = self._run_id(process_group, group.rank, foreign=True, source=source)
-            if job is None:
-                job = self._enter(roles.launched_rank(), group.run_id, None)
-            if job.world is None and job.run_id is group.run_id:
-                group.begun = job.begun
+            else:
+                source = None if job is None or job.world is None else job.run_id
+                group.run_id = self._run_id(process_group, group.rank, foreign=True, source=source)
+                if job is None:
+                    job = self._enter(roles.launched_rank(), group.run_id, None)
+                    group.begun = job.begun
             group.job = job
 
     def unknown(self) -> Job:

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from otel_netmon.guard import guarded
+from otel_netmon.guard import guarded, log_once
 from otel_netmon.internals.torch_internals import registered_groups
 
 if TYPE_CHECKING:
     from otel_netmon.capture.recorder import Recorder
     from otel_netmon.job.groups import Groups
+
+_logger = logging.getLogger(__name__)
+
+
+def installed(costs: str, install: Callable[[], object], remove: Callable[[], object] = lambda: None) -> bool:
+    """Install a part, whole or not at all; whether that is done. ``costs`` is logged where it is not."""
+    try:
+        install()
+    except Exception as error:  # noqa: BLE001  # another torch: law 1
+        log_once(_logger, error, f"otel-netmon: this torch differs from those supported: {costs}")
+        guarded(remove)
+        return False
+    return True
 
 
 class CaptureBackend:
@@ -42,5 +57,5 @@ class CaptureBackend:
     def groups_closing(self) -> None:
         """The groups are about to be destroyed: last chance to ask them anything."""
 
-    def close_failed_calls(self, this_thread: int) -> None:
-        """Close the events of calls that raised in ``this_thread``, which is inside none now."""
+    def close_failed_calls(self) -> None:
+        """Close the events of calls that raised in this thread, which is inside none now."""

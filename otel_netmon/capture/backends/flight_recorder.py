@@ -35,8 +35,8 @@ _BACKENDS: Final = ("nccl", "gloo")
 _LAST_POLLS: Final = 5
 _BETWEEN: Final = 0.01
 _PAUSES: Final = 9
-"""How many times as long as a poll took there is none, where it took longer than ``_CHEAP`` seconds."""
 _CHEAP: Final = 0.025
+"""After a poll that took longer than so many seconds there is none for ``_PAUSES`` times as long."""
 _WRAPPER: Final = "coalesced"
 """Ends the name of an entry that stands for several others, each of which has one of its own."""
 _BYTES: Final = {

@@ -8,25 +8,22 @@ are equal.
 
 from __future__ import annotations
 
-import logging
 import threading
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from otel_netmon import forks, threads
-from otel_netmon.capture.backends.base import CaptureBackend
+from otel_netmon.capture.backends.base import CaptureBackend, installed
 from otel_netmon.capture.backends.dispatcher import DispatcherBackend
 from otel_netmon.capture.operations import OPERATIONS
-from otel_netmon.guard import guarded, log_once
+from otel_netmon.guard import guarded
 from otel_netmon.internals import torch_internals
 
 if TYPE_CHECKING:
     from otel_netmon.capture.event import CollectiveEvent
     from otel_netmon.capture.recorder import Recorder
     from otel_netmon.job.groups import Group, Groups
-
-_logger = logging.getLogger(__name__)
 
 _Pending: TypeAlias = "dict[int, CollectiveEvent]"
 """By thread, the call that it is inside of on one group: between its pre-hook and its post-hook."""
@@ -75,14 +72,7 @@ class HooksBackend(CaptureBackend):
         if not torch_internals.can_find_groups():
             raise AttributeError("torch.distributed.distributed_c10d has no table of its groups")
         self._installed = True
-        try:
-            self._rest.install()
-        except Exception as error:  # noqa: BLE001  # another torch: law 1
-            log_once(
-                _logger,
-                error,
-                "otel-netmon: this torch differs from those supported: monitored_barrier is not captured",
-            )
+        installed("monitored_barrier is not captured", self._rest.install, self._rest.remove)
         self.poll()
 
     def after_fork_in_child(self) -> None:
@@ -104,10 +94,10 @@ class HooksBackend(CaptureBackend):
                 group.unregister_pre_hook(_HOOK_ID)
                 group.unregister_post_hook(_HOOK_ID)
 
-    def close_failed_calls(self, this_thread: int) -> None:
+    def close_failed_calls(self) -> None:
         """A call that raises has no post-hook."""
         for _, pending in list(self._hooked.values()):
-            event = pending.pop(this_thread, None)
+            event = pending.pop(threading.get_ident(), None)
             if event is not None:
                 self._recorder.abandoned(event, _UNKNOWN_ERROR)
 
