@@ -9,6 +9,8 @@ from otel_netmon.semconv import Metric
 
 JOB: Final = 'job=~"$job"'
 HOST: Final = 'job=~"$job",host_name=~"$host"'
+HOST_NAME: Final = "host_name"
+DIRECTION: Final = "network_io_direction"
 RANK: Final = "torch_distributed_rank"
 OPERATION: Final = "torch_distributed_collective_name"
 GROUP: Final = "torch_distributed_group_name"

@@ -1,15 +1,16 @@
 """What is known of a run, in plain frozen values: the same wherever it is written, read or asked about.
 
-``schema`` says of each field how OpenTelemetry and SQL call it. ``None`` is *not known*, never 0. Times are
-nanoseconds since the epoch and durations seconds, where a field does not say otherwise. The fields that are on the
-wire as attributes come first, in the order of the schema; those behind them are the span's, log record's or data
-point's own.
+A field is annotated with the attribute that it is in OpenTelemetry; its name is that of the SQL column. What is
+``None`` is *not known*, never 0. Times are nanoseconds since the epoch and durations seconds, where a field does
+not say otherwise. Fields behind the attributes belong to the span, log record or data point itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
+
+from otel_netmon import semconv
 
 Value = str | int | float | bool
 
@@ -17,39 +18,39 @@ Value = str | int | float | bool
 class Source(NamedTuple):
     """The process that a record comes from, by its resource."""
 
-    instance: str
-    """``service.instance.id``, or what comes nearest to it."""
-    host: str | None = None
-    rank: int | None = None
-    local_rank: int | None = None
-    world_size: int | None = None
-    service: str | None = None
+    instance: Annotated[str, semconv.SERVICE_INSTANCE] = ""
+    """Or what comes nearest to it."""
+    host: Annotated[str | None, semconv.HOST_NAME] = None
+    rank: Annotated[int | None, semconv.RANK] = None
+    local_rank: Annotated[int | None, semconv.LOCAL_RANK] = None
+    world_size: Annotated[int | None, semconv.WORLD_SIZE] = None
+    service: Annotated[str | None, semconv.SERVICE_NAME] = None
 
 
 class Collective(NamedTuple):
     """One call of one collective on one rank: a span."""
 
-    operation: str
-    group: str | None = None
-    backend: str | None = None
-    group_size: int | None = None
-    group_rank: int | None = None
-    rank: int | None = None
-    local_rank: int | None = None
-    world_size: int | None = None
-    clock: str | None = None
-    size: int | None = None
-    sequence: int | None = None
-    dtype: str | None = None
-    element_count: int | None = None
-    reduce_op: str | None = None
-    is_async: bool | None = None
-    error: str | None = None
-    state: str | None = None
-    device_duration: float | None = None
-    device_bound: float | None = None
-    algbw: float | None = None
-    busbw: float | None = None
+    operation: Annotated[str, semconv.COLLECTIVE_NAME]
+    group: Annotated[str | None, semconv.GROUP_NAME] = None
+    backend: Annotated[str | None, semconv.BACKEND] = None
+    group_size: Annotated[int | None, semconv.GROUP_SIZE] = None
+    group_rank: Annotated[int | None, semconv.GROUP_RANK] = None
+    rank: Annotated[int | None, semconv.RANK] = None
+    local_rank: Annotated[int | None, semconv.LOCAL_RANK] = None
+    world_size: Annotated[int | None, semconv.WORLD_SIZE] = None
+    clock: Annotated[str | None, semconv.COLLECTIVE_CLOCK] = None
+    size: Annotated[int | None, semconv.COLLECTIVE_SIZE] = None
+    sequence: Annotated[int | None, semconv.COLLECTIVE_SEQUENCE] = None
+    dtype: Annotated[str | None, semconv.COLLECTIVE_DTYPE] = None
+    element_count: Annotated[int | None, semconv.COLLECTIVE_ELEMENT_COUNT] = None
+    reduce_op: Annotated[str | None, semconv.COLLECTIVE_REDUCE_OP] = None
+    is_async: Annotated[bool | None, semconv.COLLECTIVE_ASYNC] = None
+    error: Annotated[str | None, semconv.ERROR_TYPE] = None
+    state: Annotated[str | None, semconv.COLLECTIVE_STATE] = None
+    device_duration: Annotated[float | None, semconv.COLLECTIVE_DEVICE_DURATION] = None
+    device_bound: Annotated[float | None, semconv.COLLECTIVE_DEVICE_BOUND] = None
+    algbw: Annotated[float | None, semconv.COLLECTIVE_ALGBW] = None
+    busbw: Annotated[float | None, semconv.COLLECTIVE_BUSBW] = None
     start: int = 0
     end: int = 0
     trace_id: str = ""
@@ -92,29 +93,29 @@ class RankStep(NamedTuple):
 
     name: str
     """That of the span: ``rank_step``, ``train_step``, …"""
-    run_id: str | None = None
-    attempt: int | None = None
-    rank: int | None = None
-    local_rank: int | None = None
-    world_size: int | None = None
-    step: int | None = None
-    incomplete: bool | None = None
-    sampled: bool | None = None
-    first_collective: float | None = None
-    collective_count: int | None = None
-    collective_size: int | None = None
-    collective_time: float | None = None
-    wait_time: float | None = None
-    gc_time: float | None = None
-    data_time: float | None = None
-    cpu_time: float | None = None
-    run_queue_time: float | None = None
-    switches_voluntary: int | None = None
-    switches_involuntary: int | None = None
-    groups: tuple[GroupUse, ...] = ()
-    calls: tuple[Call, ...] = ()
+    run_id: Annotated[str | None, semconv.RUN_ID] = None
+    attempt: Annotated[int | None, semconv.ATTEMPT] = None
+    rank: Annotated[int | None, semconv.RANK] = None
+    local_rank: Annotated[int | None, semconv.LOCAL_RANK] = None
+    world_size: Annotated[int | None, semconv.WORLD_SIZE] = None
+    step: Annotated[int | None, semconv.STEP] = None
+    incomplete: Annotated[bool | None, semconv.STEP_INCOMPLETE] = None
+    sampled: Annotated[bool | None, semconv.STEP_SAMPLED] = None
+    first_collective: Annotated[float | None, semconv.STEP_FIRST_COLLECTIVE] = None
+    collective_count: Annotated[int | None, semconv.STEP_COLLECTIVE_COUNT] = None
+    collective_size: Annotated[int | None, semconv.STEP_COLLECTIVE_SIZE] = None
+    collective_time: Annotated[float | None, semconv.STEP_COLLECTIVE_TIME] = None
+    wait_time: Annotated[float | None, semconv.STEP_WAIT_TIME] = None
+    gc_time: Annotated[float | None, semconv.STEP_GC_TIME] = None
+    data_time: Annotated[float | None, semconv.STEP_DATA_TIME] = None
+    cpu_time: Annotated[float | None, semconv.STEP_CPU_TIME] = None
+    run_queue_time: Annotated[float | None, semconv.STEP_RUN_QUEUE_TIME] = None
+    switches_voluntary: Annotated[int | None, semconv.STEP_SWITCHES_VOLUNTARY] = None
+    switches_involuntary: Annotated[int | None, semconv.STEP_SWITCHES_INVOLUNTARY] = None
+    groups: Annotated[tuple[GroupUse, ...], semconv.STEP_GROUPS] = ()
+    calls: Annotated[tuple[Call, ...], semconv.STEP_COLLECTIVES] = ()
     """At most the first ``MOST_CALLS``."""
-    pauses: tuple[Pause, ...] = ()
+    pauses: Annotated[tuple[Pause, ...], semconv.STEP_PAUSES] = ()
     """The longest ones of at least 1 ms."""
     start: int = 0
     end: int = 0
@@ -134,27 +135,27 @@ class PeerTraffic(NamedTuple):
     peer has not acknowledged and this process has not read.
     """
 
-    peer: int
-    host: str | None
-    interval: float
-    connections: int
-    bytes_sent: int | None
-    bytes_received: int | None
-    segments_sent: int | None
-    retransmits: int
-    rtt: float | None
-    rtt_variation: float | None
-    min_rtt: float | None
-    busy_time: float | None
-    rwnd_limited_time: float | None
-    sndbuf_limited_time: float | None
-    delivery_rate: int | None
-    backoff: int
-    unacked: int
-    unread: int
-    rank: int | None = None
+    peer: Annotated[int, semconv.PEER_RANK]
+    host: Annotated[str | None, semconv.PEER_HOST]
+    interval: Annotated[float, semconv.PEER_INTERVAL]
+    connections: Annotated[int, semconv.PEER_CONNECTIONS]
+    bytes_sent: Annotated[int | None, semconv.PEER_SENT]
+    bytes_received: Annotated[int | None, semconv.PEER_RECEIVED]
+    segments_sent: Annotated[int | None, semconv.PEER_SEGMENTS]
+    retransmits: Annotated[int, semconv.PEER_RETRANSMITS]
+    rtt: Annotated[float | None, semconv.PEER_RTT]
+    rtt_variation: Annotated[float | None, semconv.PEER_RTT_VARIATION]
+    min_rtt: Annotated[float | None, semconv.PEER_RTT_MIN]
+    busy_time: Annotated[float | None, semconv.PEER_BUSY_TIME]
+    rwnd_limited_time: Annotated[float | None, semconv.PEER_RWND_LIMITED_TIME]
+    sndbuf_limited_time: Annotated[float | None, semconv.PEER_SNDBUF_LIMITED_TIME]
+    delivery_rate: Annotated[int | None, semconv.PEER_DELIVERY_RATE]
+    backoff: Annotated[int, semconv.PEER_BACKOFF]
+    unacked: Annotated[int, semconv.PEER_UNACKED]
+    unread: Annotated[int, semconv.PEER_UNREAD]
+    rank: Annotated[int | None, semconv.RANK] = None
     """This one; its own span says it too."""
-    address: str | None = None
+    address: Annotated[str | None, semconv.PEER_ADDRESS] = None
     """The peer's, of the busiest of the connections: metrics name peers by it."""
     at: int = 0
     """Nanoseconds since the epoch; in the process that measures it, of the monotonic clock."""
@@ -167,16 +168,16 @@ class PeerTraffic(NamedTuple):
 class InFlight(NamedTuple):
     """A collective that had not ended at ``time``, ``age`` seconds after its call: a log event, once it hangs."""
 
-    operation: str
-    group: str
-    sequence: int | None
-    size: int | None
-    age: float
-    backend: str | None = None
-    group_size: int | None = None
-    rank: int | None = None
-    local_rank: int | None = None
-    world_size: int | None = None
+    operation: Annotated[str, semconv.COLLECTIVE_NAME]
+    group: Annotated[str, semconv.GROUP_NAME]
+    sequence: Annotated[int | None, semconv.COLLECTIVE_SEQUENCE]
+    size: Annotated[int | None, semconv.COLLECTIVE_SIZE]
+    age: Annotated[float, semconv.COLLECTIVE_AGE]
+    backend: Annotated[str | None, semconv.BACKEND] = None
+    group_size: Annotated[int | None, semconv.GROUP_SIZE] = None
+    rank: Annotated[int | None, semconv.RANK] = None
+    local_rank: Annotated[int | None, semconv.LOCAL_RANK] = None
+    world_size: Annotated[int | None, semconv.WORLD_SIZE] = None
     time: int = 0
     trace_id: str = ""
     span_id: str = ""
@@ -194,15 +195,15 @@ class Sequence(NamedTuple):
 class Heartbeat(NamedTuple):
     """That a rank lives, and what it is at: a log event, at an interval of its own."""
 
-    run_id: str | None = None
-    rank: int | None = None
-    local_rank: int | None = None
-    world_size: int | None = None
-    step: int | None = None
+    run_id: Annotated[str | None, semconv.RUN_ID] = None
+    rank: Annotated[int | None, semconv.RANK] = None
+    local_rank: Annotated[int | None, semconv.LOCAL_RANK] = None
+    world_size: Annotated[int | None, semconv.WORLD_SIZE] = None
+    step: Annotated[int | None, semconv.STEP] = None
     """The one that is open."""
-    step_age: float | None = None
-    sequences: tuple[Sequence, ...] = ()
-    in_flight: tuple[InFlight, ...] = ()
+    step_age: Annotated[float | None, semconv.HEARTBEAT_AGE] = None
+    sequences: Annotated[tuple[Sequence, ...], semconv.HEARTBEAT_SEQUENCES] = ()
+    in_flight: Annotated[tuple[InFlight, ...], semconv.HEARTBEAT_IN_FLIGHT] = ()
     """The oldest ones; with their first five fields."""
     time: int = 0
     source: Source | None = None

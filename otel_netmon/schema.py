@@ -1,8 +1,7 @@
-"""How each field of a record is called in OpenTelemetry and in SQL: the one table that writer, reader, SQL and
-``docs/data.md`` are made of.
+"""How records become attributes: the one table that writer, reader, SQL and ``docs/data.md`` are made of.
 
-A field that is an attribute has its name, type, unit and meaning, and what its absence means, in ``semconv``; its
-column is the field's name. Small tuples of records are packed into one attribute as JSON text.
+A field that is an attribute is annotated with it; its type, unit and meaning, and what its absence means, are in
+``semconv``. Small tuples of records are packed into one attribute as JSON text.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from otel_netmon.records import (
     PeerTraffic,
     RankStep,
     Sequence,
+    Source,
     Value,
 )
 from otel_netmon.semconv import Attribute
@@ -30,95 +30,17 @@ from otel_netmon.text import printable
 MOST_CALLS: Final = 512
 """Collectives of a step that are packed, at most: some 7 kB."""
 
-_RANK: Final = {"rank": semconv.RANK, "local_rank": semconv.LOCAL_RANK, "world_size": semconv.WORLD_SIZE}
+
+def _table(cls: Any) -> dict[str, Attribute]:
+    hints = get_type_hints(cls, include_extras=True)
+    return {name: hint.__metadata__[0] for name, hint in hints.items() if hasattr(hint, "__metadata__")}
+
 
 ATTRIBUTES: Final[Mapping[type, Mapping[str, Attribute]]] = {
-    Collective: {
-        "operation": semconv.COLLECTIVE_NAME,
-        "group": semconv.GROUP_NAME,
-        "backend": semconv.BACKEND,
-        "group_size": semconv.GROUP_SIZE,
-        "group_rank": semconv.GROUP_RANK,
-        **_RANK,
-        "clock": semconv.COLLECTIVE_CLOCK,
-        "size": semconv.COLLECTIVE_SIZE,
-        "sequence": semconv.COLLECTIVE_SEQUENCE,
-        "dtype": semconv.COLLECTIVE_DTYPE,
-        "element_count": semconv.COLLECTIVE_ELEMENT_COUNT,
-        "reduce_op": semconv.COLLECTIVE_REDUCE_OP,
-        "is_async": semconv.COLLECTIVE_ASYNC,
-        "error": semconv.ERROR_TYPE,
-        "state": semconv.COLLECTIVE_STATE,
-        "device_duration": semconv.COLLECTIVE_DEVICE_DURATION,
-        "device_bound": semconv.COLLECTIVE_DEVICE_BOUND,
-        "algbw": semconv.COLLECTIVE_ALGBW,
-        "busbw": semconv.COLLECTIVE_BUSBW,
-    },
-    RankStep: {
-        "run_id": semconv.RUN_ID,
-        "attempt": semconv.ATTEMPT,
-        **_RANK,
-        "step": semconv.STEP,
-        "incomplete": semconv.STEP_INCOMPLETE,
-        "sampled": semconv.STEP_SAMPLED,
-        "first_collective": semconv.STEP_FIRST_COLLECTIVE,
-        "collective_count": semconv.STEP_COLLECTIVE_COUNT,
-        "collective_size": semconv.STEP_COLLECTIVE_SIZE,
-        "collective_time": semconv.STEP_COLLECTIVE_TIME,
-        "wait_time": semconv.STEP_WAIT_TIME,
-        "gc_time": semconv.STEP_GC_TIME,
-        "data_time": semconv.STEP_DATA_TIME,
-        "cpu_time": semconv.STEP_CPU_TIME,
-        "run_queue_time": semconv.STEP_RUN_QUEUE_TIME,
-        "switches_voluntary": semconv.STEP_SWITCHES_VOLUNTARY,
-        "switches_involuntary": semconv.STEP_SWITCHES_INVOLUNTARY,
-        "groups": semconv.STEP_GROUPS,
-        "calls": semconv.STEP_COLLECTIVES,
-        "pauses": semconv.STEP_PAUSES,
-    },
-    PeerTraffic: {
-        "peer": semconv.PEER_RANK,
-        "host": semconv.PEER_HOST,
-        "interval": semconv.PEER_INTERVAL,
-        "connections": semconv.PEER_CONNECTIONS,
-        "bytes_sent": semconv.PEER_SENT,
-        "bytes_received": semconv.PEER_RECEIVED,
-        "segments_sent": semconv.PEER_SEGMENTS,
-        "retransmits": semconv.PEER_RETRANSMITS,
-        "rtt": semconv.PEER_RTT,
-        "rtt_variation": semconv.PEER_RTT_VARIATION,
-        "min_rtt": semconv.PEER_RTT_MIN,
-        "busy_time": semconv.PEER_BUSY_TIME,
-        "rwnd_limited_time": semconv.PEER_RWND_LIMITED_TIME,
-        "sndbuf_limited_time": semconv.PEER_SNDBUF_LIMITED_TIME,
-        "delivery_rate": semconv.PEER_DELIVERY_RATE,
-        "backoff": semconv.PEER_BACKOFF,
-        "unacked": semconv.PEER_UNACKED,
-        "unread": semconv.PEER_UNREAD,
-        "rank": semconv.RANK,
-        "address": semconv.PEER_ADDRESS,
-    },
-    InFlight: {
-        "operation": semconv.COLLECTIVE_NAME,
-        "group": semconv.GROUP_NAME,
-        "sequence": semconv.COLLECTIVE_SEQUENCE,
-        "size": semconv.COLLECTIVE_SIZE,
-        "age": semconv.COLLECTIVE_AGE,
-        "backend": semconv.BACKEND,
-        "group_size": semconv.GROUP_SIZE,
-        **_RANK,
-    },
-    Heartbeat: {
-        "run_id": semconv.RUN_ID,
-        **_RANK,
-        "step": semconv.STEP,
-        "step_age": semconv.HEARTBEAT_AGE,
-        "sequences": semconv.HEARTBEAT_SEQUENCES,
-        "in_flight": semconv.HEARTBEAT_IN_FLIGHT,
-    },
+    cls: _table(cls) for cls in (Source, Collective, RankStep, PeerTraffic, InFlight, Heartbeat)
 }
 """By type of record, the fields that are attributes, in the order of the record. All else is in the span, log
-record or data point itself."""
+record or data point itself; those of a source are its resource's."""
 
 
 class _Packed(NamedTuple):
@@ -196,20 +118,13 @@ def unpack(attribute: Attribute, text: str) -> tuple[Any, ...] | None:
         return None
 
 
-class _Fields(NamedTuple):
-    first: int
-    """Place of the first one that is an attribute."""
-    names: tuple[str, ...]
-    packs: tuple[tuple[int, Callable[[Any], Any]], ...]
-
-
-def _fields(cls: Any) -> _Fields:
+def _fields(cls: Any) -> tuple[int, tuple[str, ...], list[tuple[int, Callable[[Any], Any]]]]:
+    """The place of the first field that is an attribute, the attributes, and those of them that are packed."""
     table = ATTRIBUTES[cls]
-    names = list(table)
-    first = cls._fields.index(names[0])
-    assert list(cls._fields[first : first + len(names)]) == names, cls
-    packs = tuple((i, PACKED[each].pack) for i, each in enumerate(table.values()) if each in PACKED)
-    return _Fields(first, tuple(str(each) for each in table.values()), packs)
+    first = cls._fields.index(next(iter(table)))
+    assert cls._fields[first : first + len(table)] == tuple(table), cls
+    packs = [(place, PACKED[each].pack) for place, each in enumerate(table.values()) if each in PACKED]
+    return first, tuple(map(str, table.values())), packs
 
 
 _FIELDS: Final = {cls: _fields(cls) for cls in ATTRIBUTES}
@@ -226,33 +141,9 @@ def attributes(record: Collective | RankStep | PeerTraffic | InFlight | Heartbea
     return {name: value for name, value in zip(names, values, strict=False) if value is not None}
 
 
-Record = TypeVar("Record", Collective, RankStep, PeerTraffic, InFlight, Heartbeat)
+Record = TypeVar("Record", Source, Collective, RankStep, PeerTraffic, InFlight, Heartbeat)
 
 
 def required(cls: type[Any]) -> list[str]:
     """The fields without which a record is none."""
     return [name for name, each in ATTRIBUTES[cls].items() if not each.absent and name not in cls._field_defaults]
-
-
-# --- SQL --------------------------------------------------------------------------------------------------
-
-_SQL_TYPES: Final = {"string": "String", "int": "Int64", "double": "Float64", "boolean": "Bool"}
-
-
-class SqlColumn(NamedTuple):
-    """A field as a column: ClickHouse's type, nullable but for what a record has to have."""
-
-    name: str
-    type: str
-    attribute: Attribute
-    is_required: bool
-
-
-def columns(cls: type[Any]) -> tuple[SqlColumn, ...]:
-    """The columns of those fields of a record that are attributes."""
-    needed = required(cls)
-    return tuple(
-        SqlColumn(name, kind if name in needed else f"Nullable({kind})", each, name in needed)
-        for name, each in ATTRIBUTES[cls].items()
-        for kind in (_SQL_TYPES[each.type],)
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 
@@ -16,31 +17,21 @@ class Apart:
     since: int
 
 
-class StepNumbers:
-    """Takes the number that each rank gives to a trace; keeps the lowest and the highest of each trace."""
+def find_apart(traces: Iterable[Mapping[int, int]]) -> Apart | None:
+    """What holds at the end, where the ranks are apart there. ``traces``: by rank, its number for a step.
 
-    def __init__(self) -> None:
-        self._traces: dict[int, tuple[int, int, int, int]] = {}
-        self._several: set[int] = set()
-        """Traces that more than one rank is in: a step that one rank alone did says nothing."""
+    A step that one rank alone did says nothing.
+    """
+    found: Apart | None = None
+    for low, behind, high, ahead in sorted((_ends(trace) for trace in traces if len(trace) > 1), reverse=True):
+        if high == low or (found and (found.behind, found.ahead, found.steps) != (behind, ahead, high - low)):
+            break
+        found = Apart(behind, ahead, high - low, low)
+    return found
 
-    def add(self, trace: int, rank: int, step: int) -> None:
-        """``rank`` calls the step of ``trace`` number ``step``."""
-        if trace in self._traces:
-            self._several.add(trace)
-        low, behind, high, ahead = self._traces.get(trace, (step, rank, step, rank))
-        low, behind = min((low, behind), (step, rank))
-        if step > high or (step == high and rank < ahead):
-            high, ahead = step, rank
-        self._traces[trace] = low, behind, high, ahead
 
-    def apart(self) -> Apart | None:
-        """What holds at the end, where the ranks are apart there."""
-        found: Apart | None = None
-        for low, behind, high, ahead in sorted((self._traces[trace] for trace in self._several), reverse=True):
-            if high == low:
-                break
-            if found is not None and (behind, ahead, high - low) != (found.behind, found.ahead, found.steps):
-                break
-            found = Apart(behind, ahead, high - low, low)
-        return found
+def _ends(trace: Mapping[int, int]) -> tuple[int, int, int, int]:
+    """The lowest number and its rank, the highest and its: the first rank of several."""
+    low, behind = min((number, rank) for rank, number in trace.items())
+    high, ahead = max((number, -rank) for rank, number in trace.items())
+    return low, behind, high, -ahead

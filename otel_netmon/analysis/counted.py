@@ -39,7 +39,6 @@ class Counted:
         self._totals: dict[tuple[str, str, frozenset[Any]], float] = {}
         self.ranks: dict[str, int | None] = {}
         """Of the processes that counted steps or collectives."""
-        self.world_size: int | None = None
 
     def add(self, sample: HostSample, source: Source) -> None:
         """Take one point."""
@@ -49,7 +48,6 @@ class Counted:
         self._totals[series] = sample.value + (self._totals.get(series, 0) if sample.is_delta else 0)
         if sample.metric != _DROPPED:
             self.ranks[source.instance] = source.rank
-            self.world_size = max(source.world_size or 0, self.world_size or 0) or None
 
     def steps(self) -> dict[str, int]:
         """Complete steps of each process that counts them."""
@@ -74,9 +72,8 @@ class Counted:
         for (instance, metric, about), value in self._totals.items():
             if metric not in _OF_COLLECTIVES:
                 continue
-            names = [dict(about).get(name) for name in _KEY]
-            is_named = isinstance(names[0], str)
-            place = instance, (str(names[0]), str(names[1] or ""), str(names[2] or "")) if is_named else None
+            operation, group, backend = (str(dict(about).get(name, "")) for name in _KEY)
+            place = instance, (operation, group, backend) if operation else None
             amount = found[place]
             amount.rank = self.ranks[instance]
             if metric == _BYTES:

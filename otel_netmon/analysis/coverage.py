@@ -32,8 +32,6 @@ class Coverage:
         """Traces of steps, setups and windows."""
         self._periods: dict[str, dict[int, tuple[int | None, bool | None]]] = defaultdict(dict)
         """By process and trace, what it says of how many collectives were in it, and whether they were sampled."""
-        self._steps: dict[str, set[int]] = defaultdict(set)
-        """By process, the traces of its steps."""
         self._complete: Counter[str] = Counter()
         self._run_of: dict[str, str | None] = {}
         self._traces: dict[str | None, dict[int, tuple[int, bool]]] = defaultdict(dict)
@@ -54,7 +52,6 @@ class Coverage:
         if record.name in _ON_RANK:
             self._periods[instance][trace] = said, record.sampled
         if record.name == semconv.SPAN_RANK_STEP:
-            self._steps[instance].add(trace)
             self._complete[instance] += is_complete
 
     def traced(self) -> set[int]:
@@ -80,21 +77,22 @@ class Coverage:
 
     def is_apart(self, instance: str) -> bool:
         """Whether some of its collectives are in traces of their own."""
-        return not self.spans.get(instance, Counter()).keys() <= self._above
+        return not self.spans[instance].keys() <= self._above
 
     def of(
         self,
-        spans: Mapping[Key, Mapping[str, Amount]],
+        ended: Mapping[str, Mapping[Key, int]],
         counted: Mapping[tuple[str, Key | None], Amount],
         steps: Mapping[str, int],
     ) -> tuple[int | None, int | None]:
         """Collectives that are lost, and those that were not sampled; ``None`` where nothing tells.
 
-        Where there is no span of ours at all, traces went elsewhere, or nothing was sampled.
+        ``ended``: by process, those with a span. Where there is no span of ours at all, traces went elsewhere, or
+        nothing was sampled.
         """
-        if not spans and not self._run_of:
+        if not ended and not self._run_of:
             return None, None
-        missing = _without_span(spans, counted)
+        missing = _without_span(ended, counted)
         saying = {each for each, of in self._periods.items() if any(said is not None for said, _ in of.values())}
         # Steps that a process counted and that neither it nor another rank has a record of.
         unseen = {
@@ -102,15 +100,13 @@ class Coverage:
         }
         lost = sampled_out = 0
         for instance in saying | missing.keys():
-            is_apart = self.is_apart(instance)
-            known, unsampled = (0, 0) if is_apart else self._known(instance, steps.get(instance, 0))
-            rest = max(0, missing.get(instance, 0) - known - unsampled)
-            if max(unseen.values(), default=0) > 0 if is_apart else unseen.get(instance, 0) > 0:
-                unsampled += rest
+            if self.is_apart(instance):
+                known, has_unseen = [0, 0], max(unseen.values(), default=0) > 0
             else:
-                known += rest
-            lost += known
-            sampled_out += unsampled
+                known, has_unseen = self._known(instance, steps.get(instance, 0)), unseen.get(instance, 0) > 0
+            known[has_unseen] += max(0, missing[instance] - sum(known))
+            lost += known[0]
+            sampled_out += known[1]
         tells = (missing and steps) or self._has_all_records()
         return (lost if saying or missing else None), (sampled_out if tells else None)
 
@@ -132,38 +128,31 @@ class Coverage:
         No more than it counted: a rank that ended early did not take part in the last ones.
         """
         traces = self._traces.get(self._run(instance), {})
-        others = sorted(traces.keys() - self._steps.get(instance, set()))
+        others = sorted(traces.keys() - self._periods[instance].keys())
         return others[: max(0, steps - self._complete[instance])]
 
-    def _known(self, instance: str, steps: int) -> tuple[int, int]:
+    def _known(self, instance: str, steps: int) -> list[int]:
         """Collectives of a process that records show to be lost, and not to have been sampled."""
-        periods, spans = self._periods.get(instance, {}), self.spans.get(instance, Counter())
+        periods, spans = self._periods[instance], self.spans[instance]
         traces = self._traces.get(self._run(instance), {})
         is_chosen = not periods or any(sampled is not False for _, sampled in periods.values())
-        hidden = [(trace, *traces[trace]) for trace in self._hidden(instance, steps)]
         missing = [0, 0]
-        for trace, said, sampled in (
-            *((trace, said or 0, sampled is not False) for trace, (said, sampled) in periods.items()),
-            *((trace, most, sampled and is_chosen) for trace, most, sampled in hidden),
-        ):
-            missing[not sampled] += max(0, said - spans[trace])
-        return missing[0], missing[1]
+        for trace, (said, sampled) in periods.items():
+            missing[sampled is False] += max(0, (said or 0) - spans[trace])
+        for trace in self._hidden(instance, steps):
+            most, is_sampled = traces[trace]
+            missing[not (is_sampled and is_chosen)] += max(0, most - spans[trace])
+        return missing
 
 
 def _without_span(
-    spans: Mapping[Key, Mapping[str, Amount]], counted: Mapping[tuple[str, Key | None], Amount]
-) -> dict[str, int]:
+    ended: Mapping[str, Mapping[Key, int]], counted: Mapping[tuple[str, Key | None], Amount]
+) -> Counter[str]:
     """By process, collectives that ended, as its metrics say, and are in none of its spans."""
-    missing: dict[str, int] = {}
+    missing: Counter[str] = Counter()
     for (instance, key), amount in counted.items():
-        if key is not None:
-            more = amount.calls - _ended(spans, key, instance)
-        else:  # counted without its name: as there are too many to name each
-            more = amount.calls - sum(_ended(spans, k, instance) for k in spans if (instance, k) not in counted)
-        missing[instance] = missing.get(instance, 0) + max(0, more)
+        own = ended.get(instance, {})
+        # Without a key they were counted without a name: as there are too many to name each.
+        seen = own.get(key, 0) if key else sum(own[k] for k in own if (instance, k) not in counted)
+        missing[instance] += max(0, amount.calls - seen)
     return missing
-
-
-def _ended(spans: Mapping[Key, Mapping[str, Amount]], key: Key, instance: str) -> int:
-    amount = spans.get(key, {}).get(instance)
-    return amount.calls - amount.unfinished if amount is not None else 0

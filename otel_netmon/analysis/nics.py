@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import Final
 
@@ -59,13 +60,11 @@ class NicTraffic:
 
         When several processes of a host report the same NIC, the one that watched it longest counts.
         """
-        best: dict[tuple[str | None, str], dict[str, _Series]] = {}
-        for (host, interface, direction, _), series in self._series.items():
+        best: dict[tuple[str | None, str], dict[str, _Series]] = defaultdict(dict)
+        by_length = sorted(self._series.items(), key=lambda item: item[1].first - item[1].last)
+        for (host, interface, direction, _), series in by_length:
             if series.last > series.first:
-                directions = best.setdefault((host, interface), {})
-                known = directions.get(direction)
-                if known is None or series.last - series.first > known.last - known.first:
-                    directions[direction] = series
+                best[host, interface].setdefault(direction, series)
         return tuple(
             NicTotal(
                 host,

@@ -110,9 +110,13 @@ class Operations:
         """By name, as far as spans tell."""
         return {group: of.group_size for (_, group, _), of in self._spans.items() if of.group_size is not None}
 
-    def amounts(self) -> dict[Key, Mapping[str, Amount]]:
-        """Of the calls that have a span, by process."""
-        return {key: of.by for key, of in self._spans.items()}
+    def ended(self) -> dict[str, dict[Key, int]]:
+        """By process, calls that ended and have a span."""
+        found: dict[str, dict[Key, int]] = defaultdict(dict)
+        for key, of in self._spans.items():
+            for instance, own in of.by.items():
+                found[instance][key] = own.calls - own.unfinished
+        return found
 
     def summaries(
         self, counted: Mapping[tuple[str, Key | None], Amount], apart: Collection[str]

@@ -61,6 +61,18 @@ class OperationSummary:
 
 
 @dataclass(frozen=True)
+class Alive:
+    """A rank of which there is no span, and what it was at when it last said that it lives: its open step, and its
+    oldest collective in flight, since ``age`` seconds; ``None`` where there was none."""
+
+    rank: int
+    step: int | None
+    operation: str | None
+    group: str | None
+    age: float | None
+
+
+@dataclass(frozen=True)
 class Losses:
     """What is missing. ``None`` where nothing reports it, which is not 0."""
 
@@ -85,6 +97,8 @@ class Summary:
     ranks: tuple[int, ...]
     silent_ranks: tuple[int, ...]
     """Those that sent metrics of their training and nothing else."""
+    alive: tuple[Alive, ...]
+    """Those that sent heartbeats, or that a collective hangs, and no span."""
     world_size: int | None
     runs: tuple[str, ...]
     steps: StepSummary | None

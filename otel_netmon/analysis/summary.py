@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections import defaultdict
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Protocol
 
 from otel_netmon import semconv
-from otel_netmon.analysis.apart import StepNumbers
+from otel_netmon.analysis.apart import find_apart
 from otel_netmon.analysis.counted import Counted
 from otel_netmon.analysis.coverage import Coverage
 from otel_netmon.analysis.nics import NicTraffic
 from otel_netmon.analysis.operations import Operations, percentile, seconds_of
-from otel_netmon.analysis.results import Losses, StepSummary, Summary
+from otel_netmon.analysis.results import Alive, Losses, StepSummary, Summary
 from otel_netmon.analysis.waiting import Matcher
-from otel_netmon.records import Collective, HostSample, RankStep, Source
+from otel_netmon.records import Collective, Heartbeat, HostSample, InFlight, PeerTraffic, RankStep, Source
 from otel_netmon.store.files import telemetry_files
 from otel_netmon.store.problems import FolderError, Problems
 from otel_netmon.store.reader import Known, read
 
-
-class Progress(Protocol):
-    """Is told how many bytes of how many were read."""
-
-    def __call__(self, done: int, total: int, /) -> None: ...
+Progress = Callable[[int, int], None]
+"""Is told how many bytes of how many were read."""
 
 
 def summarise(
@@ -60,15 +57,15 @@ class _Findings:
     def __init__(self) -> None:
         self.records = 0
         self._ranks: set[int] = set()
-        self._world_size: int | None = None
+        self._world_sizes: set[int | None] = set()
+        self._signs: dict[int, Heartbeat | InFlight] = {}
+        """By rank, the last one."""
         self._runs: set[str] = set()
         self._traces: dict[str, int] = {}
         self._step_of: dict[int, int] = {}
-        self._times: dict[tuple[int, int], float] = {}
-        """Seconds of each complete step, by trace and rank."""
-        self._roots: dict[int, float] = {}
-        """The same of rank 0, as roots of traces tell."""
-        self._numbers = StepNumbers()
+        self._done: dict[int, dict[int, tuple[int, float]]] = defaultdict(dict)
+        """Of each complete step, by trace and rank: its number and seconds. A root is rank 0's."""
+        self._has_roots = False
         self._matcher = Matcher()
         self._nics = NicTraffic()
         self._counted = Counted()
@@ -78,27 +75,27 @@ class _Findings:
     def take(self, record: Known) -> None:
         """Take one record; each series of points in the order of time."""
         self.records += 1
-        source = record.source or Source("")
-        if isinstance(record, Collective):
-            trace, rank = self._who(record, source)
-            self._collective(record, trace, rank, source.instance)
-        elif isinstance(record, RankStep):
-            trace, rank = self._who(record, source)
-            self._step(record, trace, rank, source.instance)
-        elif isinstance(record, HostSample):
+        source = record.source or Source()
+        if isinstance(record, HostSample):
+            self._world_sizes.add(source.world_size)
             self._counted.add(record, source)
             if record.metric == semconv.NIC_IO.name:
                 self._nics.add(record, source)
+        elif not isinstance(record, PeerTraffic):
+            rank = source.rank if record.rank is None else record.rank
+            self._world_sizes.add(record.world_size or source.world_size)
+            if isinstance(record, Collective):
+                self._collective(record, self._trace(record, rank), rank, source.instance)
+            elif isinstance(record, RankStep):
+                self._step(record, self._trace(record, rank), rank, source.instance)
+            elif rank is not None:
+                self._signs[rank] = max(self._signs.get(rank, record), record, key=lambda each: each.time)
 
-    def _who(self, record: Collective | RankStep, source: Source) -> tuple[int, int | None]:
-        """The number of its trace, and its rank."""
-        rank = source.rank if record.rank is None else record.rank
-        size = record.world_size or source.world_size
+    def _trace(self, record: Collective | RankStep, rank: int | None) -> int:
+        """The number of its trace."""
         if rank is not None:
             self._ranks.add(rank)
-        if size is not None and size > (self._world_size or 0):
-            self._world_size = size
-        return self._traces.setdefault(record.trace_id, len(self._traces)), rank
+        return self._traces.setdefault(record.trace_id, len(self._traces))
 
     def _collective(self, one: Collective, trace: int, rank: int | None, instance: str) -> None:
         seconds = seconds_of(one)
@@ -121,34 +118,31 @@ class _Findings:
             if rank is not None:
                 self._matcher.add_step(trace, rank, step)
         if step.step is not None and step.incomplete is not True:
-            seconds = (step.end - step.start) / 1e9
-            if step.name == semconv.SPAN_TRAIN_STEP:
-                self._roots[trace] = seconds
-            elif step.name == semconv.SPAN_RANK_STEP:
-                self._times[trace, rank or 0] = seconds
-                if rank is not None:
-                    self._numbers.add(trace, rank, step.step)
+            is_root = step.name == semconv.SPAN_TRAIN_STEP
+            self._has_roots |= is_root
+            self._done[trace][0 if is_root else rank or 0] = step.step, (step.end - step.start) / 1e9
 
     def summary(self, folder: Path, files: int, size: int, problems: Problems) -> Summary:
         """What it came to; the arguments are passed on."""
-        counted, amounts = self._counted.collectives(), self._operations.amounts()
-        missing, sampled_out = self._coverage.of(amounts, counted, self._counted.steps())
+        counted, ended = self._counted.collectives(), self._operations.ended()
+        missing, sampled_out = self._coverage.of(ended, counted, self._counted.steps())
         apart = {instance for instance in self._coverage.spans if self._coverage.is_apart(instance)}
         operations = self._operations.summaries(counted, apart)
-        world_size = max(self._world_size or 0, self._counted.world_size or 0) or None
+        world_size = max(filter(None, self._world_sizes), default=None)
         sizes = {_DEFAULT_GROUP: world_size or 0, **self._operations.group_sizes()}
         counting = {rank for rank in self._counted.ranks.values() if rank is not None}
         return Summary(
             ranks=tuple(sorted(self._ranks)),
-            silent_ranks=tuple(sorted(counting - self._ranks)),
+            silent_ranks=tuple(sorted(counting - self._ranks - self._signs.keys())),
+            alive=tuple(_alive(rank, self._signs[rank]) for rank in sorted(self._signs.keys() - self._ranks)),
             world_size=world_size,
             runs=tuple(sorted(self._runs)),
             steps=self._steps(),
-            apart=self._numbers.apart(),
+            apart=find_apart(
+                {rank: number for rank, (number, _) in ranks.items()} for ranks in self._done.values()
+            ),
             operations=operations,
-            waiting=self._matcher.measure(self._step_of, self._longest(), sizes)
-            if amounts or sampled_out
-            else None,
+            waiting=self._matcher.measure(self._step_of, self._longest(), sizes) if ended or sampled_out else None,
             nics=self._nics.totals(),
             losses=Losses(
                 dropped=self._counted.dropped(),
@@ -166,28 +160,31 @@ class _Findings:
 
     def _steps(self) -> StepSummary | None:
         counted = self._coverage.steps(self._counted.steps())
-        of_rank_0 = {trace: seconds for (trace, rank), seconds in self._times.items() if rank == 0} | self._roots
-        times = {(trace, 0): seconds for trace, seconds in of_rank_0.items()} or self._times
-        timed = {trace for trace, _ in times}
-        if not timed:
+        times = {trace: [ranks[0][1]] for trace, ranks in self._done.items() if 0 in ranks}
+        times = times or {trace: [seconds for _, seconds in of.values()] for trace, of in self._done.items()}
+        if not times:
             return None if counted is None else StepSummary(counted, 0, None, None, None, None)
-        ordered = sorted(times.values())
+        ordered = sorted(seconds for of in times.values() for seconds in of)
         return StepSummary(
-            max(len(timed), counted or 0),
-            len(timed & self._coverage.traced()),
+            max(len(times), counted or 0),
+            len(times.keys() & self._coverage.traced()),
             self._coverage.numbered(),
-            semconv.SPAN_TRAIN_STEP if self._roots else semconv.SPAN_RANK_STEP,
+            semconv.SPAN_TRAIN_STEP if self._has_roots else semconv.SPAN_RANK_STEP,
             percentile(ordered, 0.5),
             percentile(ordered, 0.99),
-            len(timed),
+            len(times),
         )
 
     def _longest(self) -> dict[int, float]:
-        """Seconds of each step: its longest ``rank_step``, or its ``train_step``."""
-        longest: dict[int, float] = {}
-        for trace, seconds in (*self._roots.items(), *((trace, s) for (trace, _), s in self._times.items())):
-            longest[trace] = max(seconds, longest.get(trace, 0.0))
-        return longest
+        """Seconds of each step on the rank that took longest."""
+        return {trace: max(seconds for _, seconds in ranks.values()) for trace, ranks in self._done.items()}
+
+
+def _alive(rank: int, sign: Heartbeat | InFlight) -> Alive:
+    step, in_flight = (sign.step, sign.in_flight) if isinstance(sign, Heartbeat) else (None, (sign,))
+    if not in_flight:
+        return Alive(rank, step, None, None, None)
+    return Alive(rank, step, in_flight[0].operation, in_flight[0].group, in_flight[0].age)
 
 
 _DEFAULT_GROUP = "0"

@@ -13,7 +13,6 @@ from array import array
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Final
 
 from otel_netmon import semconv
@@ -107,9 +106,7 @@ class Matcher:
                 if call.duration is not None:
                     self.add((trace, use.group, call.operation), sequence, 0, rank, call.duration / 1e6)
 
-    def measure(
-        self, steps: Mapping[int, int], times: Mapping[int, float], sizes: Mapping[str, int] = MappingProxyType({})
-    ) -> Waiting:
+    def measure(self, steps: Mapping[int, int], times: Mapping[int, float], sizes: Mapping[str, int]) -> Waiting:
         """What it comes to. ``steps`` are the traces' step numbers, ``times`` their seconds, ``sizes`` groups'.
 
         Step 0 and what came before it (a negative number) are left out: processes start at different times, and

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from otel_netmon.analysis.apart import Apart
-from otel_netmon.analysis.results import Losses, OperationSummary, StepSummary, Summary
+from otel_netmon.analysis.nics import NicTotal
+from otel_netmon.analysis.results import Alive, Losses, OperationSummary, StepSummary, Summary
 from otel_netmon.analysis.waiting import MIN_MATCHED, MIN_SHARE_OF_STEP, Verdict, Waiting
 
 MOST_ROWS: Final = 20
 """Rows of a table that are printed; ``--json`` has them all."""
+MOST_ALIVE: Final = 4
 _ABSENT: Final = "-"
 
 
@@ -40,15 +42,12 @@ def blocks(summary: Summary) -> list[Block]:
         ("files", f"{folder} ({_count(summary.files, 'file')}, {size(summary.size)})"),
     )
     runs = f": {len(summary.runs)} runs in one folder" if len(summary.runs) > 1 else ""
-    parts = [Block(f"otel-netmon summary{runs}", (), facts, left=frozenset({0, 1}))]
-    if summary.operations:
-        parts.append(_operations(summary.operations))
-    else:
-        parts.append(Block("Collectives", (), (), ("none was captured",)))
-    if summary.waiting is not None:
-        parts.append(_waiting(summary.waiting))
-    parts.append(_nics(summary))
-    return parts
+    return [
+        Block(f"otel-netmon summary{runs}", (), facts, left=frozenset({0, 1})),
+        _operations(summary.operations),
+        *([_waiting(summary.waiting)] if summary.waiting else []),
+        _nics(summary.nics),
+    ]
 
 
 def plain(parts: Iterable[Block]) -> str:
@@ -70,7 +69,7 @@ def plain(parts: Iterable[Block]) -> str:
 
 
 def _ranks(summary: Summary) -> str:
-    seen = sorted({*summary.ranks, *summary.silent_ranks})
+    seen = sorted({*summary.ranks, *summary.silent_ranks, *(one.rank for one in summary.alive)})
     if not seen:
         return "none seen: nothing of a step or a collective"
     text = f"{len(seen)} seen ({spans(seen)})"
@@ -79,7 +78,15 @@ def _ranks(summary: Summary) -> str:
     else:
         missing = sorted(set(range(min(summary.world_size, 1 << 20))) - set(seen))
         text += f" of {summary.world_size}" + (f"; NOT SEEN: {spans(missing)}" if missing else "")
-    return text + (f"; metrics but no span of: {spans(summary.silent_ranks)}" if summary.silent_ranks else "")
+    text += f"; metrics but no span of: {spans(summary.silent_ranks)}" if summary.silent_ranks else ""
+    alive = [*map(_alive, summary.alive[:MOST_ALIVE]), *(["..."] if len(summary.alive) > MOST_ALIVE else [])]
+    return text + (f"; alive but no span of: {', '.join(alive)}" if alive else "")
+
+
+def _alive(one: Alive) -> str:
+    at = "" if one.step is None else f"step {one.step}, "
+    busy = one.operation and f"in {one.operation} of group {one.group} for {seconds(one.age)}"
+    return f"{one.rank} ({at}{busy or 'no collective in flight'})"
 
 
 def _steps(steps: StepSummary | None) -> str:
@@ -140,6 +147,8 @@ def _unreadable(losses: Losses) -> str:
 
 
 def _operations(operations: Sequence[OperationSummary]) -> Block:
+    if not operations:
+        return Block("Collectives", (), (), ("none was captured",))
     headers = ("operation", "group", "backend", "ranks", "calls", "bytes", "p50", "p99", "algbw", "busbw")
     ordered = sorted(operations, key=lambda o: o.calls, reverse=True)
     rows = tuple(
@@ -211,16 +220,16 @@ def _verdict(waiting: Waiting) -> str:
     )
 
 
-def _nics(summary: Summary) -> Block:
-    if not summary.nics:
+def _nics(nics: Sequence[NicTotal]) -> Block:
+    if not nics:
         return Block("NICs", (), (), ("not known: bytes need two samples of the counters, some seconds apart",))
     rows = tuple(
         (nic.host or _ABSENT, nic.interface, size(nic.received), size(nic.transmitted), seconds(nic.seconds))
-        for nic in summary.nics[:MOST_ROWS]
+        for nic in nics[:MOST_ROWS]
     )
     headers = ("host", "NIC", "received", "sent", "within")
     notes = ("all traffic of the NIC, the job's and others', between the first sample and the last",)
-    return Block("NICs", headers, rows, (*notes, *_more(len(rows), len(summary.nics))), frozenset({0, 1}))
+    return Block("NICs", headers, rows, (*notes, *_more(len(rows), len(nics))), frozenset({0, 1}))
 
 
 def _more(shown: int, total: int) -> tuple[str, ...]:

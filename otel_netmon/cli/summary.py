@@ -5,17 +5,14 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Final, TextIO
+from typing import Final, TextIO
 
-from otel_netmon.analysis.summary import summarise
+from otel_netmon.analysis.summary import Progress, summarise
 from otel_netmon.cli.render import Block, blocks, plain
 from otel_netmon.store.problems import FolderError
-
-if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
 
 _SILENT_SECONDS: Final = 1.0
 
@@ -24,7 +21,7 @@ def show(folder: Path, *, as_json: bool) -> int:
     """Print the summary of ``folder`` to stdout; 2 with one sentence on stderr when there is nothing in it."""
     try:
         if as_json:
-            with ReadingProgress() as progress:
+            with _reading() as progress:
                 summary = summarise(folder, progress=progress)
             print(json.dumps(summary.to_dict(), indent=2, allow_nan=False))
         else:
@@ -38,7 +35,7 @@ def show(folder: Path, *, as_json: bool) -> int:
 
 def print_summary(folder: Path, stream: TextIO, *, exclude: Collection[str] = ()) -> None:
     """Sum up ``folder`` without the files in ``exclude`` and print it; raises ``FolderError``."""
-    with ReadingProgress() as progress:
+    with _reading() as progress:
         summary = summarise(folder, exclude=exclude, progress=progress)
     parts = blocks(summary)
     if stream.isatty():
@@ -49,38 +46,25 @@ def print_summary(folder: Path, stream: TextIO, *, exclude: Collection[str] = ()
         print(text.encode(encoding, "replace").decode(encoding), file=stream)
 
 
-class ReadingProgress:
+@contextmanager
+def _reading() -> Iterator[Progress]:
     """Progress of reading, on stderr, if that is a terminal and it takes more than a second."""
+    since, bar = time.monotonic(), None
+    is_wanted = sys.stderr is not None and sys.stderr.isatty()
 
-    def __init__(self) -> None:
-        self._since = time.monotonic()
-        self._bar: Progress | None = None
-        self._task: TaskID | None = None
-        self._wanted = sys.stderr is not None and sys.stderr.isatty()
-
-    def __enter__(self) -> ReadingProgress:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def __call__(self, done: int, total: int) -> None:
-        if not self._wanted:
-            return
-        if self._bar is None:
-            if time.monotonic() - self._since < _SILENT_SECONDS:
-                return
+    def show(done: int, total: int) -> None:
+        nonlocal bar
+        if bar is None and is_wanted and time.monotonic() - since >= _SILENT_SECONDS:
             from rich.console import Console
-            from rich.progress import Progress
+            from rich.progress import Progress as Bar
 
-            self._bar = Progress(console=Console(stderr=True), transient=True)
-            self._task = self._bar.add_task("reading telemetry", total=total)
-            self._bar.start()
-        if self._task is not None:
-            self._bar.update(self._task, completed=done, total=total)
+            bar = shown.enter_context(Bar(console=Console(stderr=True), transient=True))
+            bar.add_task("reading telemetry")
+        if bar is not None:
+            bar.update(bar.task_ids[0], completed=done, total=total)
+
+    with ExitStack() as shown:
+        yield show
 
 
 def _print_rich(parts: list[Block], stream: TextIO) -> None:
@@ -94,7 +78,6 @@ def _print_rich(parts: list[Block], stream: TextIO) -> None:
         if part.title:
             console.print(Text(part.title, style="bold"))
         if part.rows:
-            # Without a box, and one space apart, the widest table fits into 80 columns.
             table = Table(
                 box=None,  # and one space apart: the widest table fits into 80 columns
                 padding=(0, 1, 0, 0),

@@ -35,7 +35,7 @@ class Attribute(str):
     """UCUM; empty where it is no quantity."""
 
     def __new__(
-        cls, name: str, type: AttributeType, description: str, absent: str = "", unit: str = ""
+        cls, name: str, description: str, absent: str = "", unit: str = "", *, type: AttributeType
     ) -> Attribute:
         self = super().__new__(cls, name)
         self.type, self.description, self.absent, self.unit = type, description, absent, unit
@@ -48,21 +48,14 @@ class Attribute(str):
 
 @dataclass(frozen=True)
 class Span:
-    """One span: its parent's name, the attributes it may have, and what it says."""
+    """One span: its parent's name, and what it says."""
 
     name: str
     parent: str | None
     description: str
-    attributes: tuple[Attribute, ...]
 
 
-Kind = Literal[
-    "counter",
-    "histogram",
-    "observable_counter",
-    "observable_up_down_counter",
-    "observable_gauge",
-]
+Kind = Literal["counter", "histogram", "observable_counter", "observable_up_down_counter", "observable_gauge"]
 
 SECONDS_BUCKETS: Final = (*(float(f"{m}e{e}") for e in range(-5, 2) for m in ("1", "2.5", "5")), 100.0)
 """10 µs … 100 s in 1 / 2.5 / 5 decades: the SDK's defaults are made for milliseconds."""
@@ -122,16 +115,8 @@ def create(meter: Meter, metric: Metric, callbacks: Sequence[CallbackT] | None =
 
     Returns the API's instrument; synchronous kinds have ``add`` or ``record``.
     """
-    make = getattr(meter, "create_" + metric.kind)
+    more: dict[str, Any] = {} if metric.kind == "counter" else {"callbacks": callbacks}
     if metric.kind == "histogram":
-        instrument = make(
-            metric.name,
-            unit=metric.unit,
-            description=metric.description,
-            explicit_bucket_boundaries_advisory=metric.buckets,
-        )
-    elif metric.kind == "counter":
-        instrument = make(metric.name, unit=metric.unit, description=metric.description)
-    else:
-        instrument = make(metric.name, callbacks=callbacks, unit=metric.unit, description=metric.description)
-    return instrument  # type: ignore[no-any-return]  # getattr erases the four concrete types
+        more = {"explicit_bucket_boundaries_advisory": metric.buckets}
+    make = getattr(meter, "create_" + metric.kind)
+    return make(metric.name, unit=metric.unit, description=metric.description, **more)  # type: ignore[no-any-return]

@@ -1,10 +1,9 @@
-"""Spans and log events: their names, what stands above them, and which attributes they may have."""
+"""Spans and log events: their names, and what stands above them."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from otel_netmon.semconv.attributes import *
 from otel_netmon.semconv.model import Span
 
 SPAN_TRAIN_STEP: Final = "train_step"
@@ -45,36 +44,17 @@ EVENT_OF_PERIOD: Final = {
 """Of the log event that stands in for a rank's span in a trace that is not sampled, by that span's name."""
 EVENTS: Final = (*EVENT_OF_PERIOD.values(), EVENT_TCP_PEER, EVENT_HEARTBEAT, EVENT_STALLED)
 
-_JOB: Final = (RANK, LOCAL_RANK, WORLD_SIZE)
-_PERIOD: Final = (RUN_ID, ATTEMPT, *_JOB)
-_STEP: Final = (STEP, STEP_INCOMPLETE, *_PERIOD)
-_SUMS: Final = (
-    *(STEP_SAMPLED, STEP_FIRST_COLLECTIVE, STEP_COLLECTIVE_COUNT, STEP_COLLECTIVE_SIZE, STEP_COLLECTIVE_TIME),
-    *(STEP_GROUPS, STEP_COLLECTIVES, STEP_PAUSES),
-)
-_USED: Final = (
-    *(STEP_WAIT_TIME, STEP_GC_TIME, STEP_DATA_TIME, STEP_CPU_TIME, STEP_RUN_QUEUE_TIME),
-    *(STEP_SWITCHES_VOLUNTARY, STEP_SWITCHES_INVOLUNTARY),
-)
-_COLLECTIVE: Final = (
-    *(COLLECTIVE_NAME, COLLECTIVE_SEQUENCE, COLLECTIVE_SIZE, COLLECTIVE_ELEMENT_COUNT, COLLECTIVE_DTYPE),
-    *(COLLECTIVE_REDUCE_OP, COLLECTIVE_ASYNC, COLLECTIVE_ALGBW, COLLECTIVE_BUSBW, COLLECTIVE_CLOCK),
-    *(COLLECTIVE_DEVICE_DURATION, COLLECTIVE_DEVICE_BOUND, COLLECTIVE_STATE, GROUP_NAME, GROUP_SIZE, GROUP_RANK),
-    *(BACKEND, *_JOB, ERROR_TYPE),
-)
-
 SPANS: Final = (
-    Span(SPAN_TRAIN_STEP, None, "One training step, from rank 0 only: the root of the step's trace.", _STEP),
-    Span(SPAN_RANK_STEP, SPAN_TRAIN_STEP, "One training step on one rank.", (*_STEP, *_SUMS, *_USED)),
-    Span(SPAN_SETUP, None, "What was communicated before the first step, from rank 0 only: a root.", _PERIOD),
-    Span(SPAN_RANK_SETUP, SPAN_SETUP, "The same on one rank.", (*_PERIOD, *_SUMS, *_USED)),
+    Span(SPAN_TRAIN_STEP, None, "One training step, from rank 0 only: the root of the step's trace."),
+    Span(SPAN_RANK_STEP, SPAN_TRAIN_STEP, "One training step on one rank."),
+    Span(SPAN_SETUP, None, "What was communicated before the first step, from rank 0 only: a root."),
+    Span(SPAN_RANK_SETUP, SPAN_SETUP, "The same on one rank."),
     Span(
         SPAN_WINDOW,
         None,
         "A slice of the clock where nothing marks steps (inference, say), from rank 0 only: a root.",
-        _PERIOD,
     ),
-    Span(SPAN_RANK_WINDOW, SPAN_WINDOW, "The same on one rank.", (*_PERIOD, *_SUMS)),
+    Span(SPAN_RANK_WINDOW, SPAN_WINDOW, "The same on one rank."),
     Span(
         SPAN_COLLECTIVES[0],
         SPAN_RANK_STEP,
@@ -82,11 +62,5 @@ SPANS: Final = (
         "it is in no step. Named by its operation; likewise "
         + ", ".join(f"`{name}`" for name in SPAN_COLLECTIVES[1:])
         + ".",
-        _COLLECTIVE,
     ),
 )
-
-SPAN_ATTRIBUTES: Final = tuple(
-    dict.fromkeys(attribute for span in reversed(SPANS) for attribute in span.attributes)
-)
-"""All that a span of ours may have."""

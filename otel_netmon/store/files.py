@@ -7,7 +7,7 @@ import os
 import stat
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 from otel_netmon.store.problems import FolderError, Problems
 
@@ -51,26 +51,22 @@ def lines(path: Path, problems: Problems, progress: Callable[[int], None]) -> It
         problems.files += 1
         return
     with os.fdopen(fd, "rb") as file:
-        if stat.S_ISREG(os.fstat(fd).st_mode):
-            yield from _lines(file, problems, progress)
-        else:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
             problems.files += 1
-
-
-def _lines(file: BinaryIO, problems: Problems, progress: Callable[[int], None]) -> Iterator[bytes]:
-    too_long = False
-    while True:
-        try:
-            line = file.readline(MAX_LINE)
-        except OSError:
-            problems.corrupt += 1
             return
-        if not line:
-            return
-        progress(len(line))
-        whole = line.endswith(b"\n")
-        if too_long or (not whole and len(line) == MAX_LINE):
-            problems.corrupt += not too_long
-            too_long = not whole
-        elif line.strip():
-            yield line
+        too_long = False
+        while True:
+            try:
+                line = file.readline(MAX_LINE)
+            except OSError:
+                problems.corrupt += 1
+                return
+            if not line:
+                return
+            progress(len(line))
+            whole = line.endswith(b"\n")
+            if too_long or (not whole and len(line) == MAX_LINE):
+                problems.corrupt += not too_long
+                too_long = not whole
+            elif line.strip():
+                yield line

@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from opentelemetry.semconv._incubating.attributes import host_attributes, process_attributes, service_attributes
-
 from otel_netmon import semconv
 from otel_netmon.records import Collective, Heartbeat, HostSample, InFlight, PeerTraffic, RankStep, Source
 from otel_netmon.store.decoder import Decoder
@@ -26,6 +24,7 @@ _NO_VALUE: Final = 1
 _PERIODS: Final = frozenset(semconv.SPAN_PERIODS)
 _PERIOD_OF: Final = {event: period for period, event in semconv.EVENT_OF_PERIOD.items()}
 
+_process: Final = Decoder(Source)
 _collective: Final = Decoder(Collective)
 _step: Final = Decoder(RankStep)
 _logged_step: Final = Decoder(RankStep, start=semconv.STEP_START)
@@ -55,7 +54,7 @@ class _Reader:
         self._found: list[Known] = []
         self._resource: Any = self
         """The last one, which mostly is the next one as well, and what it says."""
-        self._source = Source("")
+        self._source = Source()
 
     def records(self, message: dict[str, Any]) -> list[Known]:
         for signal, scopes, items, take in (
@@ -172,21 +171,11 @@ def _buckets(point: dict[str, Any], problems: Problems) -> tuple[tuple[Any, ...]
 
 
 def _source(resource: Any, file: str, problems: Problems) -> Source:
-    about = attributes(resource.get("attributes") if isinstance(resource, dict) else None, problems)
-    host = about.get(host_attributes.HOST_NAME)
-    pid = about.get(process_attributes.PROCESS_PID)
-    service = about.get(service_attributes.SERVICE_NAME)
-    instance = about.get(service_attributes.SERVICE_INSTANCE_ID)
-    rank = whole(about.get(semconv.RANK))
-    if instance is None and pid is not None:
-        instance = f"{host}:{pid}"
-    elif instance is None:  # the same for a process's spans and its metrics, which are in two files
-        instance = file if rank is None else f"{host}:rank {rank}"
-    return Source(
-        str(instance),
-        host if isinstance(host, str) else None,
-        rank,
-        whole(about.get(semconv.LOCAL_RANK)),
-        whole(about.get(semconv.WORLD_SIZE)),
-        service if isinstance(service, str) else None,
-    )
+    pairs = resource.get("attributes") if isinstance(resource, dict) else None
+    source = _process(pairs, problems, ()) or Source()
+    if source.instance:
+        return source
+    # The same for a process's spans and its metrics, which are in two files.
+    instance = file if source.rank is None else f"{source.host}:rank {source.rank}"
+    pid = attributes(pairs, Problems()).get(semconv.PROCESS_ID)
+    return source._replace(instance=instance if pid is None else f"{source.host}:{pid}")

@@ -8,25 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from opentelemetry.semconv._incubating.attributes import host_attributes, service_attributes
-
 from otel_netmon import schema, semconv
-from otel_netmon.records import Collective, Heartbeat, HostSample, InFlight, PeerTraffic, RankStep
+from otel_netmon.records import Collective, Heartbeat, HostSample, InFlight, PeerTraffic, RankStep, Source
 
 _READ: Final = {
-    "String": "if(mapContains({map}, {key}), {map}[{key}], NULL)",
-    "Int64": "toInt64OrNull({map}[{key}])",
-    "Float64": "toFloat64OrNull({map}[{key}])",
-    "Bool": "CAST(if(mapContains({map}, {key}), {map}[{key}] = 'true', NULL), 'Nullable(Bool)')",
+    "string": "if(mapContains({map}, {key}), {map}[{key}], NULL)",
+    "int": "toInt64OrNull({map}[{key}])",
+    "double": "toFloat64OrNull({map}[{key}])",
+    "boolean": "CAST(if(mapContains({map}, {key}), {map}[{key}] = 'true', NULL), 'Nullable(Bool)')",
 }
-_SOURCE: Final = (
-    ("instance", "String", service_attributes.SERVICE_INSTANCE_ID),
-    ("host", "String", host_attributes.HOST_NAME),
-    ("rank", "Int64", semconv.RANK),
-    ("local_rank", "Int64", semconv.LOCAL_RANK),
-    ("world_size", "Int64", semconv.WORLD_SIZE),
-    ("service", "String", service_attributes.SERVICE_NAME),
-)
+"""Columns of type String, Int64, Float64 and Bool: nullable, but for what a record has to have."""
 _PERIODS: Final = f"({', '.join(repr(name) for name in semconv.SPAN_PERIODS)})"
 _IDS: Final = "TraceId AS `trace_id`, SpanId AS `span_id`"
 _PARENT: Final = "nullIf(ParentSpanId, '') AS `parent_id`"
@@ -43,23 +34,26 @@ def _text(value: str) -> str:
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-def _read(kind: str, of: str, name: str) -> str:
-    return _READ[kind].format(map=of, key=_text(name))
+def _read(attribute: semconv.Attribute, of: str) -> str:
+    return _READ[attribute.type].format(map=of, key=_text(attribute))
 
 
 def _from(table: str, where: str, fields: str) -> str:
-    source = (f"{_read(kind, 'ResourceAttributes', key)} AS `source_{name}`" for name, kind, key in _SOURCE)
+    source = (
+        f"{_read(each, 'ResourceAttributes')} AS `source_{name}`"
+        for name, each in schema.ATTRIBUTES[Source].items()
+    )
     return f"SELECT {fields}, {', '.join(source)}\nFROM {table}\nWHERE {where}"
 
 
 def _query(cls: type[Any], of: str, table: str, where: str, own: str, *first: str) -> str:
-    fields = [*first]
-    for column in schema.columns(cls):
-        value = _read(column.type.removeprefix("Nullable(").removesuffix(")"), of, column.attribute)
-        if column.is_required:
+    fields, required = [*first], schema.required(cls)
+    for name, attribute in schema.ATTRIBUTES[cls].items():
+        value = _read(attribute, of)
+        if name in required:
             where += f" AND {value} IS NOT NULL"
             value = f"assumeNotNull({value})"
-        fields.append(f"{value} AS `{column.name}`")
+        fields.append(f"{value} AS `{name}`")
     return _from(table, where, ", ".join((*fields, own)))
 
 
@@ -71,7 +65,7 @@ def _collectives() -> Iterator[str]:
 def _steps() -> Iterator[str]:
     traced = f"SpanName IN {_PERIODS}"
     yield _query(RankStep, "SpanAttributes", "otel_traces", traced, _SPAN, "toString(SpanName) AS `name`")
-    start = _read("Int64", "LogAttributes", semconv.STEP_START)
+    start = _read(semconv.STEP_START, "LogAttributes")
     own = (
         f"assumeNotNull({start}) AS `start`, {_AT} AS `end`, {_IDS}, CAST(NULL, 'Nullable(String)') AS `parent_id`"
     )

@@ -20,7 +20,8 @@ from typing import Any
 
 import pytest
 
-from otel_netmon import semconv
+from otel_netmon import schema, semconv
+from otel_netmon.records import Collective, RankStep
 from tests.e2e.servers import (
     QUIET,
     attributes,
@@ -211,11 +212,16 @@ def test_every_step_is_one_trace_of_both_ranks(job: Arrived) -> None:
 
 
 def test_spans_keep_the_contract(job: Arrived) -> None:
-    declared = {span.name: set(span.attributes) for span in semconv.SPANS}
-    types = {str(a): a.type for a in semconv.SPAN_ATTRIBUTES}
+    of_a_step, of_a_collective = (list(schema.ATTRIBUTES[cls].values()) for cls in (RankStep, Collective))
+    root = of_a_step[: of_a_step.index(semconv.STEP_INCOMPLETE) + 1]
+    declared = {
+        **dict.fromkeys((semconv.SPAN_RANK_STEP, semconv.SPAN_RANK_SETUP, semconv.SPAN_RANK_WINDOW), of_a_step),
+        **{semconv.SPAN_TRAIN_STEP: root, semconv.SPAN_SETUP: root[:-2], semconv.SPAN_WINDOW: root[:-2]},
+    }
+    types = {str(a): a.type for a in (*of_a_step, *of_a_collective)}
     python = {"string": str, "int": int, "double": float, "boolean": bool}
     for span in job.spans:
-        assert set(span["attributes"]) <= declared.get(span["name"], declared[semconv.SPAN_COLLECTIVES[0]])
+        assert set(span["attributes"]) <= set(declared.get(span["name"], of_a_collective))
         assert span["attributes"].get(semconv.COLLECTIVE_NAME, span["name"]) == span["name"]
         for name, value in span["attributes"].items():
             assert type(value) is python[types[name]] or (types[name] == "double" and type(value) is int), name

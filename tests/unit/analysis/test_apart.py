@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from otel_netmon.analysis.apart import Apart, StepNumbers
+from otel_netmon.analysis.apart import Apart, find_apart
 from otel_netmon.cli.render import _apart
 
 
 def numbers(*traces: tuple[int | None, ...]) -> Apart | None:
     """One tuple per trace: each rank's number for it, ``None`` where it is not in it."""
-    found = StepNumbers()
-    for trace, of in enumerate(traces):
-        for rank, step in enumerate(of):
-            if step is not None:
-                found.add(trace, rank, step)
-    return found.apart()
+    return find_apart({rank: step for rank, step in enumerate(of) if step is not None} for of in traces)
 
 
 def test_alike_is_nothing() -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from otel_netmon import semconv
+from otel_netmon.analysis.results import Alive
 from otel_netmon.analysis.summary import summarise
 from otel_netmon.analysis.waiting import Verdict
+from otel_netmon.records import Heartbeat, InFlight
 from tests.unit.analysis.synthetic import SIZE, write_metrics, write_run
 from tests.unit.analysis.test_sampling import all_reduces, missing, said, steps_of
+from tests.unit.store.test_reader import pairs
 
 LATE = 2
 with_and_without_metrics = pytest.mark.parametrize("has_metrics", [True, False])
@@ -129,3 +133,35 @@ def test_nothing_is_sampled_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (operation.p50, operation.algbw) == (0.06, None)
     assert waiting is not None and (waiting.verdict, waiting.matched) == (Verdict.STEADY, 29)
     assert "steps 29, 0 of them with a span: median 100 ms" in said(summary)
+
+
+def test_a_rank_without_spans_is_alive_when_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it was at is what it said last, in whichever file."""
+    write_run(tmp_path, monkeypatch, ranks=8, only=(0, 1))
+    hanging = (InFlight("all_reduce", "0", 5, None, 61.5), InFlight("barrier", "0", 6, None, 1.0))
+    logs = [
+        (9, semconv.EVENT_HEARTBEAT, Heartbeat(rank=2, step=1, in_flight=hanging)),
+        (2, semconv.EVENT_HEARTBEAT, Heartbeat(rank=2, step=0)),
+        (5, semconv.EVENT_HEARTBEAT, Heartbeat(rank=0, in_flight=hanging)),
+        (5, semconv.EVENT_HEARTBEAT, Heartbeat(rank=3)),
+        (3, semconv.EVENT_HEARTBEAT, Heartbeat(rank=4, step=0)),
+        (4, semconv.EVENT_STALLED, hanging[1]._replace(rank=4)),
+    ]
+    records = [
+        {"timeUnixNano": str(time), "eventName": name, "attributes": pairs(record)} for time, name, record in logs
+    ]
+    write_metrics(tmp_path, ranks=6)
+    message = {"resourceLogs": [{"scopeLogs": [{"logRecords": records}]}]}
+    (tmp_path / "logs.jsonl").write_text(json.dumps(message) + "\n")
+    summary = summarise(tmp_path)
+    assert (summary.ranks, summary.silent_ranks) == ((0, 1), (5,))
+    assert summary.alive == (
+        Alive(2, 1, "all_reduce", "0", 61.5),
+        Alive(3, None, None, None, None),
+        Alive(4, None, "barrier", "0", 1.0),
+    )
+    text = said(summary)
+    assert (
+        "6 seen (0-5) of 8; NOT SEEN: 6-7; metrics but no span of: 5; alive but no span of: 2 (step 1, in" in text
+    )
+    assert "in all_reduce of group 0 for 61.5 s), 3 (no collective in flight), 4 (in barrier of group 0" in text

@@ -98,4 +98,4 @@ def test_a_span_and_a_call_meet() -> None:
     matcher = Matcher()
     matcher.add((1, "0", "all_reduce"), 9, 2, 0, 0.5)
     matcher.add_step(1, 1, step(("all_reduce", "0", 5), groups={"0": (1, 0, 9)}))
-    assert matcher.measure({1: 1}, {1: 1.0}).matched == 1
+    assert matcher.measure({1: 1}, {1: 1.0}, {}).matched == 1

@@ -133,6 +133,16 @@ def test_runs_in_one_folder_are_added_up(tmp_path: Path, monkeypatch: pytest.Mon
     assert missing(summary) == (0, 4 * (90 + 45))
 
 
+def test_processes_may_take_part_in_two_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their default group was destroyed and created again."""
+    for run in ("run", "again"):
+        write_run(tmp_path, monkeypatch, run=run)
+    for file in tmp_path.iterdir():
+        file.write_text(file.read_text().replace('"again i', '"i'))
+    summary = summarise(tmp_path)
+    assert (summary.runs, steps_of(summary).count, summary.ranks) == (("again", "run"), 60, (0, 1, 2, 3))
+
+
 def test_a_process_of_which_the_run_is_not_known_adds_no_steps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -172,5 +172,5 @@ def test_setup_and_the_first_step_say_nothing_of_waiting() -> None:
     for trace in range(4):
         for rank, seconds in enumerate((0.1, 0.2)):
             matcher.add((trace, "0", "all_reduce"), 1, 2, rank, seconds)
-    found = matcher.measure({0: -1, 1: 0, 2: 1}, {2: 1.0})  # setup, step 0, step 1, and a window of the clock
+    found = matcher.measure({0: -1, 1: 0, 2: 1}, {2: 1.0}, {})  # setup, step 0, step 1, and a window of the clock
     assert found.matched == 2

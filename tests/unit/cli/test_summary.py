@@ -40,6 +40,7 @@ def test_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "world_size": "int",
         "runs": ["str"],
         "silent_ranks": "list",
+        "alive": "list",
         "steps": {
             **dict.fromkeys(("count", "traced", "numbered", "timed"), "int"),
             **{"span": "str", "median": "float", "p99": "float"},
