@@ -26,10 +26,12 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
+    from otel_netmon.job.job import Job
+
 _logger = logging.getLogger(__name__)
 
-_LAST_WAIT: Final = 2.0
-_FLUSH_WAIT: Final = 2.0
+_WAIT: Final = 2.0
+"""Seconds that the user's thread waits for an agreement or an export, at most."""
 _TERM_WAIT: Final = 4.0
 
 
@@ -47,8 +49,9 @@ class Engine:
         joined: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings = config.current()
+        self._wait = min(_WAIT, self._settings.exit_timeout)
         self._lock = threads.RLock()
-        self._jobs = Jobs(lambda job: self._capture.steps.joined(again=job.number > 0))
+        self._jobs = Jobs(self._changed)
         self._groups = Groups(self._jobs.place)
         self._capture = Capture(
             self._settings.ring_size,
@@ -68,7 +71,7 @@ class Engine:
         )
         self._background = Background(self._rounds, self._settings.emit_interval)
         self._installed = False
-        self._directory = StoreDirectory()
+        self._directory: StoreDirectory | None = None
         self._termination = Termination(self._terminated, min(_TERM_WAIT, self._settings.exit_timeout))
         forks.register(self)
 
@@ -79,11 +82,10 @@ class Engine:
         """
         import torch
 
-        kind = self._settings.capture
         with self._lock:
-            if self._installed or kind == "off" or not torch.distributed.is_available():
+            if self._installed or not torch.distributed.is_available():
                 return
-            self._installed = self._capture.install(kind, from_the_start=from_the_start)
+            self._installed = self._capture.install(self._settings.capture, from_the_start=from_the_start)
             if not self._installed:
                 return
             guarded(self._termination.install)
@@ -99,8 +101,7 @@ class Engine:
     def stop(self) -> None:
         """Take everything out, emit what is left, and report nothing more."""
         self._finish()
-        if peers.directory is self._directory:
-            peers.directory = None
+        peers.directory = None
         if self._rounds.sink is not None:
             self._rounds.sink.detach()
 
@@ -133,11 +134,19 @@ class Engine:
         self._background.after_fork_in_child()
         self._capture.after_fork_in_child()
 
-    def _begin(self) -> None:
-        """There is a group, or a collective: what belongs to a rank starts here, whoever made the process.
+    def _changed(self, job: Job) -> None:
+        """This process is in another job."""
+        self._capture.steps.joined(again=job.number > 0)
+        rank, size = job.rank.rank, job.rank.world_size
+        if job.world is None or rank is None or size is None:
+            self._directory = None
+        else:
+            self._directory = StoreDirectory(job.store, rank, size)
+        peers.directory = self._directory
 
-        That a signal is flushed first too: a forked child had the default, until it is a rank.
-        """
+    def _begin(self) -> None:
+        """There is a group, or a collective: what belongs to a rank starts here, whoever made the process. So does
+        the flush at SIGTERM, which a forked child has not until it is a rank."""
         with self._lock:
             if self._installed:
                 guarded(self._termination.install)
@@ -145,21 +154,20 @@ class Engine:
                     guarded(self._background.start)
 
     def _closing(self) -> None:
-        """The default group is about to be destroyed: what has to be asked of it, or of its store, is asked
-        now."""
+        """The default group is about to be destroyed: its store is asked now what it has to be asked."""
         job, foreign = self._jobs.refresh(), self._groups.place_all()
         ids = [one for one in foreign if one.is_first] + ([] if job is None else [job.run_id])
-        self._background.await_ids(ids, min(_LAST_WAIT, self._settings.exit_timeout))
+        self._background.await_ids(ids, self._wait)
 
     def _destroyed(self) -> None:
         """The job's groups are destroyed: have everything exported, and wait for that a little."""
         self._jobs.end()
-        self._background.flush(min(_FLUSH_WAIT, self._settings.exit_timeout))
+        self._background.flush(self._wait)
 
     def _terminated(self, dies: bool) -> None:
-        """SIGTERM. In a thread of its own: the last round, in flight collectives too, and everything exported."""
-        if not dies:
-            self._background.flush(min(_FLUSH_WAIT, self._settings.exit_timeout))
-            return
-        self._background.stop(_LAST_WAIT)
-        self._rounds.export()
+        """SIGTERM, in a thread of its own: the last round, collectives in flight too, and everything exported."""
+        if dies:
+            self._background.stop(_WAIT)
+            self._rounds.export()
+        else:
+            self._background.flush(self._wait)

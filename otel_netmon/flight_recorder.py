@@ -31,9 +31,7 @@ _OPERATIONS: Final = {
     "_reduce_oop": "reduce",
     "all_reduce_barrier": "barrier",
     "allreduce_coalesced": "all_reduce_coalesced",
-    "all_gather_into_tensor_coalesced": "all_gather_into_tensor_coalesced",
     "allgather_into_tensor_coalesced": "all_gather_into_tensor_coalesced",
-    "reduce_scatter_tensor_coalesced": "reduce_scatter_tensor_coalesced",
     "sparse_all_reduce": "all_reduce",
 }
 """PyTorch's names of what the recorder calls otherwise."""
@@ -51,7 +49,6 @@ class Entry:
     """The recorder's own count of entries, from 0; versions before 1.2 have none."""
     group: str
     """Name of the process group; the recorder's own number of it where it has no name (before version 2)."""
-    description: str
     sequence: int
     """The group's count of collectives; for a send or receive, of those. One count for both before version 2."""
     is_p2p: bool
@@ -62,8 +59,6 @@ class Entry:
     """``scheduled``, ``started`` or ``completed``, as the watchdog saw it last; empty where that is unknown."""
     retired: bool
     created: int
-    discovered_started: int | None
-    """When the watchdog noticed the start: later than it was."""
     discovered_completed: int | None
     """When the watchdog noticed the end: later than it was."""
     duration: float | None
@@ -104,8 +99,6 @@ def parse(data: bytes, name: str = "dump") -> Dump:
         if dump.unread and not dump.entries:
             raise ValueError(f"none of its {dump.unread} entries could be read")
         return dump
-    except RecursionError as error:
-        raise FlightRecorderError(f"{name}: nested too deeply for a Flight Recorder dump") from error
     except Exception as error:  # hostile bytes raise whatever they like
         raise FlightRecorderError(
             f"{name}: not a Flight Recorder dump ({type(error).__name__}: {error})"
@@ -167,7 +160,6 @@ def _group(number: Any, group: Any) -> tuple[str, str, tuple[int, ...]]:
 
 
 def _entry(entry: Any, names: Mapping[str, str]) -> Entry:
-    group, description = _name_of(entry, names)
     backend, colon, operation = str(entry["profiling_name"])[:256].partition(":")
     if not colon:
         backend, operation = "", backend
@@ -178,8 +170,7 @@ def _entry(entry: Any, names: Mapping[str, str]) -> Entry:
     duration = entry.get("duration_ms")
     return Entry(
         number=None if entry.get("record_id") is None else int(entry["record_id"]),
-        group=group,
-        description=description,
+        group=_name_of(entry, names),
         sequence=int(entry["seq_id"] if sequence is None else sequence),
         is_p2p=is_p2p,
         operation=_OPERATIONS.get(operation, operation),
@@ -187,8 +178,7 @@ def _entry(entry: Any, names: Mapping[str, str]) -> Entry:
         state=str(entry.get("state", ""))[:32],
         retired=bool(entry.get("retired", False)),
         created=int(entry["time_created_us"]) * 1000 if created is None else int(created),
-        discovered_started=_time(entry.get("time_discovered_started_ns")),
-        discovered_completed=_time(entry.get("time_discovered_completed_ns")),
+        discovered_completed=int(entry.get("time_discovered_completed_ns") or 0) or None,  # JSON dumps have 0
         duration=None if duration is None else _positive(float(duration) / 1e3),
         input_sizes=_sizes(entry.get("input_sizes")),
         output_sizes=_sizes(entry.get("output_sizes")),
@@ -196,20 +186,14 @@ def _entry(entry: Any, names: Mapping[str, str]) -> Entry:
     )
 
 
-def _name_of(entry: Any, names: Mapping[str, str]) -> tuple[str, str]:
-    """Name and description; before version 2 there is the recorder's number of the group, or its name alone."""
+def _name_of(entry: Any, names: Mapping[str, str]) -> str:
+    """Of the group; before version 2 there is the recorder's number of it, or its name without a description."""
     group = entry.get("process_group")
     if group is None:
         number = str(entry["pg_id"])[:256]
-        return str(entry.get("pg_name") or names.get(number, number))[:256], ""
-    if isinstance(group, str):
-        return group[:256], ""
-    name, description = group
-    return str(name)[:256], str(description)[:256]
-
-
-def _time(value: Any) -> int | None:
-    return int(value) if value else None  # JSON dumps have 0 where pickled ones have None
+        group = entry.get("pg_name") or names.get(number, number)
+    name, _description = (group, "") if isinstance(group, str) else group
+    return str(name)[:256]
 
 
 def _positive(seconds: float) -> float | None:
@@ -226,17 +210,6 @@ def _sizes(tensors: Any) -> tuple[tuple[int, ...], ...]:
     if any(len(sizes) > _MAX_DIMENSIONS for sizes in tensors):
         raise ValueError("tensors of too many dimensions")
     return tuple(tuple(map(int, sizes)) for sizes in tensors)
-
-
-def last_collectives(dumps: Mapping[int, Dump]) -> dict[str, dict[int, int]]:
-    """By group, the number of the last collective that each rank has entered; from the dumps by rank."""
-    last: dict[str, dict[int, int]] = {}
-    for rank, dump in dumps.items():
-        for entry in dump.entries:
-            if not entry.is_p2p:
-                ranks = last.setdefault(entry.group, {})
-                ranks[rank] = max(entry.sequence, ranks.get(rank, 0))
-    return last
 
 
 def own_dump(backend: str) -> Dump | None:

@@ -7,13 +7,13 @@ says here how its object begins again.
 
 from __future__ import annotations
 
-import logging
+import itertools
 import os
 import weakref
 from collections.abc import Callable
 from typing import Any, Final, Protocol, TypeVar
 
-_logger = logging.getLogger(__name__)
+from otel_netmon.guard import guarded
 
 
 class Forkable(Protocol):
@@ -25,9 +25,9 @@ class Forkable(Protocol):
 
 _F = TypeVar("_F", bound=Forkable)
 
-_objects: Final[list[weakref.ref[Any]]] = []
+_objects: Final[weakref.WeakValueDictionary[int, Any]] = weakref.WeakValueDictionary()
 _functions: Final[list[Callable[[], None]]] = []
-_SWEEP: Final = 64
+_numbers: Final = itertools.count()
 
 
 def register(thing: _F) -> _F:
@@ -35,9 +35,7 @@ def register(thing: _F) -> _F:
 
     In the order of registration; an exception is logged and stops no other.
     """
-    _objects.append(weakref.ref(thing))
-    if len(_objects) % _SWEEP == 0:
-        _objects[:] = [ref for ref in _objects if ref() is not None]
+    _objects[next(_numbers)] = thing
     return thing
 
 
@@ -48,17 +46,9 @@ def register_function(function: Callable[[], None]) -> Callable[[], None]:
 
 
 def _after_in_child() -> None:
-    things = [thing.after_fork_in_child for ref in _objects if (thing := ref()) is not None]
+    things = [thing.after_fork_in_child for thing in _objects.values()]
     for begin_again in (*_functions, *things):
-        _guarded(begin_again)
+        guarded(begin_again)
 
 
-def _guarded(begin_again: Callable[[], None]) -> None:
-    try:
-        begin_again()
-    except Exception as error:  # noqa: BLE001  # law 1; and the child has others to make anew
-        _logger.debug("otel-netmon: after a fork: %r", error)
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_in_child)
+os.register_at_fork(after_in_child=_after_in_child)

@@ -1,8 +1,7 @@
 """The two entry points that ``opentelemetry-instrument`` loads, and ``step()``.
 
-``netmon`` watches the host and needs no torch. ``torch_distributed`` captures collectives; it waits for the
-program to import torch and never does so itself. Neither raises: the loader would then skip every instrumentation
-after it.
+``torch_distributed`` waits for the program to import torch and never does so itself. Neither raises: the loader
+would then skip every instrumentation after it.
 """
 
 from __future__ import annotations

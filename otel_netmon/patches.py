@@ -15,7 +15,7 @@ class Patches:
     """Replacements that stand from ``put`` to ``remove``."""
 
     def __init__(self) -> None:
-        self._standing: list[tuple[Any, str, Any, Any, bool]] = []
+        self._standing: list[tuple[Any, str, Any, Any]] = []
 
     def put(self, owner: Any, name: str, make: Callable[[Any], Any], *, costs: str = "") -> bool:
         """Replace ``owner.name`` by ``make(original)``; False where there is no such thing.
@@ -26,20 +26,20 @@ class Patches:
         original = getattr(owner, name, _MISSING) if own is _MISSING else own
         if original is _MISSING:
             if costs:
-                where = getattr(owner, "__qualname__", None) or getattr(owner, "__name__", owner)
+                where = getattr(owner, "__name__", owner)
                 _logger.warning("otel-netmon: this torch has no %s.%s: %s", where, name, costs)
             return False
         ours = make(original)
         setattr(owner, name, ours)
-        self._standing.append((owner, name, original, ours, own is _MISSING))
+        self._standing.append((owner, name, own, ours))
         return True
 
     def remove(self) -> None:
         """Put the originals back, where nobody else has replaced ours."""
         while self._standing:
-            owner, name, original, ours, inherited = self._standing.pop()
+            owner, name, own, ours = self._standing.pop()
             if vars(owner).get(name) is ours:
-                if inherited:
+                if own is _MISSING:  # inherited
                     delattr(owner, name)
                 else:
-                    setattr(owner, name, original)
+                    setattr(owner, name, own)

@@ -13,18 +13,10 @@ def hold_closed() -> None:
     Else the next file or socket gets its number, a spool or a collector's connection among them, and what a C
     library prints lands there. Programs that this one starts find it closed, as before.
     """
-    for number in (0, 1, 2):
-        _hold(number)
-
-
-def _hold(number: int) -> None:
-    try:
-        os.fstat(number)
-    except OSError:
-        with suppress(OSError):
-            fd = os.open(os.devnull, os.O_RDWR)  # not inherited; the lowest that is free
-            if fd != number:  # another thread was quicker
-                os.close(fd)
+    with suppress(OSError):
+        while (fd := os.open(os.devnull, os.O_RDWR)) < 3:  # the lowest that is free; not inherited
+            pass
+        os.close(fd)
 
 
 def replace_missing() -> None:

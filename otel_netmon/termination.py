@@ -1,9 +1,8 @@
 """SIGTERM: what was recorded gets out before the process dies, also while its main thread is stuck in C.
 
-A launcher ends the ranks that are left with SIGTERM when one of them fails, and a scheduler does so when the time
-is up. By default that kills a process on the spot. Here a Python handler, and a thread that the C-level handler
-wakes through a pipe, have the data flushed first; then the signal has the effect that it would have had. A handler
-that was there before is called as ever, and decides; so does one that comes later.
+Launchers and schedulers end ranks with SIGTERM, which by default kills a process on the spot. Here a Python
+handler, and a thread that the C-level handler wakes through a pipe, have the data flushed first; then the signal
+has the effect that it would have had. A handler of others, whether it came before ours or later, decides.
 
 The pipe takes the place of the wakeup descriptor. Code that sets one after us (asyncio does) gets every
 byte passed on, and the same return values; code that sets the default handler again gets ours, which has the same
@@ -14,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import logging
 import os
 import signal
 import sys
@@ -24,13 +22,11 @@ from types import FrameType
 from typing import Any, Final
 
 from otel_netmon import forks, threads
+from otel_netmon.guard import guarded
 from otel_netmon.patches import Patches
-
-_logger = logging.getLogger(__name__)
 
 _SIGNAL: Final = signal.SIGTERM
 _END: Final = b"\0"
-_NAME: Final = "otel-netmon-signals"
 
 
 class _Handler:
@@ -44,7 +40,7 @@ class _Handler:
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         # Python calls a handler from the frame that was interrupted; another caller is another's handler, which
-        # would have done nothing here if ours were the default that it stands for: so the process goes on.
+        # could not have called the default that ours stands for: so the process goes on.
         self._owner.handle(number, frame, chained=sys._getframe(1) is not frame)
 
     def __eq__(self, other: object) -> bool:
@@ -57,9 +53,8 @@ class _Handler:
 class Termination:
     """Calls ``flush`` in a thread of its own when the process receives SIGTERM.
 
-    ``flush(dies)``: whether the process ends with it; it has ``timeout`` seconds, and may raise nothing.
-    ``install`` does something in the main thread only, where Python allows handlers; elsewhere all stays as it is.
-    ``install`` and ``remove`` may be repeated.
+    ``flush(dies)``: whether the process ends with it; it has ``timeout`` seconds. ``install`` and ``remove`` may
+    be repeated, and do something in the main thread only, where Python allows handlers.
     """
 
     def __init__(self, flush: Callable[[bool], None], timeout: float) -> None:
@@ -94,17 +89,15 @@ class Termination:
 
     def _listen(self) -> None:
         """Have signals wake a thread of ours, whatever the main thread does."""
-        if not hasattr(os, "pipe2"):
-            return
-        self._read, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        os.set_blocking(self._read, True)
+        read, write = os.pipe()  # not inherited
+        os.set_blocking(write, False)
         try:
-            threads.start(self._watch, _NAME, self._read, self._write)
+            threads.start(self._watch, "otel-netmon-signals", read, write)
         except RuntimeError:  # no thread to be had: the handler alone must do
-            os.close(self._read)
-            os.close(self._write)
-            self._read = self._write = -1
+            os.close(read)
+            os.close(write)
             return
+        self._read, self._write = read, write
         self._theirs = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         self._patches.put(signal, "set_wakeup_fd", self._passing_on)
 
@@ -124,8 +117,10 @@ class Termination:
         if signal.getsignal(_SIGNAL) is self._handler:
             signal.signal(_SIGNAL, self._before)
         if self._write >= 0:
-            theirs = self._theirs if _is_open(self._theirs) else -1
-            now = signal.set_wakeup_fd(theirs, warn_on_full_buffer=False)
+            try:
+                now = signal.set_wakeup_fd(self._theirs, warn_on_full_buffer=False)
+            except (OSError, ValueError):  # closed meanwhile
+                now = signal.set_wakeup_fd(-1)
             if now not in (self._write, -1):  # set by somebody who had the original function
                 signal.set_wakeup_fd(now, warn_on_full_buffer=False)
 
@@ -140,8 +135,6 @@ class Termination:
             if fd >= 0:
                 os.close(fd)
         self._read = self._write = -1
-
-    # --- what others see --------------------------------------------------------------------------------------
 
     def _keeping_ours(self, original: Any) -> Any:
         """``signal.signal``: who sets the default, as asyncio does at its end, gets ours in its place."""
@@ -174,8 +167,6 @@ class Termination:
     def dies(self) -> bool:
         """Whether the signal has its default effect where ours is the handler."""
         return self._before is signal.SIG_DFL
-
-    # --- the signal -------------------------------------------------------------------------------------------
 
     def handle(self, number: int, frame: FrameType | None, *, chained: bool = False) -> None:
         """The Python handler: in the main thread, once it runs Python again; or called by another's handler."""
@@ -224,23 +215,11 @@ class Termination:
         return done
 
     def _flushed(self, done: threads.Event, dies: bool) -> None:
-        try:
-            self._flush(dies)
-        except Exception:  # the process is ending: nothing of ours may keep it, or be seen
-            _logger.debug("otel-netmon: the last flush failed", exc_info=True)
-        finally:
-            done.set()
+        guarded(self._flush, dies)
+        done.set()
 
 
 def _default_effect() -> None:
     """End by the signal, from any thread: Python sets handlers in one alone, so the C library does it."""
     ctypes.CDLL(None).signal(int(_SIGNAL), None)
     os.kill(os.getpid(), _SIGNAL)
-
-
-def _is_open(fd: int) -> bool:
-    try:
-        os.fstat(fd)
-    except OSError:
-        return False
-    return True

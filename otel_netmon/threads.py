@@ -1,45 +1,30 @@
-"""Threads, locks and events of the operating system, also where gevent or eventlet put greenlets in their place.
-
-A greenlet of ours that waits in a system call would stop the whole program. So everything of ours that runs beside
-the training is started here, and what it waits for is made here.
-"""
+"""Threads, locks and events of the operating system, also where gevent or eventlet put greenlets in their place:
+a greenlet of ours that waits in a system call would stop the whole program."""
 
 from __future__ import annotations
 
 import _thread
+import contextlib
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final, TypeAlias
 
 
 def _original(name: str) -> Any:
     """``_thread``'s own, whoever replaced it before we were imported."""
-    for module, get in (("gevent.monkey", "get_original"), ("eventlet.patcher", "original")):
-        patcher = sys.modules.get(module)
-        try:
-            if module.startswith("gevent") and patcher is not None:
-                return getattr(patcher, get)("_thread", name)
-            if patcher is not None and patcher.is_monkey_patched("thread"):
-                return getattr(getattr(patcher, get)("_thread"), name)
-        except Exception:  # noqa: BLE001, S112  # another version of theirs: what stands in _thread must do
-            continue
+    gevent, eventlet = sys.modules.get("gevent.monkey"), sys.modules.get("eventlet.patcher")
+    with contextlib.suppress(Exception):  # another version of theirs: what stands in _thread must do
+        if gevent is not None:
+            return gevent.get_original("_thread", name)
+        if eventlet is not None and eventlet.is_monkey_patched("thread"):
+            return getattr(eventlet.original("_thread"), name)
     return getattr(_thread, name)
 
 
 _start_new_thread: Final = _original("start_new_thread")
 Lock: Final = _original("allocate_lock")
 RLock: Final = _original("RLock")
-
-
-class Running(Protocol):
-    """A thread that was started."""
-
-    def is_alive(self) -> bool:
-        """Whether it has not ended."""
-
-    def join(self, timeout: float | None = None) -> None:
-        """Wait for its end."""
 
 
 class Event:
@@ -86,8 +71,6 @@ class _Bare:
         self._target = target
         self._args = args
         self._ended = Event()
-
-    def start(self) -> None:
         _start_new_thread(self._run, ())
 
     def _run(self) -> None:
@@ -103,12 +86,14 @@ class _Bare:
         self._ended.wait(timeout)
 
 
+Running: TypeAlias = threading.Thread | _Bare
+"""A thread that was started."""
+
+
 def start(target: Callable[..., None], name: str, *args: Any) -> Running:
     """Start a daemon thread. Raises RuntimeError when the system has none left, or the interpreter is ending."""
     if _thread.start_new_thread is _start_new_thread:
         thread = threading.Thread(target=target, name=name, args=args, daemon=True)
         thread.start()
         return thread
-    bare = _Bare(target, args)
-    bare.start()
-    return bare
+    return _Bare(target, args)

@@ -1,7 +1,6 @@
-"""Events counted into buckets: for the metrics, of a batch and of those that the full ring overwrote.
+"""Events counted into the buckets of the metrics, so that counts, sums and extremes come out exact.
 
-The buckets are those of the metrics, so that counts, sums, extremes and bucket counts come out exact however
-many events were summed up. Memory is bounded by the number of series times the number of buckets.
+Memory is bounded by the number of series times the number of buckets.
 """
 
 from __future__ import annotations

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from otel_netmon.capture import lifecycle
 from otel_netmon.capture.backends import hooks
+from otel_netmon.capture.backends.base import CaptureBackend, installed
 from otel_netmon.capture.backends.dispatcher import DispatcherBackend
 from otel_netmon.capture.backends.flight_recorder import FlightRecorderBackend
-from otel_netmon.capture.lifecycle import LifecycleHooks
 from otel_netmon.capture.recorder import Recorder
 from otel_netmon.capture.ring import EventRing
 from otel_netmon.capture.steps import StepTracker
 from otel_netmon.capture.usage import UsageSampler
 from otel_netmon.capture.work_waits import WorkWaitHook
-from otel_netmon.guard import guarded, log_once
+from otel_netmon.guard import guarded
 from otel_netmon.internals.torch_internals import keep_compiler_out, registered_groups
+from otel_netmon.patches import Patches
 
 if TYPE_CHECKING:
-    from otel_netmon.capture.backends.base import CaptureBackend
     from otel_netmon.capture.event import CollectiveEvent
     from otel_netmon.job.groups import Groups
 
@@ -46,51 +46,57 @@ class Capture:
         on_destroyed: Callable[[], None] = lambda: None,
     ) -> None:
         self._groups = groups
-        self._on_activity = on_activity
-        self._on_closing = on_closing
+        self._on_activity, self._on_closing, self._on_destroyed = on_activity, on_closing, on_destroyed
         self.ring = EventRing(capacity)
         self._waits = WorkWaitHook(self.ring)
         self._usage = UsageSampler(lambda: self._waits.blocked)
         self.steps = StepTracker(read=self._usage.read, begun=begun, pauses=self._usage.pauses_before)
-        self._recorder = Recorder(self.ring, self.steps, expect=self._waits.expect, on_first=self._first_event)
-        self._lifecycle = LifecycleHooks(
-            self.steps.constructed, self._group_registered, self._groups_closing, on_destroyed
-        )
+        self.recorder = Recorder(self.ring, self.steps, self._waits.expect)
+        self._patches = Patches()
+        self._sees_groups = False
         self._backend: CaptureBackend | None = None
         self._optimizer_hook: Any = None
 
     def install(self, kind: str, *, from_the_start: bool = False) -> bool:
-        """Begin to capture with the backend of ``kind``, as ``OTEL_NETMON_CAPTURE`` names it; whether that is
-        done.
+        """Begin to capture with the backend that ``OTEL_NETMON_CAPTURE`` calls ``kind``; whether that is done.
 
         Where no backend can be installed, nothing is. What else this torch lacks costs only what it gives.
         ``from_the_start``: torch was imported just now, so that no optimizer exists yet.
         """
         guarded(keep_compiler_out)
+        self.recorder.on_first = self._first_event
         self._backend = self._install_backend(kind)
         if self._backend is None:
             return False
         self.steps.from_the_start = from_the_start
-        self._recorder.on_first = self._first_event
         if self._backend.records_calls:
-            _installed(
+            installed(
                 "the ends of blocking calls are seen late",
-                lambda: self._waits.install(self._recorder.follow_unwaited),
+                lambda: self._waits.install(self.recorder.follow_unwaited),
                 self._waits.remove,
             )
-        _installed("what a step used is not measured", self._usage.install, self._usage.remove)
-        _installed("setup is taken for a part of the first step", self._lifecycle.install, self._lifecycle.remove)
-        _installed("steps do not end with optimizers: mark them with otel_netmon.step()", self._hook_optimizers)
+        installed("what a step used is not measured", self._usage.install, self._usage.remove)
+        installed("setup is taken for a part of the first step", self._watch_lifecycle, self._patches.remove)
+        installed("steps do not end with optimizers: mark them with otel_netmon.step()", self._hook_optimizers)
         return True
 
     def _install_backend(self, kind: str) -> CaptureBackend | None:
         classes = choose(kind)
         for cls, instead in zip(classes, (*classes[1:], None), strict=True):
-            backend = cls(self._recorder, self._groups)
+            backend = cls(self.recorder, self._groups)
             costs = "no collective is captured" if instead is None else f"capturing by {instead.__name__} instead"
-            if _installed(f"{cls.__name__} cannot be installed: {costs}", backend.install, backend.remove):
+            if installed(f"{cls.__name__} cannot be installed: {costs}", backend.install, backend.remove):
                 return backend
         return None
+
+    def _watch_lifecycle(self) -> None:
+        self._sees_groups = lifecycle.install(
+            self._patches,
+            constructed=self.steps.constructed,
+            registered=self._group_registered,
+            closing=self._groups_closing,
+            destroyed=self._on_destroyed,
+        )
 
     def _hook_optimizers(self) -> None:
         from torch.optim.optimizer import register_optimizer_step_post_hook
@@ -98,36 +104,31 @@ class Capture:
         self._optimizer_hook = register_optimizer_step_post_hook(self._optimizer_stepped)
 
     def remove(self) -> None:
-        """Take everything out of torch, but for the usage sampler: the last step is still to be closed. Called by
-        a thread that is inside no collective."""
+        """Take everything out of torch but the usage sampler: the last step is still to be closed. Called by a
+        thread that is inside no collective."""
         if self._backend is not None:
-            guarded(self._backend.close_failed_calls, threading.get_ident())
+            guarded(self._backend.close_failed_calls)
             guarded(self._backend.remove)
         guarded(self._waits.remove)
-        guarded(self._lifecycle.remove)
+        guarded(self._patches.remove)
         if self._optimizer_hook is not None:
             guarded(self._optimizer_hook.remove)
             self._optimizer_hook = None
 
     def close(self, in_flight: Sequence[CollectiveEvent]) -> None:
         """After ``remove`` and the last round: have nothing of ours run when those in flight complete."""
-        guarded(self._recorder.release_futures, in_flight)
+        guarded(self.recorder.release_futures, in_flight)
         guarded(self._usage.remove)
 
     def after_fork_in_child(self) -> None:
         """What was recorded is the parent's, and the first event is yet to come."""
-        self._recorder.on_first = self._first_event
-        self._recorder.errors = 0
-
-    @property
-    def errors(self) -> int:
-        """Events lost to failures of ours."""
-        return self._recorder.errors
+        self.recorder.on_first = self._first_event
+        self.recorder.errors = 0
 
     @property
     def announces_activity(self) -> bool:
         """Whether ``on_activity`` will be called before there is anything to poll for."""
-        return self.records_calls and self._lifecycle.sees_groups and not registered_groups()
+        return self.records_calls and self._sees_groups and not registered_groups()
 
     @property
     def records_calls(self) -> bool:
@@ -139,8 +140,6 @@ class Capture:
         if self._backend is not None:
             guarded(self._backend.poll)
         guarded(self._waits.poll)
-
-    # --- called by torch ----------------------------------------------------------------------------------
 
     def _first_event(self, event: CollectiveEvent) -> None:
         self.steps.begin(event.start)
@@ -174,14 +173,3 @@ def choose(kind: str) -> tuple[type[CaptureBackend], ...]:
                 "first that has); capturing in the dispatcher, which sees the same at a higher cost per call"
             )
     return (DispatcherBackend,)
-
-
-def _installed(costs: str, install: Callable[[], object], remove: Callable[[], object] = lambda: None) -> bool:
-    """Install a part, whole or not at all; whether that is done. ``costs`` is logged where it is not."""
-    try:
-        install()
-    except Exception as error:  # noqa: BLE001  # another torch: law 1
-        log_once(_logger, error, f"otel-netmon: this torch differs from those supported: {costs}")
-        guarded(remove)
-        return False
-    return True

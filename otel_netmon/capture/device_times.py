@@ -1,9 +1,8 @@
 """How long collectives took on a device: the Flight Recorder's entries, joined to our events.
 
-On a device torch returns when the work is enqueued: the host cannot time the transfer. The recorder can, where
-collective timing is on (``TORCH_NCCL_ENABLE_TIMING=1``); otherwise it only has the time when its watchdog noticed
-the end, which is a bound. Entries and events are joined by group, sequence number and operation, and where that
-does not fit, not at all. Unverified on hardware.
+The recorder times transfers where collective timing is on (``TORCH_NCCL_ENABLE_TIMING=1``); otherwise it only has
+the time when its watchdog noticed the end, which is a bound. Entries and events are joined by group, sequence
+number and operation, and where that does not fit, not at all. Unverified on hardware.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
@@ -45,7 +43,7 @@ class DeviceTimes:
         self._read = read
         self._patience = int(patience * 1e9)
         self._clock = clock
-        self._held: deque[CollectiveEvent] = deque()
+        self._held: list[CollectiveEvent] = []
         self._entries: dict[tuple[str, int], Entry] = {}
         self._offsets: dict[Group, int] = {}
         self._epoch = time.time_ns() - clock()
@@ -85,19 +83,14 @@ class DeviceTimes:
 
     def _joined(self, last: bool) -> list[CollectiveEvent]:
         ready: list[CollectiveEvent] = []
-        kept: deque[CollectiveEvent] = deque()
+        kept: list[CollectiveEvent] = []
         now = self._clock()
         for event in self._held:
             entry = self._entry_of(event)
             if entry is not None:
-                event.device_duration = None if entry.duration is None else int(entry.duration * 1e9)
-                if entry.duration is None and entry.discovered_completed is not None:
-                    event.device_bound = max(0, entry.discovered_completed - entry.created)
-                ready.append(event)
-            elif last or now - event.start > self._patience:
-                ready.append(event)
-            else:
-                kept.append(event)
+                note_device_time(event, entry)
+            done = entry is not None or last or now - event.start > self._patience
+            (ready if done else kept).append(event)
         self._held = kept
         return ready
 
@@ -133,9 +126,15 @@ class DeviceTimes:
         return self._offsets.get(group)
 
 
+def note_device_time(event: CollectiveEvent, entry: Entry) -> None:
+    """Set how long ``event`` took on the device, or a bound for that, as far as the recorder has it."""
+    if entry.duration is not None:
+        event.device_duration = int(entry.duration * 1e9)
+    elif entry.discovered_completed is not None:
+        event.device_bound = max(0, entry.discovered_completed - entry.created)
+
+
 def recording() -> bool:
-    """Whether torch's Flight Recorder has a buffer in this process."""
-    for name in ("TORCH_FR_BUFFER_SIZE", "TORCH_NCCL_TRACE_BUFFER_SIZE"):
-        if name in os.environ:
-            return os.environ[name].strip() not in ("", "0")
-    return True  # on by default since torch 2.9; before that, entries simply never come
+    """Whether torch's Flight Recorder has a buffer in this process, as it has by default."""
+    older = os.environ.get("TORCH_NCCL_TRACE_BUFFER_SIZE", "on")
+    return os.environ.get("TORCH_FR_BUFFER_SIZE", older).strip() not in ("", "0")

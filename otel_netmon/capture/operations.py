@@ -7,8 +7,9 @@ the group.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +30,23 @@ class Operation:
     """Arguments with the sizes of the parts."""
     is_p2p: bool = False
     """Between two ranks: not counted among the group's collectives."""
+
+    @property
+    def is_output(self) -> bool:
+        """Whether the buffer is what the operation gives, not what it takes."""
+        return self.name == "recv" or (self.buffer or "").startswith("output")
+
+
+_LISTS: Final = (list, tuple)
+
+
+def tensors_in(argument: Any) -> Sequence[Any]:
+    """The tensors in the argument of a buffer: one, a list, or a list of lists."""
+    if not isinstance(argument, _LISTS):
+        return (argument,)
+    if argument and isinstance(argument[0], _LISTS):
+        return [tensor for tensors in argument for tensor in tensors]
+    return argument
 
 
 OPERATIONS: Final = {

@@ -1,7 +1,6 @@
 """What a backend calls for each collective, on the training thread: from the call to an event in the ring.
 
-Nothing here raises, takes a lock, or makes a span or a metric. A failure of ours costs that one event; it is
-counted, and the first is logged.
+Nothing here raises or takes a lock. A failure of ours costs that one event; it is counted, the first is logged.
 """
 
 from __future__ import annotations
@@ -33,25 +32,22 @@ _CALLBACK_TRIES: Final = 500
 class Recorder:
     """``begin`` for each call, then ``watch``, ``finished`` or ``failed``. torch must be imported.
 
-    ``expect`` takes a work and its event, and returns whether it will
-    finish the event when the caller waits for the work.
+    ``expect`` takes a work and its event, and returns whether it will finish the event when the caller waits.
     """
 
     def __init__(
         self,
         ring: EventRing,
         steps: StepTracker,
-        *,
         expect: Callable[[Any, CollectiveEvent], bool] = lambda _work, _event: False,
-        on_first: Callable[[CollectiveEvent], None] = lambda _event: None,
     ) -> None:
         import torch
 
         self.ring = ring
         self.steps = steps
         self._expect = expect
-        self.on_first: Callable[[CollectiveEvent], None] | None = on_first
-        """Called with the next event, once; set again after a fork."""
+        self.on_first: Callable[[CollectiveEvent], None] | None = None
+        """Called with the next event, and perhaps with that of another thread."""
         self._future_after, self._strided = future_after(), torch.strided
         self.errors = 0
         """Events lost to failures of ours."""
@@ -69,9 +65,9 @@ class Recorder:
     ) -> CollectiveEvent | None:
         """Record that a collective starts now; ``None`` when it could not be.
 
-        ``tensors`` are those of the buffer; ``is_async`` is ``None`` where the backend does not know.
-        ``sequence`` is ``group.next_sequence()``, drawn before anything that can fail: a number that is skipped
-        on one rank would shift all that follow against the other ranks.
+        ``tensors`` are those of the buffer; ``is_async`` is ``None`` where the backend does not know. ``sequence``
+        is ``group.next_sequence()``, drawn before anything that can fail: one that is skipped on one rank would
+        shift all that follow against the other ranks.
         """
         try:
             start = monotonic_ns()
@@ -106,8 +102,10 @@ class Recorder:
             )
             if not self.ring.begin(event):
                 return None
-            if self.on_first is not None:
-                guarded(self._announce, event)
+            announce = self.on_first
+            if announce is not None:
+                self.on_first = None
+                guarded(announce, event)
         except Exception:  # noqa: BLE001 - law 1
             self.failure()
             return None
@@ -116,9 +114,9 @@ class Recorder:
     def watch(self, event: CollectiveEvent, work: Any) -> None:
         """The call returned ``work``: finish the event when it completes.
 
-        A caller that asked to block waits for ``work`` at once, and the return of that wait is the completion: no
-        callback for which the backend's thread would need the interpreter lock. On a device the event ends at
-        once: there torch completes a future when the work is enqueued, and the times are of the host's call alone.
+        Where the caller is to wait at once, the return of that wait is the completion: no callback, for which the
+        backend's thread would need the interpreter lock. On a device the event ends now: there torch completes a
+        future when the work is enqueued, and the times are of the host's call alone.
         """
         try:
             if not event.on_host or work is None:
@@ -147,8 +145,8 @@ class Recorder:
         future.add_done_callback(functools.partial(self._completed, event))
 
     def follow_unwaited(self, event: CollectiveEvent, work: Any) -> None:
-        """The caller did not wait after all: follow the future. If the work has completed meanwhile, when it did
-        is not known."""
+        """The caller did not wait after all: follow the future. When a work completed that has by now is not
+        known."""
         try:
             event.is_late = work.is_completed()
             self.follow(event, work)
@@ -205,11 +203,6 @@ class Recorder:
                     time.sleep(0.001)
             # The backend's thread may be the last to drop it, with an interpreter that is no more: leak it.
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(future))
-
-    def _announce(self, event: CollectiveEvent) -> None:
-        announce, self.on_first = self.on_first, None
-        if announce is not None:  # two threads at once: it is made to be called twice
-            announce(event)
 
     def failure(self) -> None:
         """An exception of ours is being handled: count it, log the first."""

@@ -1,9 +1,8 @@
 """What a training step is: from one optimizer step to the next, or what ``with otel_netmon.step():`` encloses.
 
 Every optimizer step and every ``step()`` is a *boundary*. An event gets the number of boundaries so far when it
-begins (one attribute read); which step that is is worked out here, later. So a loop with several optimizers (a
-GAN, a wrapped optimizer) needs no guess on the training thread: a step is a cycle of optimizers, from the one that
-stepped first in the job to the last before it steps again. The rule sees only the order of calls.
+begins; which step that is is worked out here, later. In a loop with several optimizers (a GAN, a wrapped one) a
+step is a cycle of them, from the one that stepped first in the job to the last before it steps again.
 
 What comes before the last construction of an optimizer or of DDP ahead of the first step is setup, not step 0.
 """
@@ -34,7 +33,7 @@ class _At(NamedTuple):
 
 
 class StepTracker:
-    """Turns boundaries into steps. All methods are safe to call from any thread."""
+    """Turns boundaries into steps. Safe to use from any thread."""
 
     def __init__(
         self,
@@ -89,8 +88,8 @@ class StepTracker:
                 self._open(self._now() if now is None else self._now()._replace(time=now))
 
     def joined(self, *, again: bool) -> None:
-        """A job begins: its ranks count their collectives from 0. Where there was one before (``again``), what is
-        open belongs to that one, and ends here."""
+        """A job begins: its ranks count their collectives from 0. What is open belongs to the one before, if there
+        was one (``again``), and ends here."""
         with self._lock:
             if again:
                 if self._cycle:
@@ -173,8 +172,7 @@ class StepTracker:
             return self.boundaries - len(self._boundary_times) + bisect_right(self._boundary_times, time)
 
     def _open(self, at: _At) -> None:
-        """The open step starts at ``at``; what came since the last one belongs to it, and its key does not
-        change."""
+        """The open step starts at ``at``; its key, and what came since the last one, stay its own."""
         self._start = at._replace(begun=self._start.begun)
 
     def _close(self, boundary: int, at: _At, index: int | None = None, *, complete: bool = True) -> None:
@@ -207,7 +205,7 @@ class StepTracker:
 
     @property
     def never_constructed(self) -> bool:
-        """Whether no optimizer was ever made and no step marked, as far as could be seen."""
+        """Whether no optimizer was ever made and no step marked."""
         return self.from_the_start and not self.marked and self._setup is None
 
     def unmarked(self) -> int:

@@ -1,7 +1,6 @@
-"""What this process used in a step: read at the step's boundaries, for some microseconds each.
+"""What this process used in a step: running totals, read at the step's boundaries for some microseconds each.
 
-Everything is a running total; a step's share is the difference of two readings. What this system does not measure
-is ``None`` and stays absent.
+What this system does not measure is ``None`` and stays absent.
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import resource
 import threading
 import time
 from collections import deque
@@ -40,10 +40,9 @@ class UsageSampler:
         """Nanoseconds in collections that ended, and since when one is under way. One assignment at a time."""
         self._data = 0
         self._pauses: deque[HeldUp] = deque(maxlen=_HELD)
-        self._schedstat: int | None = None
+        self._schedstat = -1
         self._patches = Patches()
-        self._counts_data = False
-        self._installed = False
+        self._installed = self._counts_data = False
         forks.register(self)
 
     def install(self) -> None:
@@ -55,33 +54,33 @@ class UsageSampler:
 
     def remove(self) -> None:
         """Put everything back."""
-        if not self._installed:
-            return
-        self._installed = False
+        self._installed = self._counts_data = False
         with contextlib.suppress(ValueError):  # taken out by somebody else
             gc.callbacks.remove(self._collecting)
-        if self._schedstat is not None:
-            os.close(self._schedstat)
-            self._schedstat = None
+        self._close_schedstat()
         self._patches.remove()
-        self._counts_data = False
 
     def after_fork_in_child(self) -> None:
         """The open file is still the parent's, and a collection may have been under way there."""
         self._gc = 0, None
         self._pauses.clear()
-        if self._schedstat is not None:
-            os.close(self._schedstat)
+        if self._installed:
+            self._close_schedstat()
             self._open_schedstat()
 
     def read(self) -> ResourceUsage:
         """The totals now. Some 5 µs."""
         if not self._installed:
             return ResourceUsage()
-        cpu, voluntary, involuntary = _cpu_and_switches()
-        data = self._data if self._counts_data else None
+        usage = resource.getrusage(resource.RUSAGE_SELF)  # of all threads
         return ResourceUsage(
-            self._blocked(), self._collected(), data, cpu, self._run_queue(), voluntary, involuntary
+            self._blocked(),
+            self._collected(),
+            self._data if self._counts_data else None,
+            int((usage.ru_utime + usage.ru_stime) * 1e9),
+            self._run_queue(),
+            usage.ru_nvcsw,
+            usage.ru_nivcsw,
         )
 
     def _collecting(self, phase: str, _info: dict[str, int]) -> None:
@@ -111,21 +110,21 @@ class UsageSampler:
         return ended if since is None else ended + max(0, time.monotonic_ns() - since)
 
     def _open_schedstat(self) -> None:
-        try:
-            self._schedstat = os.open(_SCHEDSTAT, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:  # not Linux, or a kernel without scheduler statistics
-            self._schedstat = None
+        with contextlib.suppress(OSError):  # not Linux, or a kernel without scheduler statistics
+            self._schedstat = os.open(_SCHEDSTAT, os.O_RDONLY)
+
+    def _close_schedstat(self) -> None:
+        if self._schedstat >= 0:
+            os.close(self._schedstat)
+        self._schedstat = -1
 
     def _run_queue(self) -> int | None:
-        if self._schedstat is None:
-            return None
         try:
             return int(os.pread(self._schedstat, 96, 0).split()[1])
         except (OSError, ValueError, IndexError):
             return None
 
     def _patch_loader(self) -> None:
-        main = threading.main_thread().ident
         clock, get_ident = time.monotonic_ns, threading.get_ident
 
         def make(original: Any) -> Any:
@@ -134,7 +133,7 @@ class UsageSampler:
                 try:
                     return original(iterator)
                 finally:
-                    if get_ident() == main:
+                    if get_ident() == threading.main_thread().ident:
                         now = clock()
                         self._data += now - since
                         self._held_up("data", since, now)
@@ -143,13 +142,3 @@ class UsageSampler:
             return next_batch
 
         self._counts_data = replace_next_batch(self._patches, make)
-
-
-def _cpu_and_switches() -> tuple[int | None, int | None, int | None]:
-    """Of all threads: nanoseconds on a CPU, voluntary and involuntary context switches."""
-    try:
-        import resource
-    except ImportError:  # not on Windows
-        return None, None, None
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return int((usage.ru_utime + usage.ru_stime) * 1e9), usage.ru_nvcsw, usage.ru_nivcsw

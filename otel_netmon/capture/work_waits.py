@@ -1,17 +1,17 @@
 """``Work.wait`` replaced: when a blocking collective completed, and how long the training thread waited.
 
-A caller that asks for a blocking collective calls ``wait()`` on its work at once, in Python. The end of that
-call is the completion, exactly, for two clock readings on the thread that waits anyway. C++ callers (DDP's
-reducer) wait in C++ and are not seen here; they ask for asynchronous works, which are followed by their futures.
-gloo's sends and receives have no future: there the wait is all there is, and one that came too late is a bound.
+A caller that asks for a blocking collective calls ``wait()`` on its work at once, in Python, and the end of that
+call is the completion. C++ callers (DDP's reducer) wait in C++ and are not seen here; they ask for asynchronous
+works, which are followed by their futures. gloo's sends and receives have no future: there the wait is all there
+is, and one that came too late is a bound; so is the moment when the caller releases such a work.
 
-A work that its caller releases is released here too, and that is an end, though only a bound. The Python object of
-a work lives from the backend to the caller only if somebody keeps it on that way: that is done here, until the
+Between the backend and the caller nobody keeps the Python object of a work alive: that is done here, until the
 caller has it.
 """
 
 from __future__ import annotations
 
+import functools
 import threading
 import weakref
 from time import monotonic_ns
@@ -42,13 +42,6 @@ _WITHOUT_FUTURES: Final = ("send", "recv", "recv_anysource")
 """Methods of ``ProcessGroup`` whose works may have no future, and end with their callers' handles."""
 
 
-class _Handle(weakref.ref[Any]):
-    """The caller's work, not kept alive."""
-
-    __slots__ = ("key",)
-    key: int
-
-
 class WorkWaitHook:
     """Finishes events in ``ring``. Replaces ``Work.wait`` from ``install`` to ``remove``, which puts it back."""
 
@@ -56,7 +49,8 @@ class WorkWaitHook:
         self._ring = ring
         self._expected: dict[int, CollectiveEvent] = {}
         self._held: dict[int, Any] = {}
-        self._handles: dict[int, _Handle] = {}
+        self._handles: dict[int, weakref.ref[Any]] = {}
+        """The works that their callers have, not kept alive."""
         self._usual: type | None = None
         """torch's own class of works, as long as our ``wait`` is in it."""
         self._follow: Callable[[CollectiveEvent, Any], None] | None = None
@@ -73,7 +67,6 @@ class WorkWaitHook:
         from torch.distributed import ProcessGroup, Work
 
         self._follow = follow
-        self._main = threading.main_thread().ident
         self._patches.put(Work, "wait", lambda original: _make_wait(original, self, self._ring))
         self._wait, self._usual = Work.__dict__["wait"], Work
         for name in _WITHOUT_FUTURES:
@@ -107,17 +100,12 @@ class WorkWaitHook:
             self._expected[key] = event
             if len(self._held) > _MOST_HELD:
                 for oldest in list(self._held)[:-_MOST_HELD]:
-                    self._release(oldest)
+                    self.release(oldest)
         return ours
 
-    def returned(self, work: Any) -> None:
-        """The caller has ``work``."""
-        if id(work) in self._held:
-            self._release(id(work))
-
-    def _release(self, key: int) -> None:
-        """From now on only the caller keeps the work alive. Where the caller was to wait at once and does not, the
-        work's future is followed."""
+    def release(self, key: int) -> None:
+        """From now on only the caller keeps the work of that id alive. Where the caller was to wait at once and
+        does not, the work's future is followed."""
         work, event = self._held.pop(key, None), self._expected.get(key)
         if work is None or event is None:
             return
@@ -125,16 +113,14 @@ class WorkWaitHook:
             if self._expected.pop(key, None) is not None and self._follow is not None:
                 self._follow(event, work)
             return
-        handle = _Handle(work, self._dropped)
-        handle.key = key
-        self._handles[key] = handle
+        self._handles[key] = weakref.ref(work, functools.partial(self._dropped, key))
 
-    def _dropped(self, handle: _Handle) -> None:
+    def _dropped(self, key: int, handle: weakref.ref[Any]) -> None:
         """The caller released a work without waiting for it."""
-        if self._handles.get(handle.key) is not handle:
+        if self._handles.get(key) is not handle:
             return
-        del self._handles[handle.key]
-        event = self._expected.pop(handle.key, None)
+        del self._handles[key]
+        event = self._expected.pop(key, None)
         if event is not None:
             event.is_late = True
             self._ring.finish(event, monotonic_ns())
@@ -145,7 +131,7 @@ class WorkWaitHook:
         for key in list(self._held):
             event = self._expected.get(key)
             if event is None or event.is_async is not False or event.start <= since:
-                self._release(key)
+                self.release(key)
 
 
 def _make_wait(original: Any, waits: WorkWaitHook, ring: EventRing) -> Any:
@@ -183,12 +169,12 @@ def _make_wait(original: Any, waits: WorkWaitHook, ring: EventRing) -> Any:
 
 def _make_returning(original: Any, waits: WorkWaitHook) -> Callable[..., Any]:
     call = getattr(original, "__func__", original)
-    returned = waits.returned
+    held, release = waits._held, waits.release
 
     def returning(self: Any, *args: Any, **kwargs: Any) -> Any:
         work = call(self, *args, **kwargs)
-        if work is not None:
-            returned(work)
+        if id(work) in held:  # the caller has it now
+            release(id(work))
         return work
 
     returning.__name__, returning.__doc__ = getattr(call, "__name__", "send"), call.__doc__

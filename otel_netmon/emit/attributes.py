@@ -11,7 +11,7 @@ from otel_netmon.records import Collective, InFlight
 if TYPE_CHECKING:
     from otel_netmon.capture.event import CollectiveEvent
     from otel_netmon.emit.metrics import AttributeSet
-    from otel_netmon.job.rank import RankIdentity
+    from otel_netmon.job.roles import RankIdentity
 
 
 @functools.lru_cache(maxsize=256)

@@ -15,7 +15,7 @@ from otel_netmon.records import Heartbeat, Sequence
 if TYPE_CHECKING:
     from otel_netmon.capture.event import CollectiveEvent
     from otel_netmon.emit.log_events import LogEvents
-    from otel_netmon.job.rank import RankIdentity
+    from otel_netmon.job.roles import RankIdentity
 
 _logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from otel_netmon.capture.aggregator import Aggregator
 from otel_netmon.internals.otel_internals import add_to_point, forget, histogram_points
 from otel_netmon.job import peers
 from otel_netmon.job.collective_window import SeriesKey, window
-from otel_netmon.job.rank import RankIdentity
+from otel_netmon.job.roles import RankIdentity
 from otel_netmon.version import __version__
 
 if TYPE_CHECKING:

@@ -250,4 +250,4 @@ class Rounds:
     def _count_errors(self) -> None:
         if self.sink is not None:
             lost = self._lost + sum(one.lost for one in self._emitters.values())
-            self.sink.errors = self._capture.errors + lost
+            self.sink.errors = self._capture.recorder.errors + lost

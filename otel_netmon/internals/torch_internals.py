@@ -1,8 +1,7 @@
-"""Every private name of torch that we use, each in a function of its own.
+"""Every private name of torch that we use, each in a function of its own. Import torch first.
 
 All of them are in torch 2.13.0 and 2.14.1 unless a docstring says otherwise; each docstring says what is lost
-where the name is missing. Import torch first. What is needed for every collective is looked up once, at
-installation.
+where the name is missing.
 """
 
 from __future__ import annotations
@@ -29,8 +28,8 @@ def _c10d() -> Any:
 
 def registered_groups() -> Mapping[Any, Any]:
     """Every process group, with its backend and its store: ``_world.pg_map``. Empty without it: then groups are
-    seen only when they are made, and the job's store is not found, so that each rank has a run id of its own
-    unless one is set, and TCP connections are not matched to ranks."""
+    seen only when they are made, each rank has a run id of its own unless one is set, and TCP connections are not
+    matched to ranks."""
     return cast("Mapping[Any, Any]", getattr(getattr(_c10d(), "_world", None), "pg_map", {}))
 
 
@@ -155,12 +154,8 @@ def replace_next_batch(patches: Patches, make: Make) -> bool:
     steps wait for data is absent."""
     from torch.utils.data import dataloader
 
-    costs = "the time in data loaders is not measured"
-    iterators = getattr(dataloader, "_BaseDataLoaderIter", None)
-    if iterators is None:
-        _logger.warning("otel-netmon: this torch has no dataloader._BaseDataLoaderIter: %s", costs)
-        return False
-    return patches.put(iterators, "__next__", make, costs=costs)
+    owner = getattr(dataloader, "_BaseDataLoaderIter", dataloader)
+    return patches.put(owner, "__next__", make, costs="the time in data loaders is not measured")
 
 
 def compiler_skip() -> Callable[[CodeType], None] | None:
@@ -181,9 +176,8 @@ def compiler_skip() -> Callable[[CodeType], None] | None:
 def keep_compiler_out() -> None:
     """Mark all code of ours that is imported by now; some milliseconds.
 
-    While a compiled program runs, torch._dynamo looks at every Python frame that is entered, ours in kernels,
-    hooks and replaced methods too. It passes over marked code; the marks cost nothing per call, and need no import
-    of the compiler.
+    While a compiled program runs, torch._dynamo looks at every Python frame that is entered, ours too. It passes
+    over marked code; the marks cost nothing per call, and need no import of the compiler.
     """
     skip = compiler_skip()
     package = __name__.partition(".")[0] + "."

@@ -1,9 +1,9 @@
 """Which steps are every Nth, the same ones on all ranks.
 
-A step's number is this rank's own count. As long as all ranks step alike that is enough; after one has done a step
-more or less than the others, each would choose steps of its own. So the first rank counts the collectives of all
-ranks in a step, and writes once at which count step 0 would have begun: from then on every rank goes by the
-counts, which the ranks share, and which give the same steps as the numbers where all is regular.
+A step's number is this rank's own count; after one rank has done a step more or less than the others, each would
+choose steps of its own. So the first rank counts the collectives of all ranks in a step, and writes once at which
+count step 0 would have begun: from then on every rank goes by the counts, which the ranks share. Where all is
+regular they give the same steps as the numbers.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ _MOST: Final = 1 << 48
 
 
 def _counts(key: str) -> tuple[int, int] | None:
-    """Of a step's key: how many collectives all ranks had begun together, and steps since then; ``None`` of
-    another."""
+    """Of a step's key: how many collectives all ranks had begun together, and steps since then."""
     begun, dot, same = key.partition(".")
     return (int(begun), int(same)) if dot and begun.isdigit() and same.isdigit() else None
 

@@ -1,9 +1,8 @@
 """Which rank is at the other end of a connection: what the ranks tell one another through the job's store.
 
 Each rank writes one small key per connection of its own, named by both ends, once. Its peer looks for the key that
-names the same two ends the other way round. So an address means nothing by itself, several ranks may share a host,
-and a connection that neither end published is nobody's. Everything here runs in the background thread of the
-monitor that asks, and never waits for another rank.
+names the same two ends the other way round. So several ranks may share a host, and a connection that neither end
+published is nobody's. Everything here runs in the thread of the monitor that asks, and waits for no other rank.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import json
 import logging
 import random
 import socket
-import weakref
 from collections import Counter
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -22,7 +20,7 @@ from typing import Any, Final
 
 from otel_netmon import config
 from otel_netmon.job.peers import Connection, Host, Peer
-from otel_netmon.job.store import DefaultGroup, JobStore, find_default_group
+from otel_netmon.job.store import JobStore
 from otel_netmon.text import bounded
 
 _logger = logging.getLogger(__name__)
@@ -36,45 +34,17 @@ _PATIENCE: Final = 9
 
 
 class StoreDirectory:
-    """The directory of one process, through the store of whatever default process group ``find`` gives now.
+    """The ``Directory`` of a job with a default group, through what ``store`` gives, as long as it gives one.
 
     Its methods may be called by different threads, each method by one at a time. ``exchange`` costs one write to
-    the store per new connection, and one or two reads per connection whose peer is not known yet, nothing when
-    there is neither; ``some_hosts`` at most four reads per host that it gives.
+    the store per new connection, and one or two reads per connection whose peer is not known yet; ``some_hosts``
+    at most four reads per host that it gives.
     """
 
-    def __init__(self, find: Callable[[], DefaultGroup | None] = find_default_group) -> None:
-        self._find = find
-        self._group: weakref.ref[Any] | None = None
-        self._connections = _Connections()
-        self._hosts = _Hosts()
-
-    def exchange(self, own: Collection[Connection]) -> dict[Connection, Peer]:
-        """See ``Directory``. A store that does not answer costs what is new, not what is known."""
-        found = self._found()
-        return {} if found is None else self._connections.exchange(found, own)
-
-    def some_hosts(self, most: int) -> list[Host]:
-        """See ``Directory``."""
-        found = self._found()
-        return [] if found is None else self._hosts.some(found, most)
-
-    def store_endpoint(self) -> tuple[str, int] | None:
-        """See ``Directory``."""
-        found = self._find()
-        return None if found is None else found.store.address
-
-    def _found(self) -> DefaultGroup | None:
-        """The default group of now; what was known of another one is forgotten."""
-        found = self._find()
-        if found is not None and (self._group is None or self._group() is not found.group):
-            self._group = weakref.ref(found.group)
-            self._connections, self._hosts = _Connections(), _Hosts()
-        return found
-
-
-class _Connections:
-    def __init__(self) -> None:
+    def __init__(self, store: Callable[[], JobStore | None], rank: int, size: int) -> None:
+        self._store, self._rank, self._size = store, rank, size
+        self._hosts: dict[int, Host] = {}
+        self._next = random.SystemRandom().randrange(size)  # so that not all hosts begin with the same one
         self._host = bounded(socket.gethostname())
         self._published: set[Connection] = set()
         self._peers: dict[Connection, Peer] = {}
@@ -84,13 +54,16 @@ class _Connections:
         self._crowded = False
         self._store_addresses: frozenset[str] | None = None
 
-    def exchange(self, found: DefaultGroup, own: Collection[Connection]) -> dict[Connection, Peer]:
-        store = found.store
+    def exchange(self, own: Collection[Connection]) -> dict[Connection, Peer]:
+        """A store that does not answer costs what is new, not what is known."""
+        store = self._store()
+        if store is None:
+            return {}
         now = set(own)
         self._published &= now
         self._peers = {one: peer for one, peer in self._peers.items() if one in now}
         self._asked = {one: asked for one, asked in self._asked.items() if one in now}
-        self._publish(store, found.rank, [one for one in own if one not in self._published])
+        self._publish(store, [one for one in own if one not in self._published])
         self._round += 1
         for one in own:
             if not store.answers:
@@ -102,28 +75,28 @@ class _Connections:
                     self._asked.pop(one, None)
         return dict(self._peers)
 
-    def _publish(self, store: JobStore, rank: int, new: list[Connection]) -> None:
+    def _publish(self, store: JobStore, new: list[Connection]) -> None:
         room = MAX_CONNECTIONS - len(self._published)
         if len(new) > room and not self._crowded:
             self._crowded = True
             _logger.warning(
                 "otel-netmon: this rank has over %d TCP connections; the rest is not watched", MAX_CONNECTIONS
             )
-        value = json.dumps({"rank": rank, "host": self._host})
+        value = json.dumps({"rank": self._rank, "host": self._host})
         for one in new[:room]:
             if not store.write(_KEY + _name(one), value):
                 return
             self._published.add(one)
         if new:
-            self._publish_address(store, rank)
+            self._publish_address(store)
 
-    def _publish_address(self, store: JobStore, rank: int) -> None:
+    def _publish_address(self, store: JobStore) -> None:
         """The address that most connections start from, for those who want to reach this host."""
         starts = Counter(one.local.address for one in self._published if not _is_loopback(one.local.address))
         address = starts.most_common(1)[0][0] if starts else None
         if address is not None and address != self._address:
             value = json.dumps({"host": self._host, "address": address})
-            if store.write(f"{_HOST_KEY}{rank}", value):
+            if store.write(f"{_HOST_KEY}{self._rank}", value):
                 self._address = address
 
     def _is_due(self, one: Connection) -> bool:
@@ -160,21 +133,19 @@ class _Connections:
             self._store_addresses = frozenset(str(getattr(one, "ipv4_mapped", None) or one) for one in mapped)
         return self._store_addresses
 
+    def store_endpoint(self) -> tuple[str, int] | None:
+        store = self._store()
+        return None if store is None else store.address
 
-class _Hosts:
-    def __init__(self) -> None:
-        self._known: dict[int, Host] = {}
-        self._next: int | None = None
-
-    def some(self, found: DefaultGroup, most: int) -> list[Host]:
-        if self._next is None or self._next >= found.size:
-            # so that not all hosts begin with the same one
-            self._next = random.SystemRandom().randrange(found.size)
-        own = self._host_of(found.store, found.rank)
+    def some_hosts(self, most: int) -> list[Host]:
+        store = self._store()
+        if store is None:
+            return []
+        own = self._host_of(store, self._rank)
         hosts: dict[str, Host] = {}
-        for _ in range(min(2 * most, found.size)):
-            asked, self._next = self._next, (self._next + 1) % found.size
-            host = None if asked == found.rank else self._host_of(found.store, asked)
+        for _ in range(min(2 * most, self._size)):
+            asked, self._next = self._next, (self._next + 1) % self._size
+            host = None if asked == self._rank else self._host_of(store, asked)
             if host is not None and (own is None or host.address != own.address):
                 hosts[host.address] = host
             if len(hosts) >= most:
@@ -182,15 +153,15 @@ class _Hosts:
         return list(hosts.values())
 
     def _host_of(self, store: JobStore, rank: int) -> Host | None:
-        known = self._known.get(rank)
+        known = self._hosts.get(rank)
         value = store.read(f"{_HOST_KEY}{rank}") if known is None else None
         if value is not None:
             entry = _parsed(value)
             name, address = entry.get("host"), entry.get("address")
             if isinstance(name, str) and isinstance(address, str) and _is_address(address):
                 known = Host(bounded(name), address)
-                if len(self._known) < MAX_CONNECTIONS:
-                    self._known[rank] = known
+                if len(self._hosts) < MAX_CONNECTIONS:
+                    self._hosts[rank] = known
         return known
 
 
@@ -228,13 +199,6 @@ def _this_host() -> str:
     boot = config.current().proc_root / "sys" / "kernel" / "random" / "boot_id"
     try:
         namespace = str(Path("/proc/self/ns/net").readlink())
+        return bounded(boot.read_text(encoding="ascii", errors="replace").strip()[:64] + namespace)
     except OSError:
-        namespace = ""
-    return bounded(_first_line(boot) + namespace)
-
-
-def _first_line(path: Path) -> str:
-    try:
-        return path.read_text(encoding="ascii", errors="replace").strip()[:64]
-    except OSError:
-        return socket.gethostname()
+        return bounded(socket.gethostname())

@@ -28,8 +28,7 @@ _SAME_NAME: Final = 16
 class Group:
     """A process group: ``name`` as torch has it (``0`` is the default group), ``size`` and this ``rank`` in it.
 
-    Where torch does not know them, the size is 0 and the rank -1. Compared by identity: after a
-    re-initialisation the same name is another group.
+    Where torch does not know them, the size is 0 and the rank -1. Compared by identity: names are used again.
     """
 
     name: str
@@ -79,7 +78,7 @@ class Group:
 def backend_of(process_group: Any, device_type: str) -> str:
     """Name of the backend that serves ``device_type`` in ``process_group``; the group's own where none does."""
     return (
-        _first(lambda: _text(backend_name(process_group, device_type)), lambda: _text(process_group.name()))
+        first_known(lambda: _text(backend_name(process_group, device_type)), lambda: _text(process_group.name()))
         or "undefined"
     )
 
@@ -88,9 +87,9 @@ def _text(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def _first(*ways: Callable[[], Any]) -> Any:
-    """What the first way gives that gives something. Any may raise: a group written in Python is anybody's code,
-    and may lack whatever torch's own have."""
+def first_known(*ways: Callable[[], Any]) -> Any:
+    """What the first way gives that gives something. Any may raise: a group written in Python is anybody's
+    code."""
     for way in ways:
         try:
             found = way()
@@ -120,19 +119,17 @@ class Groups:
         """With the time when each was first seen, in ns since the epoch; a name may be used again."""
 
     def of(self, process_group: Any) -> Group:
-        """The group of torch's ``ProcessGroup`` object. Costs a dict look-up after the first call.
-
-        Whatever the object lacks costs that alone.
-        """
+        """The group of torch's ``ProcessGroup``: a dict look-up after the first call. What the object lacks costs
+        that alone."""
         entry = self._known.get(id(process_group))
         if entry is not None and entry[0]() is process_group:
             return entry[1]
         return self._add(process_group)
 
     def _add(self, process_group: Any) -> Group:
-        name = _first(lambda: _text(process_group.group_name), lambda: _text(registered_name(process_group)))
-        size = _first(lambda: int(process_group.size()), lambda: registered_size(process_group))
-        rank = _first(lambda: int(process_group.rank()))
+        name = first_known(lambda: _text(process_group.group_name), lambda: _text(registered_name(process_group)))
+        size = first_known(lambda: int(process_group.size()), lambda: registered_size(process_group))
+        rank = first_known(lambda: int(process_group.rank()))
         ref, place = weakref.ref(process_group), self._place
         group = Group(
             bounded(name or f"unnamed-{next(self._unnamed)}"),

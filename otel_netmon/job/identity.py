@@ -1,8 +1,4 @@
-"""The ids that all ranks share, agreed on once and then computed.
-
-Rank 0 draws a run id; the others read it from the store of the default process group. Every trace and span id
-of a step is a hash of that: no rank asks another again.
-"""
+"""The ids that all ranks share: one run id, through the store of the process group, and hashes of it."""
 
 from __future__ import annotations
 
@@ -27,10 +23,7 @@ NONCE: Final = "+"
 
 @functools.lru_cache(maxsize=64)
 def trace_id(run_id: str, interval: str) -> int:
-    """128-bit trace id of a step, or of another interval, by its key.
-
-    The low 64 bits are uniform, as ratio samplers need.
-    """
+    """128-bit trace id of an interval, by its key. The low 64 bits are uniform, as ratio samplers need."""
     return int.from_bytes(_digest(run_id, "trace", interval)[:16], "big") or 1
 
 
@@ -67,10 +60,7 @@ def previous(run_id: str, attempt: int) -> str:
 
 class RunId:
     """The id of one run, as it becomes known: of a default group's life, or of the processes of a foreign group.
-
-    Safe to use from any thread; ``resolve`` asks the store: it is for the background, and for the moment before a
-    group is destroyed.
-    """
+    Safe to use from any thread."""
 
     def __init__(
         self,
@@ -81,6 +71,9 @@ class RunId:
         generation: int = 0,
         foreign: bool = False,
         used: Collection[str | None] = (),
+        store: Callable[[], JobStore | None] = lambda: None,
+        is_first: bool = False,
+        source: RunId | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.attempt = attempt
@@ -95,27 +88,18 @@ class RunId:
         """The id; ``None`` while it is not known yet."""
         self._timeout = timeout
         self._clock = clock
-        self._store: Callable[[], JobStore | None] = lambda: None
-        self.is_first = False
-        """Whether this rank draws it."""
-        self._source: RunId | None = None
+        self._store = store
+        """Gives the store through which the ranks agree, as long as there is one."""
+        self.is_first = is_first
+        """Whether this rank writes it for the others: that of ``source`` where there is one, else a new one."""
+        self._source = source
         self._deadline: float | None = None
 
-    def agree_through(
-        self, store: Callable[[], JobStore | None], *, is_first: bool, source: RunId | None = None
-    ) -> None:
-        """Use what ``store`` gives, as long as it gives one. Nothing is sent before ``resolve``.
-
-        The first rank writes the id for the others: that of ``source`` where there is one, else a new one.
-        """
-        if self.value is None:
-            self._store, self.is_first, self._source = store, is_first, source
-
     def resolve(self, *, last_call: bool = False) -> str | None:
-        """Ask once, without waiting: the id, or ``None`` if the first rank has not written it yet.
+        """Ask the store once, without waiting: the id, or ``None`` if the first rank has not written it yet.
 
-        After the timeout, which the first call begins, or with ``last_call``, an id of this process's own is
-        used, with a warning: its spans are then in traces of their own.
+        After the timeout, which the first call begins, or with ``last_call``, it is one of this process's own,
+        with a warning: its spans are then in traces of their own.
         """
         if self.value is not None:
             return self.value

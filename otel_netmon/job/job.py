@@ -12,7 +12,7 @@ from otel_netmon.job.identity import NONCE, RunId
 from otel_netmon.job.store import JobStore, store_of
 
 if TYPE_CHECKING:
-    from otel_netmon.job.rank import RankIdentity
+    from otel_netmon.job.roles import RankIdentity
 
 
 class SharedCount:

@@ -1,29 +1,26 @@
 """Which job this process is in: the life of a default group, or, where there is none, that of the process.
 
-A default group can be destroyed and made again, with other ranks, another size and another store; each one is a
-job of its own. A process may also have groups and no default group, as inference workers that get their weights by
-a group made of torch's own parts: its rank in a job is not known then, and is absent. Such a group, whose members
-are in several jobs, is *foreign*: its collectives are tied together by its own name and numbers.
+A default group can be destroyed and made again, with other ranks and another store; each one is a job of its own.
+A process may also have groups and no default group, as inference workers that get their weights by a group made of
+torch's own parts: its rank is absent then. Such a group, whose members are in several jobs, is *foreign*: its
+collectives are tied together by its own name and numbers.
 """
 
 from __future__ import annotations
 
-import os
 import weakref
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from otel_netmon import config, threads
 from otel_netmon.job import roles
+from otel_netmon.job.groups import Group, first_known
 from otel_netmon.job.identity import RunId
 from otel_netmon.job.job import Job
-from otel_netmon.job.rank import RankIdentity
+from otel_netmon.job.roles import RankIdentity
 from otel_netmon.job.store import default_group, store_of
-
-if TYPE_CHECKING:
-    from otel_netmon.job.groups import Group
 
 _MOST_USED: Final = 64
 
@@ -76,22 +73,17 @@ class Jobs:
         with self._lock:
             job = self.refresh()
             world = None if job is None or job.world is None else job.world()
-            if process_group is None:  # it is gone: its calls were found later
-                group.job = job
-                return
-            if job is not None and world is not None and _is_of(process_group, world):
+            if process_group is None:
+                pass  # its calls were found later
+            elif job is not None and world is not None and _is_of(process_group, world):
                 if group.size == job.rank.world_size:
                     group.begun = job.begun
-                group.job = job
-                return
-            group.run_id = self._run_id(foreign=True)
-            source = None if job is None or job.world is None else job.run_id
-            store = partial(store_of, weakref.ref(process_group))
-            group.run_id.agree_through(store, is_first=group.rank == 0, source=source)
-            if job is None:
-                job = self._enter(_launched_rank(), group.run_id, None)
-            if job.world is None and job.run_id is group.run_id:
-                group.begun = job.begun
+            else:
+                source = None if job is None or job.world is None else job.run_id
+                group.run_id = self._run_id(process_group, group.rank, foreign=True, source=source)
+                if job is None:
+                    job = self._enter(roles.launched_rank(), group.run_id, None)
+                    group.begun = job.begun
             group.job = job
 
     def unknown(self) -> Job:
@@ -99,43 +91,36 @@ class Jobs:
         with self._lock:
             if self._unknown is None:
                 settings = config.current()
-                self._unknown = Job(_launched_rank(), RunId(settings.run_id, 0.0), None)
+                self._unknown = Job(roles.launched_rank(), RunId(settings.run_id, 0.0), None)
             return self._unknown
 
     def _begin(self, world: Any) -> Job:
-        rank, size = _whole(world, "rank"), _whole(world, "size")
-        launched = roles.environment_rank(os.environ)
+        rank, size = first_known(lambda: int(world.rank())), first_known(lambda: int(world.size()))
+        launched = roles.environment_rank()
         local = launched.local_rank if launched is not None and launched.rank == rank else None
-        run_id = self._run_id(generation=self._generation, used=[one.value for one in self._used])
+        used = [one.value for one in self._used]
+        run_id = self._run_id(world, rank, generation=self._generation, used=used)
         self._generation += 1
         self._used.append(run_id)
-        job = self._enter(RankIdentity(rank, local, size), run_id, weakref.ref(world))
-        run_id.agree_through(job.store, is_first=rank == 0)
-        return job
+        return self._enter(RankIdentity(rank, local, size), run_id, weakref.ref(world))
 
     @staticmethod
-    def _run_id(**about: Any) -> RunId:
+    def _run_id(process_group: Any, rank: int | None, **about: Any) -> RunId:
         settings = config.current()
-        return RunId(settings.run_id, settings.run_id_timeout, attempt=roles.restart_count(), **about)
+        return RunId(
+            settings.run_id,
+            settings.run_id_timeout,
+            attempt=roles.restart_count(),
+            store=partial(store_of, weakref.ref(process_group)),
+            is_first=rank == 0,
+            **about,
+        )
 
     def _enter(self, rank: RankIdentity, run_id: RunId, world: weakref.ref[Any] | None) -> Job:
         job = self.current = Job(rank, run_id, world, self._number)
         self._number += 1
         self._changed(job)
         return job
-
-
-def _whole(process_group: Any, method: str) -> int | None:
-    """A number that a group gives; one that is written in Python may give none."""
-    try:
-        return int(getattr(process_group, method)())
-    except Exception:  # noqa: BLE001 - anybody's code
-        return None
-
-
-def _launched_rank() -> RankIdentity:
-    """Where there is no default group: a launcher of ranks may have set it."""
-    return roles.launched_rank(os.environ) or RankIdentity(None)
 
 
 def _is_of(process_group: Any, world: Any) -> bool:

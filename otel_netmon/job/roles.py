@@ -1,8 +1,7 @@
-"""What a process is in a training job, by its command line and environment, and what is started in it.
+"""What a process is in a training job, and what is started in it.
 
-Every Python in the tree is instrumented by ``opentelemetry-instrument``: the launcher, the ranks, the resource
-trackers, the data loaders. So what is asked here is answered from the command line and the environment alone;
-nothing is imported for it.
+Every Python in the tree is instrumented: the launcher, the ranks, the resource trackers, the data loaders. So what
+is asked here is answered from the command line and the environment alone; nothing is imported for it.
 """
 
 from __future__ import annotations
@@ -12,11 +11,11 @@ import os
 import socket
 import sys
 from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Final
 
 from otel_netmon import config, forks
-from otel_netmon.job.rank import RankIdentity
 
 _LAUNCHERS: Final = frozenset({"torchrun", "accelerate", "deepspeed", "lightning", "fabric"})
 _LAUNCHER_MODULES: Final = (
@@ -45,6 +44,15 @@ _RANK_VARIABLES: Final = (
 )
 
 
+@dataclass(frozen=True)
+class RankIdentity:
+    """A rank in its job; what is not known is ``None``."""
+
+    rank: int | None = 0
+    local_rank: int | None = None
+    world_size: int | None = None
+
+
 class Role(str, enum.Enum):
     """What a process is in the job."""
 
@@ -71,12 +79,11 @@ def environment_rank(environ: Mapping[str, str] = os.environ) -> RankIdentity | 
     return None
 
 
-def launched_rank(environ: Mapping[str, str] = os.environ) -> RankIdentity | None:
-    """The rank that a launcher of single ranks gave. ``RANK`` alone may mean anything: the number of a node, or of
-    some framework's worker."""
-    if "TORCHELASTIC_RUN_ID" not in environ and environ.get("RANK"):
-        return None
-    return environment_rank(environ)
+def launched_rank() -> RankIdentity:
+    """The rank that a launcher of ranks gave, if one did. ``RANK`` alone may mean anything: the number of a node,
+    or of some framework's worker."""
+    is_ambiguous = "TORCHELASTIC_RUN_ID" not in os.environ and os.environ.get("RANK")
+    return (None if is_ambiguous else environment_rank()) or RankIdentity(None)
 
 
 _joined: list[RankIdentity | None] = []
@@ -93,18 +100,18 @@ def _left() -> None:
     _joined.clear()
 
 
-def own_rank(environ: Mapping[str, str] = os.environ) -> RankIdentity | None:
+def own_rank() -> RankIdentity | None:
     """This process's rank by its process group, else by the environment; ``None`` where it has none, as far as is
-    known. A launcher has none, whatever the variables number that it was started with; nor have the helpers and
-    workers that a rank starts."""
+    known. A launcher has none, whatever variables it was started with; nor have the helpers and workers that a
+    rank starts."""
     if _joined:
         return _joined[0]
-    return environment_rank(environ) if role(environ=environ) is Role.RANK else None
+    return environment_rank() if role() is Role.RANK else None
 
 
-def restart_count(environ: Mapping[str, str] = os.environ) -> int:
+def restart_count() -> int:
     """How many times the elastic launcher restarted this job's ranks; 0 where there is none."""
-    return _whole(environ.get("TORCHELASTIC_RESTART_COUNT")) or 0
+    return _whole(os.environ.get("TORCHELASTIC_RESTART_COUNT")) or 0
 
 
 def _whole(text: str | None) -> int | None:
@@ -148,12 +155,11 @@ def _what_runs(argv: Sequence[str]) -> tuple[str, str, str]:
 
 
 def claim_host(environ: MutableMapping[str, str] = os.environ) -> bool:
-    """Whether the host monitors run in this process; if so, its children see in the environment that they need
-    not.
+    """Whether the host monitors run in this process; if so, its children see that in the environment.
 
-    Once per host: the first instrumented process of a tree takes it, which under an instrumented ``torchrun``
-    is the launcher: it has a GIL of its own, so monitors never compete with training, and it outlives its
-    ranks. Where no launcher of ours is above (``srun``, ``mpirun``, instrumented from code) it is local rank 0.
+    Once per host: in the first instrumented process of a tree, as an instrumented ``torchrun`` is. It has a GIL of
+    its own, so monitors never compete with training, and it outlives its ranks. Where no launcher of ours is above
+    (``srun``, ``mpirun``, instrumented from code) it is local rank 0.
     """
     choice = config.current().host_monitors
     if choice != "auto":

@@ -46,12 +46,11 @@ class StepMarks(NamedTuple):
 
     ``open_key`` names the open step alike on all ranks: by how many collectives the ranks of the job had begun
     together when it started, and how many steps had started since then. A step's number is this rank's own count,
-    and shifts against the others' when one rank alone does a step more or less (uneven inputs, a skipped update);
-    the collectives do not.
+    and shifts when one rank alone does a step more or less (uneven inputs, a skipped update).
 
     An event of boundary t belongs to the first step with ``last_boundary > t``; where there is none, to the open
-    step if ``t <= settled``. Beyond that an optimizer has stepped of which it is not yet known whether it was the
-    last of its cycle: ask again later. Before the first step, ``t < setup_until`` is setup, whatever comes.
+    step if ``t <= settled``. Beyond that an optimizer has stepped that may have been the last of its cycle or not:
+    ask again later. Before the first step, ``t < setup_until`` is setup, whatever comes.
     """
 
     closed: list[Step]

@@ -1,11 +1,10 @@
-"""The stores of torch's process groups, through which the ranks of a job tell one another what all have to
-know."""
+"""The stores of torch's process groups, through which the ranks of a job tell one another things."""
 
 from __future__ import annotations
 
 import logging
 import weakref
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from otel_netmon.internals.torch_internals import registered_groups
 
@@ -20,8 +19,8 @@ class JobStore:
     """One group's store. Nothing here raises, and nothing waits for another rank.
 
     A blocking ``get`` would hold the client's lock, and with it any operation of the training: so a key is read
-    only after ``check`` found it. Each call is a round trip to the store's server. Made anew for each use: once a
-    call has failed (the store is gone, as at the end of a job), no other is tried.
+    only after ``check`` found it. Each call is a round trip to the store's server. Once one has failed (the store
+    is gone, as at the end of a job), no other is tried: so this is made anew for each use.
     """
 
     def __init__(self, store: Any) -> None:
@@ -75,15 +74,6 @@ class JobStore:
         )
 
 
-class DefaultGroup(NamedTuple):
-    """torch's default group as it is now. Not kept: a destroyed group's store must be free to go."""
-
-    group: Any
-    store: JobStore
-    rank: int
-    size: int
-
-
 def default_group() -> Any:
     """torch's default group; ``None`` where there is none."""
     from torch.distributed import group
@@ -96,11 +86,3 @@ def store_of(group: weakref.ref[Any]) -> JobStore | None:
     process_group = group()
     entry = None if process_group is None else registered_groups().get(process_group)
     return None if entry is None or entry[1] is None else JobStore(entry[1])
-
-
-def find_default_group() -> DefaultGroup | None:
-    """The default group with its store, and this process's rank; ``None`` where there is none. May raise where the
-    group is written in Python."""
-    group = default_group()
-    store = None if group is None else store_of(weakref.ref(group))
-    return None if store is None else DefaultGroup(group, store, int(group.rank()), int(group.size()))

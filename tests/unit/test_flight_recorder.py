@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from otel_netmon.capture.device_times import DeviceTimes
 from otel_netmon.capture.event import CollectiveEvent
 from otel_netmon.capture.operations import OPERATIONS
-from otel_netmon.flight_recorder import Dump, Entry, FlightRecorderError, last_collectives, load, parse
+from otel_netmon.flight_recorder import Dump, Entry, FlightRecorderError, load, parse
 from otel_netmon.job.groups import Group
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "flight_recorder"
@@ -63,7 +63,7 @@ def test_what_an_entry_says(encode: Any) -> None:
     assert found.ranks == {"35": (0, 1, 2, 3)}
     first, second = found.entries
     assert (first.operation, first.backend, first.sequence) == ("all_gather_into_tensor", "nccl", 7)
-    assert (first.duration, first.discovered_started) == (None, None)
+    assert first.duration is None
     assert first.discovered_completed == first.created + 100_000_000
     assert (first.input_sizes, first.output_sizes) == (((2048, 1, 5120),), ((8192, 1, 5120),))
     assert (second.operation, second.is_p2p, second.sequence, second.duration) == ("send", True, 3, 0.0015)
@@ -118,13 +118,11 @@ def test_older_formats_are_read(encode: Any, version: str, plain: Any, group: st
     assert (one.group, one.operation, one.sequence, one.is_p2p) == (group, "all_reduce", 7, False)
     assert one.created // 1000 == 1758580155801796
     assert (one.input_sizes, one.dtypes, one.state) == (((2048, 1),), (), "started")
-    assert last_collectives({3: found}) == {group: {3: 7}}
 
 
 def test_an_older_send_is_no_collective() -> None:
     found = parse(pickle.dumps([{**FIRST, "profiling_name": "nccl:send 0->1"}, FIRST]))
     assert [(one.operation, one.is_p2p) for one in found.entries] == [("send", True), ("all_reduce", False)]
-    assert last_collectives({0: found}) == {"0": {0: 7}}
 
 
 @pytest.mark.parametrize("encode", [lambda d: pickle.dumps(d, 2), lambda d: json.dumps(d).encode()])
@@ -236,7 +234,6 @@ def test_real_dumps_of_16_ranks(folder: str) -> None:
     operations = {each.operation for one in dumps.values() for each in one.entries}
     known = {operation.name for operation in OPERATIONS.values()}
     assert operations <= known, operations - known
-    assert max(len(ranks) for ranks in last_collectives(dumps).values()) > 1
 
 
 class Device:

@@ -13,8 +13,7 @@ import pytest
 from otel_netmon import config
 from otel_netmon.guard import guarded
 from otel_netmon.job import roles
-from otel_netmon.job.rank import RankIdentity
-from otel_netmon.job.roles import Role, claim_host, environment_rank, role
+from otel_netmon.job.roles import RankIdentity, Role, claim_host, environment_rank, role
 
 TORCHRUN = {"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "8"}
 

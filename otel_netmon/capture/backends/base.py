@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from otel_netmon.guard import guarded
+from otel_netmon.guard import guarded, log_once
 from otel_netmon.internals.torch_internals import registered_groups
 
 if TYPE_CHECKING:
     from otel_netmon.capture.recorder import Recorder
     from otel_netmon.job.groups import Groups
+
+_logger = logging.getLogger(__name__)
+
+
+def installed(costs: str, install: Callable[[], object], remove: Callable[[], object] = lambda: None) -> bool:
+    """Install a part, whole or not at all; whether that is done. ``costs`` is logged where it is not."""
+    try:
+        install()
+    except Exception as error:  # noqa: BLE001  # another torch: law 1
+        log_once(_logger, error, f"otel-netmon: this torch differs from those supported: {costs}")
+        guarded(remove)
+        return False
+    return True
 
 
 class CaptureBackend:
@@ -24,8 +39,7 @@ class CaptureBackend:
         self._groups = groups
 
     def install(self) -> None:
-        """Begin to capture. torch must be imported; initialises no device. Raises where this torch lacks the
-        means."""
+        """Begin to capture; initialises no device. Raises where this torch lacks the means."""
         raise NotImplementedError
 
     def remove(self) -> None:
@@ -43,6 +57,5 @@ class CaptureBackend:
     def groups_closing(self) -> None:
         """The groups are about to be destroyed: last chance to ask them anything."""
 
-    def close_failed_calls(self, this_thread: int) -> None:
-        """Close the events of calls that raised, of those that ``this_thread`` made: it is inside none of them
-        now."""
+    def close_failed_calls(self) -> None:
+        """Close the events of calls that raised in this thread, which is inside none now."""

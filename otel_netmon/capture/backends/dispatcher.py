@@ -1,10 +1,9 @@
 """The backend on torch's dispatcher: one kernel per ``c10d`` operation, below autograd and above the backends.
 
-The kernels sit at the dispatch key ``BackendSelect``. It is in every thread's default dispatch set, whatever the
-device and whatever the tensors, and below ``Python`` and the autograd keys. So each call passes it exactly
-once: the user's, DDP's reducer (C++), functional collectives, compiled graphs, inference mode. Calls on fake
-tensors are taken by the ``Python`` key above and never arrive. ``_c10d_functional`` needs no kernels: its
-operations end in these. Cost: the boxing of one call, some 10 µs.
+The kernels sit at the dispatch key ``BackendSelect``, which is in every thread's default dispatch set, below
+``Python`` and the autograd keys. So each call passes it exactly once, whoever makes it; calls on fake tensors are
+taken by the ``Python`` key above. ``_c10d_functional`` needs no kernels: its operations end in these. Cost: the
+boxing of one call, some 10 µs.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otel_netmon.capture.backends.base import CaptureBackend
 from otel_netmon.capture.backends.python_groups import PythonGroups
-from otel_netmon.capture.operations import OPERATIONS, Operation
+from otel_netmon.capture.operations import OPERATIONS, Operation, tensors_in
 from otel_netmon.internals import torch_internals
 
 if TYPE_CHECKING:
@@ -63,53 +62,25 @@ class DispatcherBackend(CaptureBackend):
             self._remove_kernels = None
 
 
-class _Arguments:
-    """Positions of an operation's arguments in its schema. torch leaves out trailing ones that are the default."""
-
-    def __init__(self, schema: Any, operation: Operation) -> None:
-        arguments = schema.arguments
-        self._defaults = {i: argument.default_value for i, argument in enumerate(arguments)}
-        places = {argument.name: i for i, argument in enumerate(arguments)}
-        self.group = places["process_group"]
-        self._buffer = places[operation.buffer] if operation.buffer else None
-        self._reduce_op = places.get("reduce_op")
-        self._async = places.get("async_op")
-        self._splits = tuple(places[name] for name in operation.splits)
-
-    def tensors(self, args: Sequence[Any]) -> Sequence[Any]:
-        if self._buffer is None:
-            return ()
-        buffer = args[self._buffer]
-        if not isinstance(buffer, list):
-            return (buffer,)
-        if buffer and isinstance(buffer[0], list):
-            return [tensor for tensors in buffer for tensor in tensors]
-        return buffer
-
-    def reduce_op(self, args: Sequence[Any]) -> str | None:
-        """Its name, read now: the object may hold a tensor, which must not be kept."""
-        try:
-            return None if self._reduce_op is None else _REDUCE_OPS[args[self._reduce_op].op()]
-        except Exception:  # noqa: BLE001 - another torch may pass anything: absent, then
-            return None
-
-    def is_async(self, args: Sequence[Any]) -> bool | None:
-        if self._async is None:
-            return None
-        return bool(args[self._async] if self._async < len(args) else self._defaults[self._async])
-
-    def is_even(self, args: Sequence[Any]) -> bool:
-        return all(len(set(args[place])) < 2 for place in self._splits)
+def _reduction(reduce_op: Any) -> str | None:
+    """Its name, read now: the object may hold a tensor, which must not be kept."""
+    try:
+        return _REDUCE_OPS[reduce_op.op()]
+    except Exception:  # noqa: BLE001 - another torch may pass anything: absent, then
+        return None
 
 
 def _kernel(overload: Any, operation: Operation, recorder: Recorder, groups: Groups) -> Callable[..., Any]:
     below, schema = torch_internals.keys_below(_KEY), torch_internals.schema_of(overload)
     redispatch = overload.redispatch
     unbox_group, unbox_work = torch_internals.unboxed()
-    arguments = _Arguments(schema, operation)
-    group_at = arguments.group
-    returns = len(schema.returns)
-    is_p2p = operation.is_p2p
+    places = {argument.name: place for place, argument in enumerate(schema.arguments)}
+    group_at, buffer_at = places["process_group"], places[operation.buffer] if operation.buffer else None
+    reduce_at, async_at = places.get("reduce_op"), places.get("async_op")
+    splits_at = [places[name] for name in operation.splits]
+    # torch leaves out trailing arguments that are the default
+    usually_async = None if async_at is None else bool(schema.arguments[async_at].default_value)
+    returns, is_p2p = len(schema.returns), operation.is_p2p
 
     def begin(args: Sequence[Any]) -> CollectiveEvent | None:
         try:
@@ -120,11 +91,11 @@ def _kernel(overload: Any, operation: Operation, recorder: Recorder, groups: Gro
                 operation,
                 group,
                 process_group,
-                arguments.tensors(args),
-                arguments.is_async(args),
+                () if buffer_at is None else tensors_in(args[buffer_at]),
+                usually_async if async_at is None or async_at >= len(args) else bool(args[async_at]),
                 sequence,
-                arguments.is_even(args),
-                arguments.reduce_op(args),
+                all(len(set(args[place])) < 2 for place in splits_at),
+                None if reduce_at is None else _reduction(args[reduce_at]),
             )
         except Exception:  # noqa: BLE001 - law 1
             recorder.failure()

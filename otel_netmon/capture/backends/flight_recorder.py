@@ -1,8 +1,8 @@
 """The backend that puts nothing in the way of a collective: it polls the Flight Recorder in the background.
 
-For those who want no code of ours on the training thread at all. It sees what the recorder sees: on NCCL every
-collective, on gloo all but sends, receives and monitored barriers. When a collective ended is known only where the
-recorder timed it; otherwise there is a bound (NCCL) or nothing (gloo), and such spans are marked ``late``.
+It sees what the recorder sees: on NCCL every collective, on gloo all but sends, receives and monitored barriers.
+When a collective ended is known only where the recorder timed it; otherwise there is a bound (NCCL) or nothing
+(gloo), and such spans are marked ``late``.
 
 The recorder is a ring too, and numbers its entries: what it overwrote between two polls shows as a gap, and is
 counted. It outlives the groups, which may be gone when their calls are found: so ``Groups`` keeps them by name.
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otel_netmon import forks, threads
 from otel_netmon.capture.backends.base import CaptureBackend
-from otel_netmon.capture.device_times import recording
+from otel_netmon.capture.device_times import note_device_time, recording
 from otel_netmon.capture.event import CollectiveEvent
 from otel_netmon.capture.operations import OPERATIONS
 from otel_netmon.flight_recorder import Dump, Entry, own_dump
@@ -31,15 +31,12 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 _BY_NAME: Final = {operation.name: operation for operation in OPERATIONS.values()}
-_BY_OUTPUT: Final = frozenset(
-    operation.name for operation in OPERATIONS.values() if (operation.buffer or "").startswith("output")
-)
 _BACKENDS: Final = ("nccl", "gloo")
 _LAST_POLLS: Final = 5
 _BETWEEN: Final = 0.01
 _PAUSES: Final = 9
-"""How many times as long as a poll took there is none, where it took longer than ``_CHEAP`` seconds."""
 _CHEAP: Final = 0.025
+"""After a poll that took longer than so many seconds there is none for ``_PAUSES`` times as long."""
 _WRAPPER: Final = "coalesced"
 """Ends the name of an entry that stands for several others, each of which has one of its own."""
 _BYTES: Final = {
@@ -81,8 +78,7 @@ class FlightRecorderBackend(CaptureBackend):
                 "otel-netmon: OTEL_NETMON_CAPTURE=flight_recorder, but the recorder is off "
                 "(TORCH_FR_BUFFER_SIZE is 0): no collective will be seen; unset it, or use another capture"
             )
-        # Not asked while there is no group: the recorder is made when it is asked first, and the script may
-        # still have to set its variables.
+        # Asking makes the recorder; while there is no group, the script may still have to set its variables.
         if registered_groups() or self._next:
             self._next = {backend: guarded(_end_of, backend) or 0 for backend in _BACKENDS}
         super().poll()
@@ -105,10 +101,8 @@ class FlightRecorderBackend(CaptureBackend):
         self._groups.of(process_group)
 
     def poll(self) -> None:
-        """Take in what the recorder has got since the last poll, unless that was just now.
-
-        A poll reads all that the recorder holds, under the interpreter lock: a tenth of the time at most.
-        """
+        """Take in what the recorder has got since the last poll. A poll reads all that the recorder holds, under
+        the interpreter lock: a tenth of the time at most."""
         if time.monotonic() >= self._not_before:
             self.groups_closing()
 
@@ -146,9 +140,7 @@ class FlightRecorderBackend(CaptureBackend):
             if entry is not None:
                 self._take(backend, number, entry)
             else:  # overwritten meanwhile: it ended, or nothing will ever tell of its end
-                event = self._pending.pop((backend, number))
-                event.is_late = True
-                self._recorder.finished(event)
+                self._recorder.ended_by_now(self._pending.pop((backend, number)))
 
     def _take(self, backend: str, number: int, entry: Entry) -> None:
         operation = _BY_NAME.get(entry.operation)
@@ -162,7 +154,7 @@ class FlightRecorderBackend(CaptureBackend):
             group.placed()
             start = entry.created - self._epoch
             on_host = entry.backend != "nccl"
-            sizes = entry.output_sizes if operation.name in _BY_OUTPUT else entry.input_sizes
+            sizes = entry.output_sizes if operation.is_output and not operation.is_p2p else entry.input_sizes
             event = CollectiveEvent(
                 operation,
                 group,
@@ -185,16 +177,9 @@ class FlightRecorderBackend(CaptureBackend):
             self._pending[backend, number] = event
 
     def _finish(self, event: CollectiveEvent, entry: Entry) -> None:
-        end = event.start
-        if entry.duration is not None:
-            event.device_duration = int(entry.duration * 1e9)
-            end += event.device_duration
-        else:
-            event.is_late = True
-            if entry.discovered_completed is not None:
-                event.device_bound = max(0, entry.discovered_completed - entry.created)
-                end += event.device_bound
-        self._recorder.ring.finish(event, end)
+        note_device_time(event, entry)
+        event.is_late = event.device_duration is None
+        self._recorder.ring.finish(event, event.start + (event.device_duration or event.device_bound or 0))
 
 
 def _end_of(backend: str) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final
 
-from otel_netmon.capture.operations import OPERATIONS, Operation
+from otel_netmon.capture.operations import OPERATIONS, Operation, tensors_in
 from otel_netmon.guard import guarded
 
 if TYPE_CHECKING:
@@ -20,23 +20,9 @@ if TYPE_CHECKING:
     from otel_netmon.capture.recorder import Recorder
     from otel_netmon.job.groups import Group
 
-_FIRST: Final = (
-    *("allreduce", "allreduce_coalesced", "broadcast", "reduce", "allgather", "_allgather_base"),
-    *("allgather_coalesced", "allgather_into_tensor_coalesced", "scatter", "recv"),
-)
-_SECOND: Final = (
-    *("reduce_scatter", "_reduce_scatter_base", "reduce_scatter_tensor_coalesced"),
-    *("alltoall", "alltoall_base", "gather"),
-)
-_Method = tuple[Operation, int | None]
-_METHODS: Final[dict[str, _Method]] = {
-    **{name: (OPERATIONS[f"{name}_"], 0) for name in _FIRST},
-    **{name: (OPERATIONS[f"{name}_"], 1) for name in _SECOND},
-    "recv_anysource": (OPERATIONS["recv_any_source_"], 0),
-    "send": (OPERATIONS["send"], 0),
-    "barrier": (OPERATIONS["barrier"], None),
+_METHODS: Final = {name.removesuffix("_"): operation for name, operation in OPERATIONS.items()} | {
+    "recv_anysource": OPERATIONS["recv_any_source_"]
 }
-"""By the name of a method, its operation, and which argument has the buffer."""
 
 _CALLS_TORCHS_OWN: Final = {"super", "ProcessGroup"}
 
@@ -55,10 +41,10 @@ class PythonGroups:
             return
         ref = weakref.ref(process_group)
         self._replaced = [each for each in self._replaced if each[0]() is not None]
-        for name, method in _METHODS.items():
+        for name, operation in _METHODS.items():
             function = _written_in_python(type(process_group), name)
             if function is not None and name not in own:
-                ours = _passing(function, method, ref, group, self._recorder)
+                ours = _passing(function, operation, ref, group, self._recorder)
                 setattr(process_group, name, ours)
                 self._replaced.append((ref, name, ours))
 
@@ -87,14 +73,15 @@ def _written_in_python(cls: type, name: str) -> FunctionType | None:
 
 
 def _passing(
-    function: FunctionType, method: _Method, ref: weakref.ref[Any], group: Group, recorder: Recorder
+    function: FunctionType, operation: Operation, ref: weakref.ref[Any], group: Group, recorder: Recorder
 ) -> Callable[..., Any]:
-    operation, place = method
+    buffer = operation.buffer
 
     def begin(args: Sequence[Any]) -> CollectiveEvent | None:
         try:
             sequence = None if operation.is_p2p else group.next_sequence()
-            tensors = () if place is None else list(_tensors(args[place]))
+            # Arguments are the output, then the input; or tensors that are both.
+            tensors = () if buffer is None else tensors_in(args[1 if buffer.startswith("input") else 0])
             # Such a group waits as it likes: whether async_op was asked for says nothing about its works.
             return recorder.begin(operation, group, ref, tensors, None, sequence, not operation.has_splits)
         except Exception:  # noqa: BLE001 - law 1
@@ -119,18 +106,10 @@ def _passing(
 
 def _end(recorder: Recorder, event: CollectiveEvent, work: Any) -> None:
     """Follow the work's future; without one, the return of the call is a bound for the end."""
-    if work is not None and event.on_host:
-        try:
-            recorder.follow(event, work)
-            return
-        except Exception:  # noqa: BLE001 - a work written in Python may have none, and raise anything
-            recorder.ended_by_now(event)
-            return
-    recorder.finished(event)
-
-
-def _tensors(argument: Any) -> list[Any]:
-    """The tensors in an argument: one, a list, or a list of lists."""
-    if not isinstance(argument, list | tuple):
-        return [argument]
-    return [tensor for each in argument for tensor in _tensors(each)]
+    if work is None or not event.on_host:
+        recorder.finished(event)
+        return
+    try:
+        recorder.follow(event, work)
+    except Exception:  # noqa: BLE001 - a work written in Python may have none, and raise anything
+        recorder.ended_by_now(event)

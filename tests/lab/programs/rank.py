@@ -8,12 +8,15 @@ import json
 import os
 import sys
 import time
+import weakref
+from functools import partial
 
 import torch
 import torch.distributed as dist
 
 from otel_netmon import semconv
 from otel_netmon.job.directory import StoreDirectory
+from otel_netmon.job.store import store_of
 from otel_netmon.monitors import PeerLatencyMonitor
 from otel_netmon.monitors.own_sockets import OwnSockets
 
@@ -25,7 +28,8 @@ dist.all_reduce(tensor)
 for group in groups:
     if rank in dist.get_process_group_ranks(group) and dist.get_rank(group) >= 0:
         dist.all_reduce(tensor, group=group)
-directory, sockets = StoreDirectory(), OwnSockets()
+directory = StoreDirectory(partial(store_of, weakref.ref(dist.group.WORLD)), rank, size)
+sockets = OwnSockets()
 known = {}
 for _ in range(40):
     own = sockets.connections()

@@ -22,7 +22,7 @@ from otel_netmon.emit.spans import SpanWriter
 from otel_netmon.job.groups import Group
 from otel_netmon.job.identity import RunId
 from otel_netmon.job.job import Job
-from otel_netmon.job.rank import RankIdentity
+from otel_netmon.job.roles import RankIdentity
 from otel_netmon.job.steps import Step, StepMarks
 
 RUN = "a run"

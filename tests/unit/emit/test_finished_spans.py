@@ -17,7 +17,7 @@ from otel_netmon.emit.finished_spans import Place
 from otel_netmon.emit.metrics import AttributeSet
 from otel_netmon.emit.spans import SpanWriter
 from otel_netmon.job.groups import Group
-from otel_netmon.job.rank import RankIdentity
+from otel_netmon.job.roles import RankIdentity
 from tests.unit.emit.a_rank import ALL_REDUCE, FLOAT32
 
 

@@ -13,7 +13,7 @@ from otel_netmon.emit.hangs import HangDetector
 from otel_netmon.emit.log_events import LogEvents
 from otel_netmon.job import identity
 from otel_netmon.job.identity import RunId
-from otel_netmon.job.rank import RankIdentity
+from otel_netmon.job.roles import RankIdentity
 from otel_netmon.job.steps import StepMarks
 from otel_netmon.job.store import JobStore
 from tests.unit.emit.a_rank import ALL_REDUCE, RUN, STEP, Rank, by_name, context
@@ -69,9 +69,8 @@ def test_a_failure_of_ours_shifts_no_numbers() -> None:
 
 def test_a_foreign_groups_collectives_are_a_trace_each_and_its_first_rank_is_the_root() -> None:
     spans = []
-    run_id = RunId("job", 30, foreign=True)
     store = JobStore(Store())
-    run_id.agree_through(lambda: store, is_first=True)
+    run_id = RunId("job", 30, foreign=True, store=lambda: store, is_first=True)
     for number in (0, 2):
         rank = Rank(number)
         rank.group.run_id = run_id

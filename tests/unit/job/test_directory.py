@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -10,26 +11,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from otel_netmon.job import directory
+from otel_netmon.engine import Engine
+from otel_netmon.job import directory, peers
 from otel_netmon.job.directory import MAX_CONNECTIONS, StoreDirectory
 from otel_netmon.job.peers import Connection, Endpoint, Peer
-from otel_netmon.job.store import DefaultGroup, JobStore
+from otel_netmon.job.store import JobStore, store_of
 
 dist = pytest.importorskip("torch.distributed")
-
-
-class Group:
-    """Stands for torch's process group: only its identity counts."""
 
 
 class Rank:
     """One rank's directory over the store that all share."""
 
     def __init__(self, number: int, size: int, store: Any) -> None:
-        self.number, self.size, self.store, self.group = number, size, store, Group()
-        self.directory = StoreDirectory(
-            lambda: DefaultGroup(self.group, JobStore(self.store), self.number, self.size)
-        )
+        self.number, self.store = number, store
+        self.directory = StoreDirectory(lambda: JobStore(self.store), number, size)
 
     def exchange(self, *own: Connection) -> dict[Connection, Peer]:
         return self.directory.exchange(own)
@@ -95,16 +91,24 @@ def test_a_peer_that_publishes_late_is_found_and_one_that_never_does_is_asked_le
     assert Counting.checks < 30
 
 
-def test_a_new_default_group_begins_anew(ranks: Ranks) -> None:
-    first, second = ranks(2)
+def test_a_new_default_group_has_a_directory_of_its_own() -> None:
     near, far = joined("10.0.0.1", "10.0.0.2")
-    for _ in range(2):
-        first.exchange(near)
-        second.exchange(far)
-        assert first.exchange(near)[near].rank == 1
-        for rank in (first, second):
-            rank.group, rank.store = Group(), dist.HashStore()
-        second.store = first.store
+    engine = Engine()
+    engine.start()
+    found = []
+    try:
+        for number in (1, 2):
+            assert peers.directory is None or peers.directory.exchange([near]) == {}
+            dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+            dist.barrier()
+            store = store_of(weakref.ref(dist.group.WORLD))
+            assert store is not None and peers.directory is not None
+            store.write(directory._KEY + directory._name(far), json.dumps({"rank": number, "host": "h"}))
+            found.append(peers.directory.exchange([near])[near].rank)
+            dist.destroy_process_group()
+    finally:
+        engine.stop()
+    assert found == [1, 2] and peers.directory is None
 
 
 def test_hosts_are_given_in_turn_and_never_ones_own(ranks: Ranks) -> None:

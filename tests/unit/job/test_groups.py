@@ -9,7 +9,7 @@ import pytest
 from otel_netmon.capture.operations import OPERATIONS
 from otel_netmon.emit.metrics import AttributeSet
 from otel_netmon.job.groups import Groups
-from otel_netmon.job.rank import RankIdentity
+from otel_netmon.job.roles import RankIdentity
 
 dist = pytest.importorskip("torch.distributed")
 WHOLE: dict[str, Any] = {"group_name": "7", "size": 4, "rank": 3, "_get_backend": "gloo", "name": "mine"}

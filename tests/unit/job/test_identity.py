@@ -26,25 +26,21 @@ class Store:
 
 def test_rank_0_says_the_run_id_and_the_others_take_it() -> None:
     store = Store()
-    first, other = RunId(None, 30), RunId(None, 30)
-    first.agree_through(lambda: JobStore(store), is_first=True)
-    other.agree_through(lambda: JobStore(store), is_first=False)
+    first = RunId(None, 30, store=lambda: JobStore(store), is_first=True)
+    other = RunId(None, 30, store=lambda: JobStore(store))
     assert other.resolve() is None
     assert first.resolve() == other.resolve() == first.value
     assert len(first.value or "") == 32
 
 
 def test_two_runs_never_share_an_id() -> None:
-    ids = [RunId(None, 30) for _ in range(2)]
-    for one in ids:
-        one.agree_through(lambda: JobStore(Store()), is_first=True)
+    ids = [RunId(None, 30, store=lambda: JobStore(Store()), is_first=True) for _ in range(2)]
     assert ids[0].resolve() != ids[1].resolve()
 
 
 def test_a_rank_0_that_says_nothing_is_not_waited_for_without_end(caplog: pytest.LogCaptureFixture) -> None:
     now = [0.0]
-    run_id = RunId(None, 30, clock=lambda: now[0])
-    run_id.agree_through(lambda: JobStore(Store()), is_first=False)
+    run_id = RunId(None, 30, store=lambda: JobStore(Store()), clock=lambda: now[0])
     assert run_id.resolve() is None
     now[0] = 31
     assert run_id.resolve() is not None
@@ -56,7 +52,6 @@ def test_a_dead_store_does_not_raise() -> None:
         def check(self, _: list[str]) -> bool:
             raise RuntimeError("connection reset")
 
-    run_id = RunId(None, 30)
-    run_id.agree_through(lambda: JobStore(Dead()), is_first=False)
+    run_id = RunId(None, 30, store=lambda: JobStore(Dead()))
     assert run_id.resolve() is None
     assert run_id.resolve(last_call=True) is not None

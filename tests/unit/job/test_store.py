@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from otel_netmon.job import store as module
-from otel_netmon.job.store import MAX_VALUE, JobStore, find_default_group, store_of
+from otel_netmon.job.store import MAX_VALUE, JobStore, default_group, store_of
 
 dist = pytest.importorskip("torch.distributed", reason="pip install torch")
 
@@ -53,13 +52,12 @@ def test_one_store_by_two_clients_is_the_same() -> None:
 
 
 def test_the_default_group_is_found_as_long_as_it_is_there() -> None:
-    assert find_default_group() is None
+    assert default_group() is None
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    found = find_default_group()
-    assert found is not None and (found.rank, found.size) == (0, 1)
-    assert found.group is module.default_group() and found.store.write("key", "value")
-    ref = weakref.ref(found.group)
-    again = store_of(ref)
+    ref = weakref.ref(default_group())
+    assert ref() is dist.group.WORLD
+    store, again = store_of(ref), store_of(ref)
+    assert store is not None and store.write("key", "value")
     assert again is not None and again.read("key") == "value"
     dist.destroy_process_group()
-    assert find_default_group() is None and store_of(ref) is None
+    assert default_group() is None and store_of(ref) is None
