@@ -174,7 +174,10 @@ class Emitter:
         return identity.trace_id(run_id, interval.key), span_id
 
     def finish(self, run_id: str, last: Step | None = None) -> None:
-        """Make the spans of what was open when the process ended, if anything happened in it; and of windows."""
+        """Make the last spans: also of what was open when the process ended, if anything happened in it; and of
+        windows."""
+        self.emit(run_id, last_call=True)
+        self.emit_intervals(run_id, None)
         if not self._spans.ready():
             return
         now = time.monotonic_ns()

@@ -208,8 +208,6 @@ class Rounds:
         emitter.marks(self._steps.take())
         self._drain()
         self._take(self._ring.abandon(lambda event: event.group.job is job))
-        emitter.emit(run_id, last_call=True)
-        emitter.emit_intervals(run_id, None)
         emitter.finish(run_id)
         self._lost += emitter.lost
         del self._emitters[job]
@@ -233,8 +231,6 @@ class Rounds:
         for job, emitter in list(self._emitters.items()):
             run_id = self._ids.get(job) or job.resolve(last_call=True)
             assert run_id is not None
-            emitter.emit(run_id, last_call=True)
-            emitter.emit_intervals(run_id, None)
             emitter.finish(run_id, last)
         self._count_errors()
 
