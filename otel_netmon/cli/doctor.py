@@ -14,13 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from otel_netmon import config
-from otel_netmon.cli.environment import (
-    FILE_EXPORTER,
-    OTLP_EXPORTER,
-    can_instrument,
-    choose_exporters,
-    write_files,
-)
+from otel_netmon.cli.environment import FILE_EXPORTER, OTLP_EXPORTER, can_instrument, choose_exporters, write_files
 from otel_netmon.cli.probe import Finding, answers, as_environment
 from otel_netmon.cli.run import RUNS
 from otel_netmon.monitors import registry

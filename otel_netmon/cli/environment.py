@@ -58,10 +58,7 @@ def write_files(exporters: Mapping[str, str]) -> bool:
 
 
 def child_environment(
-    environ: Mapping[str, str],
-    command: Sequence[str],
-    exporters: Mapping[str, str],
-    folder: Path | None,
+    environ: Mapping[str, str], command: Sequence[str], exporters: Mapping[str, str], folder: Path | None
 ) -> dict[str, str]:
     """``environ`` with what makes Python instrument itself; a variable that the user set is kept."""
     child = {**environ, **exporters}

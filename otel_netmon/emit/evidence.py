@@ -63,12 +63,7 @@ class EvidenceWriter:
         peers.readings.unseen(len(seen) - len(traffic))
 
     def _write_spans(
-        self,
-        kind: str,
-        record: RankStep,
-        traffic: list[PeerTraffic],
-        ids: tuple[int, int, int],
-        is_root: bool,
+        self, kind: str, record: RankStep, traffic: list[PeerTraffic], ids: tuple[int, int, int], is_root: bool
     ) -> None:
         trace_id, span_id, root = ids
         links = list(self._spans.links)

@@ -213,10 +213,7 @@ def nic_source(proc_root: Path | None = None, sys_root: Path | None = None) -> N
 
 
 def choose_interfaces(
-    interfaces: str | Iterable[str] | None = None,
-    *,
-    proc_root: Path | None = None,
-    sys_root: Path | None = None,
+    interfaces: str | Iterable[str] | None = None, *, proc_root: Path | None = None, sys_root: Path | None = None
 ) -> list[tuple[str, str]]:
     """The NICs a monitor would watch here and why, as ``(name, reason)``.
 

@@ -117,8 +117,7 @@ _KINDS: Final[Mapping[str, Kind]] = {
         "explicit_bucket_histogram", "base2_exponential_bucket_histogram"
     ),
     "OTEL_PYTHON_EXPORTER_OTLP_GRPC_RETRYABLE_ERROR_CODES": Kind(
-        "names of gRPC status codes, separated by commas",
-        lambda text: _STATUS.issuperset(listed(text.upper())),
+        "names of gRPC status codes, separated by commas", lambda text: _STATUS.issuperset(listed(text.upper()))
     ),
     "OTEL_PYTHON_AUTO_INSTRUMENTATION_EXPERIMENTAL_GEVENT_PATCH": Kind(
         "patch_all where gevent is installed", lambda text: text == "patch_all" and is_installed("gevent")
