@@ -54,51 +54,35 @@ class EvidenceWriter:
         )
         trace_id, root = identity.trace_id(run_id, key), identity.root_id(run_id, key)
         span_id = identity.rank_id(run_id, key, self._member)
+        place = Place(trace_id, root, span_id, record.start, record.end)
         if in_trace:
-            self._write_spans(kind, record, traffic, (trace_id, span_id, root), is_root)
+            self._write_spans(kind, record, traffic, place, is_root)
         elif self._logs.ready():
-            self._write_logs(record, traffic, trace_id, span_id)
+            self._write_logs(record, traffic, place)
         else:
             traffic = []
         peers.readings.unseen(len(seen) - len(traffic))
 
     def _write_spans(
-        self, kind: str, record: RankStep, traffic: list[PeerTraffic], ids: tuple[int, int, int], is_root: bool
+        self, kind: str, record: RankStep, traffic: list[PeerTraffic], place: Place, is_root: bool
     ) -> None:
-        trace_id, span_id, root = ids
         links = list(self._spans.links)
         if record.attempt and (kind == semconv.SPAN_SETUP or record.step == 0):
             before, key = identity.previous(record.run_id or "", record.attempt), of_step(SETUP).key
             links.append(link_to(identity.trace_id(before, key), identity.root_id(before, key)))
-        self._spans.emit(
-            record.name,
-            Place(trace_id, root, span_id, record.start, record.end),
-            schema.attributes(record),
-            links=links,
-            events=[(each.at + self._epoch, schema.attributes(each)) for each in traffic],
-        )
+        events = [(each.at + self._epoch, schema.attributes(each)) for each in traffic]
+        self._spans.emit(record.name, place, schema.attributes(record), links=links, events=events)
         if is_root:
             of_the_job: Any = record[1 : 1 + record._fields.index("incomplete")]
-            attributes = schema.attributes(RankStep(kind, *of_the_job))
-            place = Place(trace_id, None, root, record.start, record.end)
-            self._spans.emit(kind, place, attributes, links=links)
+            above = place._replace(parent_id=None, span_id=place.parent_id or 0)
+            self._spans.emit(kind, above, schema.attributes(RankStep(kind, *of_the_job)), links=links)
 
-    def _write_logs(self, record: RankStep, traffic: list[PeerTraffic], trace_id: int, span_id: int) -> None:
+    def _write_logs(self, record: RankStep, traffic: list[PeerTraffic], place: Place) -> None:
+        ids = place.trace_id, place.span_id
         what = record.name if record.step is None else f"{record.name} {record.step}"
-        self._logs.emit(
-            semconv.EVENT_OF_PERIOD[record.name],
-            f"{what}, not traced",
-            {**schema.attributes(record), str(semconv.STEP_START): record.start},
-            time=record.end,
-            trace_id=trace_id,
-            span_id=span_id,
-        )
+        attributes = {**schema.attributes(record), str(semconv.STEP_START): record.start}
+        name = semconv.EVENT_OF_PERIOD[record.name]
+        self._logs.emit(name, f"{what}, not traced", attributes, time=record.end, ids=ids)
         for each in traffic:
-            self._logs.emit(
-                semconv.EVENT_TCP_PEER,
-                f"traffic with rank {each.peer}",
-                schema.attributes(each),
-                time=each.at + self._epoch,
-                trace_id=trace_id,
-                span_id=span_id,
-            )
+            about, at = f"traffic with rank {each.peer}", each.at + self._epoch
+            self._logs.emit(semconv.EVENT_TCP_PEER, about, schema.attributes(each), time=at, ids=ids)

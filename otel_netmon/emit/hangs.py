@@ -68,8 +68,7 @@ class HangDetector:
             f"{record.operation} of group {record.group} has been in flight for {record.age:.0f} s",
             schema.attributes(record),
             time=time.time_ns(),
-            trace_id=trace_id,
-            span_id=event.span_id,
+            ids=(trace_id, event.span_id),
             sampled=True,
             severity="WARN",
         )

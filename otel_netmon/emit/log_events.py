@@ -39,19 +39,18 @@ class LogEvents:
         attributes: dict[str, Value],
         *,
         time: int,
-        trace_id: int = 0,
-        span_id: int = 0,
+        ids: tuple[int, int] | None = None,
         sampled: bool = False,
         severity: str = "INFO",
     ) -> None:
-        """Emit one, if anybody takes it. ``time`` is in nanoseconds since the epoch; with the ids of a span it
-        belongs to that, which exists if ``sampled``."""
-        if not self.ready() or self._logger is None:
+        """Emit one, if anybody takes it. ``time`` is in nanoseconds since the epoch; with the ``ids`` of a trace
+        and a span it belongs to that span, which exists if ``sampled``."""
+        if not self.ready():
             return
         more: dict[str, Any] = {}
-        if trace_id:
+        if ids is not None:
             flags = TraceFlags(TraceFlags.SAMPLED if sampled else TraceFlags.DEFAULT)
-            span = NonRecordingSpan(SpanContext(trace_id, span_id, is_remote=False, trace_flags=flags))
+            span = NonRecordingSpan(SpanContext(*ids, is_remote=False, trace_flags=flags))
             more["context"] = set_span_in_context(span)
         emit_event(
             self._logger, severity, timestamp=time, body=body, attributes=attributes, event_name=name, **more
