@@ -36,6 +36,9 @@ from otel_netmon.emit.emitter import Emitter
 from otel_netmon.emit.metrics import CollectiveMetrics
 from otel_netmon.emit.spans import SpanWriter
 from otel_netmon.job.groups import Group
+from otel_netmon.job.identity import RunId
+from otel_netmon.job.job import Job
+from otel_netmon.job.roles import RankIdentity
 from otel_netmon.job.steps import StepMarks
 
 ROUNDS, CALLS = 30, 200
@@ -47,6 +50,11 @@ class Nowhere(SpanExporter):
 
     def export(self, spans: Any) -> SpanExportResult:  # noqa: ARG002 - the interface
         return SpanExportResult.SUCCESS
+
+
+def settings(hold: int) -> tuple[config.Config, Job]:
+    """Of an emitter that is never full."""
+    return config.Config(ring_size=hold), Job(RankIdentity(), RunId(None, 0.0), None)
 
 
 def providers() -> tuple[TracerProvider, MeterProvider]:
@@ -130,7 +138,7 @@ def emitting(count: int = 20_000) -> float:
     """CPU microseconds of the background per event: metrics recorded, span made and queued for export."""
     tracer_provider, meter_provider = providers()
     ring = EventRing(count)
-    emitter = Emitter(CollectiveMetrics.of(meter_provider, ring), SpanWriter(tracer_provider), hold=count)
+    emitter = Emitter(CollectiveMetrics.of(meter_provider, ring), SpanWriter(tracer_provider), *settings(count))
     group = Group("0", 8, 0, "gloo")
     fill(ring, group, count)
     emitter.marks(StepMarks([], 0, 0))
@@ -151,7 +159,7 @@ def encoding(count: int = 2000) -> float:
     tracer_provider = TracerProvider(shutdown_on_exit=False)
     tracer_provider.add_span_processor(SimpleSpanProcessor(memory))
     ring = EventRing(count)
-    emitter = Emitter(CollectiveMetrics.of(providers()[1], ring), SpanWriter(tracer_provider), hold=count)
+    emitter = Emitter(CollectiveMetrics.of(providers()[1], ring), SpanWriter(tracer_provider), *settings(count))
     fill(ring, Group("0", 8, 0, "gloo"), count)
     emitter.marks(StepMarks([], 0, 0))
     emitter.take(ring.drain())

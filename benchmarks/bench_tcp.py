@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 
 import psutil
 
-from otel_netmon.monitors.own_sockets import OwnSockets, TcpReader
+from otel_netmon.monitors.own_sockets import OwnSockets
 
 GOAL_MS = 10.0
 SIZES = (10, 100, 1000)
@@ -39,12 +39,12 @@ def connections(count: int) -> Iterator[None]:
 
 def ways() -> dict[str, Callable[[], object]]:
     """Each way to read, warmed up."""
-    sockets, reader = OwnSockets(), TcpReader()
+    sockets = OwnSockets()
     own = sockets.connections()
     found: dict[str, Callable[[], object]] = {
-        OURS: lambda: reader.read(sockets.connections()),
+        OURS: lambda: sockets.read(sockets.connections()),
         "otel-netmon: find": sockets.connections,
-        "otel-netmon: read": lambda: reader.read(own),
+        "otel-netmon: read": lambda: sockets.read(own),
         "psutil.net_connections (no TCP_INFO)": lambda: psutil.net_connections("tcp"),
     }
     with contextlib.suppress(ImportError):

@@ -172,7 +172,7 @@ def render() -> str:
             _VARIABLES,
             _table(
                 ("variable", "default", "accepted", "what it does"),
-                ((f"`{v.name}`", _default(v.default), v.accepted, v.doc) for v in config.VARIABLES),
+                ((f"`{v.name}`", _default(v.default), v.kind.accepted, v.doc) for v in config.VARIABLES),
             ),
         )
     )

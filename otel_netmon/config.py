@@ -13,7 +13,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from otel_netmon.values import FLAG, LIST, MONITORS, PATH, RANKS, TARGETS, TEXT, Kind, Ranks, choice, number
 
@@ -24,164 +24,125 @@ HOST_OWNER: Final = PREFIX + "HOST_OWNER"
 OUTPUT_DIR: Final = PREFIX + "OUTPUT_DIR"
 
 
-def _var(name: str, default: Any, kind: Kind, doc: str) -> Any:
-    return field(default=default, metadata={"var": PREFIX + name, "kind": kind, "doc": doc})
+def _var(default: Any, kind: Kind, doc: str) -> Any:
+    return field(default=default, metadata={"kind": kind, "doc": doc})
 
 
 @dataclass(frozen=True)
 class Config:
     """All settings; the defaults are those of a job with no ``OTEL_NETMON_*`` variable set."""
 
-    interval: float = _var("INTERVAL", 10.0, number(0.1, 3600), "Seconds between two samples of each monitor.")
+    interval: float = _var(10.0, number(0.1, 3600), "Seconds between two samples of each monitor.")
     host_monitors: str = _var(
-        "HOST_MONITORS",
         "auto",
         choice("auto", "on", "off"),
         "Whether this process runs the host monitors; auto: one per host does (the launcher, else local rank 0).",
     )
     monitors: tuple[str, ...] = _var(
-        "MONITORS",
-        (),
-        MONITORS,
-        "Which monitors run; unset: every monitor that has something to watch.",
+        (), MONITORS, "Which monitors run; unset: every monitor that has something to watch."
     )
     interfaces: tuple[str, ...] | None = _var(
-        "INTERFACES",
-        None,
-        LIST,
-        "NICs to watch; unset: physical and bonded NICs that are up.",
+        None, LIST, "NICs to watch; unset: physical and bonded NICs that are up."
     )
     latency_targets: tuple[str, ...] = _var(
-        "LATENCY_TARGETS",
-        (),
-        TARGETS,
-        "Targets to measure the TCP connect time to; only what is named here is probed.",
+        (), TARGETS, "Targets to measure the TCP connect time to; only what is named here is probed."
     )
-    latency_attempts: int = _var(
-        "LATENCY_ATTEMPTS", 3, number(1, 20, int), "Connection attempts per target and sample."
-    )
+    latency_attempts: int = _var(3, number(1, 20, int), "Connection attempts per target and sample.")
     latency_timeout: float = _var(
-        "LATENCY_TIMEOUT", 1.0, number(0.01, 60), "Seconds after which a connection attempt counts as lost."
+        1.0, number(0.01, 60), "Seconds after which a connection attempt counts as lost."
     )
     latency_peers: bool = _var(
-        "LATENCY_PEERS",
         False,
         FLAG,
         "Whether to measure round-trip times to the job's other hosts, by ICMP echo or TCP connect to the store.",
     )
     latency_peers_max: int = _var(
-        "LATENCY_PEERS_MAX",
-        16,
-        number(1, 1024, int),
-        "How many of the job's hosts are probed per sample; all of them take turns.",
+        16, number(1, 1024, int), "How many of the job's hosts are probed per sample; all of them take turns."
     )
     peer_attribute: str = _var(
-        "PEER_ATTRIBUTE",
         "address",
         choice("address", "host", "none"),
         "What identifies the job's other hosts in TCP metrics: their address, their host name, or nothing.",
     )
     capture: str = _var(
-        "CAPTURE",
         "auto",
         choice("auto", "hooks", "dispatcher", "flight_recorder", "off"),
         "The capture backend; auto: hooks if torch has them, else the dispatcher; off: no collective is captured.",
     )
     ring_size: int = _var(
-        "RING_SIZE",
         16384,
         number(16, 1 << 20, int),
         "Collectives that can wait for export; when there are more, the oldest are dropped and counted.",
     )
     emit_interval: float = _var(
-        "EMIT_INTERVAL",
-        0.25,
-        number(0.01, 60),
-        "Seconds between two rounds of the background thread that creates spans.",
+        0.25, number(0.01, 60), "Seconds between two rounds of the background thread that creates spans."
     )
     trace_every: int = _var(
-        "TRACE_EVERY",
         1,
         number(1, 1_000_000_000, int),
         "Trace every Nth training step only, the same on all ranks; metrics and `rank_step` still cover all.",
     )
     trace_ranks: Ranks | None = _var(
-        "TRACE_RANKS",
         None,
         RANKS,
         "Ranks that create spans for single collectives; metrics and `rank_step` still cover all. Unset: all.",
     )
     window: float = _var(
-        "WINDOW",
         60.0,
         number(0, 86400),
         "If nothing marks a step for this many seconds, traces are windows of that length instead; 0: never.",
     )
     stall_after: float = _var(
-        "STALL_AFTER",
         60.0,
         number(0, 86400),
         "Seconds in flight after which a collective is reported as hanging, in a log event; 0: never.",
     )
     heartbeat: float = _var(
-        "HEARTBEAT",
         10.0,
         number(0, 3600),
         "Seconds between two log events that report a rank as alive, and what it has in flight; 0: none.",
     )
     run_id: str | None = _var(
-        "RUN_ID", None, TEXT, "Id of the run, the same on every rank; unset: rank 0 draws one for all."
+        None, TEXT, "Id of the run, the same on every rank; unset: rank 0 draws one for all."
     )
     run_id_timeout: float = _var(
-        "RUN_ID_TIMEOUT", 30.0, number(0, 3600), "Seconds to wait for rank 0's run id before using one of its own."
+        30.0, number(0, 3600), "Seconds to wait for rank 0's run id before using one of its own."
     )
     exit_timeout: float = _var(
-        "EXIT_TIMEOUT",
-        5.0,
-        number(0, 60),
-        "At most this many seconds are spent on flushing when the process ends.",
+        5.0, number(0, 60), "At most this many seconds are spent on flushing when the process ends."
     )
     spool_dir: Path | None = _var(
-        "SPOOL_DIR",
         None,
         PATH,
         "Where the exporter `otel_netmon_otlp` keeps what no collector accepts; unset: a private folder in /tmp.",
     )
     spool_max_bytes: int = _var(
-        "SPOOL_MAX_BYTES",
         256 << 20,
         number(0, 1 << 40, int),
         "Bytes that each process may keep there per signal; beyond that the oldest are dropped. 0 keeps nothing.",
     )
     output_dir: Path | None = _var(
-        "OUTPUT_DIR", None, PATH, "Where the exporter `otel_netmon_file` writes; `otel-netmon run` sets it."
+        None, PATH, "Where the exporter `otel_netmon_file` writes; `otel-netmon run` sets it."
     )
-    proc_root: Path = _var(
-        "PROC_ROOT", Path("/proc"), PATH, "Where procfs is mounted (in containers often /host/proc)."
-    )
-    sys_root: Path = _var(
-        "SYS_ROOT", Path("/sys"), PATH, "Where sysfs is mounted (in containers often /host/sys)."
-    )
+    proc_root: Path = _var(Path("/proc"), PATH, "Where procfs is mounted (in containers often /host/proc).")
+    sys_root: Path = _var(Path("/sys"), PATH, "Where sysfs is mounted (in containers often /host/sys).")
     host_owner: str | None = _var(
-        "HOST_OWNER",
-        None,
-        TEXT,
-        "Set by otel-netmon for child processes: which process runs the host monitors. Do not set it.",
+        None, TEXT, "Set by otel-netmon for child processes: which process runs the host monitors. Do not set it."
     )
 
 
-@dataclass(frozen=True)
-class Variable:
-    """One variable, for `docs/` and `otel-netmon doctor`."""
+class Variable(NamedTuple):
+    """One variable: named as its field is, in capitals."""
 
     name: str
+    field: str
     default: Any
-    accepted: str
+    kind: Kind
     doc: str
 
 
 VARIABLES: Final = tuple(
-    Variable(f.metadata["var"], f.default, f.metadata["kind"].accepted, f.metadata["doc"]) for f in fields(Config)
+    Variable(PREFIX + one.name.upper(), one.name, one.default, **one.metadata) for one in fields(Config)
 )
 
 
@@ -192,24 +153,21 @@ def load(environ: Mapping[str, str]) -> tuple[Config, tuple[str, ...]]:
     """
     values: dict[str, Any] = {}
     problems: list[str] = []
-    for f in fields(Config):
-        text = environ.get(f.metadata["var"], "").strip()
+    for one in VARIABLES:
+        text = environ.get(one.name, "").strip()
         if not text:
             continue
-        kind: Kind = f.metadata["kind"]
         try:
-            values[f.name] = kind.parse(text)
+            values[one.field] = one.kind.parse(text)
         except (ValueError, ArithmeticError):
-            problems.append(
-                f"{f.metadata['var']}={text[:128]!r} is not {kind.accepted}; "
-                f"using the default ({_shown(f.default)})"
-            )
+            default = "unset" if one.default in (None, ()) else one.default
+            problems.append(f"{one.name}={text[:128]!r} is not {one.kind.accepted}; using the default ({default})")
     return Config(**values), tuple(problems)
 
 
 def unknown(environ: Mapping[str, str]) -> tuple[str, ...]:
     """One sentence for each ``OTEL_NETMON_*`` name that does not exist, with the most similar one that does."""
-    known = {f.metadata["var"] for f in fields(Config)}
+    known = [one.name for one in VARIABLES]
     problems = []
     for name in sorted(environ):
         if name.startswith(PREFIX) and name not in known:
@@ -217,10 +175,6 @@ def unknown(environ: Mapping[str, str]) -> tuple[str, ...]:
             hint = f"; did you mean {near[0]}?" if near else "; docs/data.md lists all of them"
             problems.append(f"{name} is not a variable of otel-netmon{hint}")
     return tuple(problems)
-
-
-def _shown(default: Any) -> str:
-    return "unset" if default in (None, ()) else str(default)
 
 
 @functools.lru_cache(maxsize=1)

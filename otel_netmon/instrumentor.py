@@ -39,7 +39,7 @@ class NetmonInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # the base is
     """The monitors: those of the host in the one process that owns it (``roles.claim_host``), and in every rank
     the one that sums up its own collectives.
 
-    ``instrument()`` starts one scheduler thread where there is something to watch, and nothing elsewhere;
+    ``instrument()`` starts a thread for each monitor that has something to watch, and nothing elsewhere;
     ``instrument(meter_provider=…)`` uses that provider. Needs no torch.
     """
 

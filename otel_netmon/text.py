@@ -23,6 +23,11 @@ def printable(value: str) -> str:
     return value if value.isprintable() else "".join(c if c.isprintable() else "?" for c in value)
 
 
+def listed(value: str) -> tuple[str, ...]:
+    """The parts of a list that is separated by commas, but for those that are blank."""
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
 def file_part(value: str) -> str:
     """``value`` as a part of a file's name: letters, digits, dots and dashes, 64 at most."""
     return _UNSAFE.sub("-", value)[:64]

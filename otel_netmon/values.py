@@ -3,49 +3,41 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from otel_netmon.text import listed
+
 
 @dataclass(frozen=True)
 class Kind:
-    """``parse`` raises ValueError or ArithmeticError for what is not ``accepted``."""
+    """What is ``accepted``, in words; ``means`` reads a text, and ``accepts`` says whether that will do."""
 
     accepted: str
-    parse: Callable[[str], Any]
+    accepts: Callable[[Any], object]
+    means: Callable[[str], Any] = str
 
-
-def number(low: float, high: float, cast: type = float) -> Kind:
-    """A number from ``low`` to ``high``."""
-
-    def parse(text: str) -> Any:
-        value = cast(text)
-        if not low <= value <= high:  # also refuses NaN
+    def parse(self, text: str) -> Any:
+        """What ``text`` means. Raises ValueError or ArithmeticError for what is not accepted."""
+        value = self.means(text)
+        if not self.accepts(value):
             raise ValueError(text)
         return value
 
+
+def number(low: float, high: float = sys.float_info.max, cast: type = float) -> Kind:
+    """A finite number from ``low`` to ``high``."""
     what = "a whole number" if cast is int else "a number"
-    return Kind(f"{what} from {low:.10g} to {high:.10g}", parse)
+    to = f" to {high:.10g}" if high < sys.float_info.max else ""
+    return Kind(f"{what} from {low:.10g}{to}", lambda value: low <= value <= high, cast)
 
 
 def choice(*words: str) -> Kind:
     """One of some words, in upper or lower case."""
-
-    def parse(text: str) -> str:
-        if text.lower() not in words:
-            raise ValueError(text)
-        return text.lower()
-
-    return Kind("one of " + ", ".join(words), parse)
-
-
-def _names(text: str) -> tuple[str, ...]:
-    names = tuple(part.strip() for part in text.split(",") if part.strip())
-    if not names:
-        raise ValueError(text)
-    return names
+    return Kind("one of " + ", ".join(words), words.__contains__, str.lower)
 
 
 def parse_target(text: str) -> tuple[str, int]:
@@ -60,20 +52,6 @@ def parse_target(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def _targets(text: str) -> tuple[str, ...]:
-    names = _names(text)
-    for name in names:
-        parse_target(name)
-    return names
-
-
-def _monitors(text: str) -> tuple[str, ...]:
-    names = _names(text.lower())
-    if not all(re.fullmatch(r"-?[a-z0-9][a-z0-9_.-]*", name) for name in names):
-        raise ValueError(text)
-    return names
-
-
 class Ranks:
     """Some ranks, as ``0,8-15`` or, every Nth, ``/N``: ``in`` tells which."""
 
@@ -82,9 +60,9 @@ class Ranks:
         if every != text:
             self._ranges: tuple[range, ...] = (range(0, _MOST_RANKS, _rank(every)),)
         else:
-            bounds = [name.partition("-") for name in _names(text)]
+            bounds = [name.partition("-") for name in listed(text)]
             self._ranges = tuple(range(_rank(low), _rank(high if dash else low) + 1) for low, dash, high in bounds)
-        if not all(self._ranges):
+        if not self._ranges or not all(self._ranges):
             raise ValueError(text)
 
     def __contains__(self, rank: object) -> bool:
@@ -101,22 +79,21 @@ def _rank(text: str) -> int:
     return int(text)
 
 
-def _flag(text: str) -> bool:
-    if text.lower() not in ("true", "false"):
-        raise ValueError(text)
-    return text.lower() == "true"
+_FLAGS: Final = {"true": True, "false": False}
+_is_monitor: Final = re.compile(r"-?[a-z0-9][a-z0-9_.-]*").fullmatch
 
-
-def _text(text: str) -> str:
-    if not 0 < len(text) <= 128:
-        raise ValueError(text)
-    return text
-
-
-FLAG: Final = Kind("true or false", _flag)
-LIST: Final = Kind("names or globs, separated by commas", _names)
-MONITORS: Final = Kind("names of monitors, or all, or -name to leave one out, separated by commas", _monitors)
-PATH: Final = Kind("a folder", Path)
-RANKS: Final = Kind("ranks and ranges of ranks, as 0,8-15, or /N for every Nth rank", Ranks)
-TARGETS: Final = Kind("host:port pairs, IPv6 in brackets, separated by commas", _targets)
-TEXT: Final = Kind("any text of 1 to 128 characters", _text)
+FLAG: Final = Kind("true or false", lambda value: value is not None, lambda text: _FLAGS.get(text.lower()))
+LIST: Final = Kind("names or globs, separated by commas", bool, listed)
+MONITORS: Final = Kind(
+    "names of monitors, or all, or -name to leave one out, separated by commas",
+    lambda names: names and all(map(_is_monitor, names)),
+    lambda text: listed(text.lower()),
+)
+PATH: Final = Kind("a folder", bool, Path)
+RANKS: Final = Kind("ranks and ranges of ranks, as 0,8-15, or /N for every Nth rank", bool, Ranks)
+TARGETS: Final = Kind(
+    "host:port pairs, IPv6 in brackets, separated by commas",
+    lambda names: names and all(map(parse_target, names)),
+    listed,
+)
+TEXT: Final = Kind("any text of 1 to 128 characters", lambda text: 0 < len(text) <= 128)

@@ -9,50 +9,38 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from otel_netmon import config
-from otel_netmon.cli.environment import FILE_EXPORTER, OTLP_EXPORTER, can_instrument, choose_exporters
-from otel_netmon.cli.probe import answers, as_environment
+from otel_netmon.cli.environment import (
+    FILE_EXPORTER,
+    OTLP_EXPORTER,
+    can_instrument,
+    choose_exporters,
+    write_files,
+)
+from otel_netmon.cli.probe import Finding, answers, as_environment
 from otel_netmon.cli.run import RUNS
 from otel_netmon.monitors import registry
+from otel_netmon.monitors.nics import choose_interfaces
 from otel_netmon.monitors.rdma import RdmaMonitor
 from otel_netmon.monitors.registry import monitors_for
 from otel_netmon.sdk.check import check, silenced
+from otel_netmon.sdk.values import SIGNALS
 from otel_netmon.text import is_secret, without_secrets
 from otel_netmon.version import __version__
 
-_Look = Callable[[Mapping[str, str]], "Iterator[Finding]"]
-
-_OLDEST_INHERITING: Final = (0, 63)
 _OLDEST_TORCH: Final = (2, 13)
+_NEEDED: Final = ("opentelemetry-sdk", "opentelemetry-exporter-otlp", "opentelemetry-instrumentation")
 _ENTRY_POINTS: Final = (
     ("opentelemetry_instrumentor", "netmon"),
     ("opentelemetry_instrumentor", "torch_distributed"),
     ("opentelemetry_pre_instrument", "otel_netmon"),
-    ("opentelemetry_traces_exporter", FILE_EXPORTER),
-    ("opentelemetry_metrics_exporter", FILE_EXPORTER),
-    ("opentelemetry_traces_exporter", OTLP_EXPORTER),
-    ("opentelemetry_metrics_exporter", OTLP_EXPORTER),
+    *((f"opentelemetry_{signal}_exporter", name) for signal in SIGNALS for name in (FILE_EXPORTER, OTLP_EXPORTER)),
     ("opentelemetry_resource_detector", "otel_netmon"),
 )
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line: a level, what was looked at, what was found, and what to do about it."""
-
-    level: Literal["ok", "note", "FAIL"]
-    what: str
-    found: str
-    remedy: str = ""
-
-    def __str__(self) -> str:
-        line = f"{self.level:<4}  {self.what}: {self.found}" + (f"; {self.remedy}" if self.remedy else "")
-        return "".join(c if c.isprintable() else "?" for c in line)
 
 
 def doctor() -> int:
@@ -78,7 +66,9 @@ def findings(environ: Mapping[str, str]) -> Iterator[Finding]:
             yield Finding("ok", name, "(set, not shown)" if hidden else without_secrets(environ[name])[:200])
 
 
-def _guarded(look: _Look, environ: Mapping[str, str]) -> Iterator[Finding]:
+def _guarded(
+    look: Callable[[Mapping[str, str]], Iterator[Finding]], environ: Mapping[str, str]
+) -> Iterator[Finding]:
     try:
         yield from look(environ)
     except Exception as error:  # noqa: BLE001 - a diagnosis must not die of what it looks at
@@ -87,23 +77,12 @@ def _guarded(look: _Look, environ: Mapping[str, str]) -> Iterator[Finding]:
 
 def _versions(_: Mapping[str, str]) -> Iterator[Finding]:
     yield Finding("ok", "versions", f"otel-netmon {__version__}, Python {platform.python_version()}")
-    for name in ("opentelemetry-sdk", "opentelemetry-exporter-otlp"):
+    for name in _NEEDED:
         found = _version(name)
-        if found is None:
+        if found is None or (name == "opentelemetry-instrumentation" and not can_instrument()):
             yield Finding("FAIL", name, "not installed", "pip install otel-netmon installs it")
         else:
             yield Finding("ok", name, found)
-
-
-def _instrumentation(_: Mapping[str, str]) -> Iterator[Finding]:
-    what = "opentelemetry-instrumentation"
-    found = _version(what)
-    if found is None or not can_instrument():
-        yield Finding("FAIL", what, "not installed", "pip install otel-netmon installs it")
-    elif _numbers(found) < _OLDEST_INHERITING:
-        yield Finding("FAIL", what, f"{found}: ranks do not inherit it", "pip install -U " + what)
-    else:
-        yield Finding("ok", what, f"{found}: torchrun's ranks inherit it")
     missing = [
         f"{group}: {name}"
         for group, name in _ENTRY_POINTS
@@ -120,7 +99,7 @@ def _torch(environ: Mapping[str, str]) -> Iterator[Finding]:
     if found is None:
         yield Finding("note", "torch", "not installed: only the host monitors run", "pip install torch")
         return
-    if _numbers(found) < _OLDEST_TORCH:
+    if tuple(int(part) for part in re.findall(r"[0-9]+", found)[:2]) < _OLDEST_TORCH:
         yield Finding("note", "torch", f"{found}: older than any that was tested", "use torch >= 2.13")
     capture = config.load(environ)[0].capture
     if capture == "off":
@@ -162,15 +141,14 @@ def _destination(environ: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding("note", "variable", stranger, "it is ignored")
     checked, wrong = check(environ, instead=FILE_EXPORTER)
     exporters = choose_exporters(checked, to_files=False)
-    silent = silenced({**checked, **exporters.variables})
+    silent = silenced({**checked, **exporters})
     for problem in (*wrong, *silent):
         yield Finding("FAIL" if problem.lost else "note", problem.variable, problem.what.removeprefix("="))
-    if exporters.files:
+    if write_files(exporters):
         yield _writable(environ)
     if not any(problem.lost for problem in silent):
         replaced = {problem.variable for problem in wrong}
-        for answer in answers(checked, exporters.variables, replaced):
-            yield Finding(*answer)
+        yield from answers(checked, exporters, replaced)
 
 
 def _writable(environ: Mapping[str, str]) -> Finding:
@@ -217,8 +195,6 @@ def _heard(lines: list[str]) -> Iterator[None]:
 
 
 def _nics(settings: config.Config) -> Iterator[Finding]:
-    from otel_netmon.monitors.nics import choose_interfaces
-
     variable = config.PREFIX + "INTERFACES"
     try:
         chosen = choose_interfaces(settings.interfaces, proc_root=settings.proc_root, sys_root=settings.sys_root)
@@ -251,14 +227,4 @@ def _version(distribution: str) -> str | None:
         return None
 
 
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"[0-9]+", version)[:2])
-
-
-_CHECKS: Final[tuple[_Look, ...]] = (
-    _versions,
-    _instrumentation,
-    _torch,
-    _destination,
-    _monitors,
-)
+_CHECKS: Final = (_versions, _torch, _destination, _monitors)

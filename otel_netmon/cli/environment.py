@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path, PurePath
 from typing import Final
 
 from otel_netmon import config
 from otel_netmon.sdk import otlp
-from otel_netmon.sdk.values import SIGNALS
-from otel_netmon.text import bounded
+from otel_netmon.sdk.values import SIGNALS, is_installed
+from otel_netmon.text import bounded, listed
 
 FILE_EXPORTER: Final = "otel_netmon_file"
 OTLP_EXPORTER: Final = "otel_netmon_otlp"
@@ -30,49 +28,43 @@ _SPAN_INTERVAL_OF_FILES: Final = "250"
 _METRIC_INTERVAL: Final = "5000"
 
 
-@dataclass(frozen=True)
-class Exporters:
-    """Which exporters each signal has, as values of ``OTEL_*_EXPORTER``, and whether any writes files."""
-
-    variables: dict[str, str]
-    files: bool
-
-
 def can_instrument() -> bool:
     """Whether OpenTelemetry's auto-instrumentation is installed, which ``sitecustomize`` starts."""
-    try:
-        return importlib.util.find_spec("opentelemetry.instrumentation.auto_instrumentation") is not None
-    except ModuleNotFoundError:
-        return False
+    return is_installed("opentelemetry.instrumentation.auto_instrumentation")
 
 
-def choose_exporters(environ: Mapping[str, str], *, to_files: bool) -> Exporters:
-    """The user's exporter for each signal, or an OTLP endpoint's; files where there is neither, or besides."""
+def choose_exporters(environ: Mapping[str, str], *, to_files: bool) -> dict[str, str]:
+    """The values of ``OTEL_*_EXPORTER``: what the user chose, or an OTLP endpoint's; files where there is neither,
+    or besides."""
     variables: dict[str, str] = {}
     for signal in SIGNALS:
         variable = f"OTEL_{signal.upper()}_EXPORTER"
-        chosen = [part.strip() for part in environ.get(variable, "").split(",") if part.strip()]
+        chosen = [*listed(environ.get(variable, ""))]
         if not chosen and otlp.endpoint(environ, signal)[0]:
             chosen = [OTLP_EXPORTER]
         if chosen == ["none"] and to_files:
             chosen = []
-        if signal == "logs" and not chosen and not any(FILE_EXPORTER in each for each in variables.values()):
+        if signal == "logs" and not chosen and not write_files(variables):
             chosen = ["none"]  # a few events alone are no reason for a folder
         if not chosen or (to_files and FILE_EXPORTER not in chosen):
             chosen.append(FILE_EXPORTER)
         variables[variable] = ",".join(chosen)
-    files = any(FILE_EXPORTER in value.split(",") for value in variables.values())
-    return Exporters(variables, files)
+    return variables
+
+
+def write_files(exporters: Mapping[str, str]) -> bool:
+    """Whether any of them does."""
+    return any(FILE_EXPORTER in value.split(",") for value in exporters.values())
 
 
 def child_environment(
     environ: Mapping[str, str],
     command: Sequence[str],
-    exporters: Exporters,
+    exporters: Mapping[str, str],
     folder: Path | None,
 ) -> dict[str, str]:
     """``environ`` with what makes Python instrument itself; a variable that the user set is kept."""
-    child = {**environ, **exporters.variables}
+    child = {**environ, **exporters}
     paths = [path for path in environ.get("PYTHONPATH", "").split(os.pathsep) if path != SITE]
     child["PYTHONPATH"] = os.pathsep.join([SITE, *paths]) if any(paths) else SITE
     defaults = {
@@ -80,9 +72,9 @@ def child_environment(
         "OTEL_BSP_SCHEDULE_DELAY": _SPAN_INTERVAL,
         "OTEL_EXPERIMENTAL_RESOURCE_DETECTORS": "otel,otel_netmon",
     }
-    if exporters.variables["OTEL_TRACES_EXPORTER"] == FILE_EXPORTER:
+    if exporters["OTEL_TRACES_EXPORTER"] == FILE_EXPORTER:
         defaults["OTEL_BSP_SCHEDULE_DELAY"] = _SPAN_INTERVAL_OF_FILES
-    if exporters.variables["OTEL_METRICS_EXPORTER"] == FILE_EXPORTER:
+    if exporters["OTEL_METRICS_EXPORTER"] == FILE_EXPORTER:
         defaults["OTEL_METRIC_EXPORT_INTERVAL"] = _METRIC_INTERVAL
     resource = environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(",")
     if not any(pair.partition("=")[0].strip() == "service.name" for pair in resource):

@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from otel_netmon import config
-
-if TYPE_CHECKING:
-    from otel_netmon.delivery.segment import Segment
-    from otel_netmon.delivery.transport import Transport
-
-
-_logger = logging.getLogger(__name__)
+from otel_netmon.delivery import connect
+from otel_netmon.delivery.segment import Segment
+from otel_netmon.delivery.spool import SpoolError, open_folder, orphans
+from otel_netmon.delivery.transport import Transport
+from otel_netmon.sdk.check import apply, check
+from otel_netmon.sdk.values import SIGNALS
 
 _ITEMS: Final = {"traces": "spans", "metrics": "data points", "logs": "log records"}
 
 
 def flush(folder: Path) -> int:
     """Send every request in ``folder`` that no living process owns; 0 when nothing is left, 1 otherwise."""
-    from otel_netmon.delivery import connect
-    from otel_netmon.delivery.segment import Segment
-    from otel_netmon.delivery.spool import SpoolError, open_folder, orphans
-    from otel_netmon.sdk.check import apply, check
-    from otel_netmon.sdk.values import SIGNALS
-
     if not folder.is_dir():
         _say(f"{folder} is not a folder", is_error=True)
         return 2
@@ -38,7 +30,7 @@ def flush(folder: Path) -> int:
         _say(str(error.strerror), is_error=True)
         return 2
     works, wrong = check(os.environ)
-    apply(works, wrong, os.environ, _logger)
+    apply(works, wrong)
     if any(problem.lost for problem in wrong):
         return 2
     left = 0

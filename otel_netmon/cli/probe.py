@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from otel_netmon import config
 from otel_netmon.delivery.connect import connect, protocol
@@ -14,56 +14,66 @@ from otel_netmon.sdk import otlp
 from otel_netmon.sdk.values import SIGNALS, Signal
 from otel_netmon.text import without_secrets
 
-Answer = tuple[Literal["ok", "note", "FAIL"], str, str, str]
-"""Level, variable, what came back, and the remedy."""
-
 SECONDS: Final = 3.0
 _LOGS: Final = "OTEL_LOGS_EXPORTER=none leaves out the log event of a hanging collective"
 
 
+class Finding(NamedTuple):
+    """One line: a level, what was looked at, what was found, and what to do about it."""
+
+    level: Literal["ok", "note", "FAIL"]
+    what: str
+    found: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        line = f"{self.level:<4}  {self.what}: {self.found}" + (f"; {self.remedy}" if self.remedy else "")
+        return "".join(c if c.isprintable() else "?" for c in line)
+
+
 def answers(
     environ: Mapping[str, str], exporters: Mapping[str, str], replaced: Collection[str]
-) -> Iterator[Answer]:
+) -> Iterator[Finding]:
     """What each endpoint of ``environ`` answers, for the signals whose ``exporters`` send by OTLP.
 
     ``replaced``: variables whose values were replaced.
     """
-    asked = [signal for signal in SIGNALS if otlp.is_used(exporters, signal)]
-    found: dict[Answer, list[Signal]] = {}
+    answered: dict[Finding, list[Signal]] = {}
     away: set[str] = set()
     with as_environment(environ):
-        for signal in asked:
+        for signal in SIGNALS:
             address, variable = otlp.endpoint(environ, signal)
-            if variable in away:
+            if variable in away or not otlp.is_used(exporters, signal):
                 continue
             word, named = otlp.protocol(environ, signal)
-            (level, _, what, remedy), there = _ask(signal, address, variable)
-            answer = (level, variable, what, naming(remedy, variable, named))
-            if answer[0] == "ok" and named in replaced:
-                answer = ("note", *answer[1:3], f"set {named}={word}")
-            found.setdefault(answer, []).append(signal)
+            answer, there = _ask(signal, address, variable)
+            if answer.level == "ok" and named in replaced:
+                answer = answer._replace(level="note", remedy=f"set {named}={word}")
+            answer = answer._replace(remedy=naming(answer.remedy, variable, named))
+            answered.setdefault(answer, []).append(signal)
             if not there:
                 away.add(variable)
-    for (level, variable, what, remedy), signals in found.items():
-        yield level, variable, what.replace("{signals}", " and ".join(signals)), remedy
+    for answer, signals in answered.items():
+        yield answer._replace(found=answer.found.replace("{signals}", " and ".join(signals)))
 
 
-def _ask(signal: Signal, address: str, variable: str) -> tuple[Answer, bool]:
+def _ask(signal: Signal, address: str, variable: str) -> tuple[Finding, bool]:
     """The answer, and whether the endpoint gave it."""
     try:
         transport = connect(signal)
     except Exception as error:  # noqa: BLE001  # the settings', of whatever kind
-        return ("FAIL", variable, f"the exporter refuses this setting: {error}", "correct the variable"), False
+        refused = f"the exporter refuses this setting: {error}"
+        return Finding("FAIL", variable, refused, "correct the variable"), False
     shown, by = without_secrets(address or transport.endpoint), protocol(signal)
     outcome = transport.send(b"", min(SECONDS, transport.timeout))
     transport.close()
     if outcome.kind == "delivered" and not outcome.hint:
-        return ("ok", variable, f"{shown} accepted an empty export of {{signals}} by {by}", ""), True
+        return Finding("ok", variable, f"{shown} accepted an empty export of {{signals}} by {by}"), True
     came = outcome.reason.partition(":")[0] or "HTTP 200"
     what = f"{shown} did not accept an empty export of {{signals}} by {by} ({came})"
     if signal == "logs" and came in ("HTTP 404", "UNIMPLEMENTED"):
-        return ("note", variable, what, f"add a pipeline for logs to it, or note that {_LOGS}"), True
-    return ("FAIL", variable, what, outcome.hint or "check the collector's log"), outcome.kind != "retry"
+        return Finding("note", variable, what, f"add a pipeline for logs to it, or note that {_LOGS}"), True
+    return Finding("FAIL", variable, what, outcome.hint or "check the collector's log"), outcome.kind != "retry"
 
 
 @contextmanager

@@ -13,10 +13,17 @@ from pathlib import Path
 from typing import Final
 
 from otel_netmon import config
-from otel_netmon.cli.environment import FILE_EXPORTER, can_instrument, child_environment, choose_exporters
+from otel_netmon.cli.environment import (
+    FILE_EXPORTER,
+    can_instrument,
+    child_environment,
+    choose_exporters,
+    write_files,
+)
 from otel_netmon.cli.port import at_odds
 from otel_netmon.cli.process import end_like, run_and_wait
 from otel_netmon.sdk.check import check, silenced
+from otel_netmon.store.problems import FolderError
 from otel_netmon.streams import say
 
 RUNS: Final = Path("otel-netmon-runs")
@@ -34,7 +41,7 @@ def run(command: Sequence[str], output: Path | None) -> int:
     environ, wrong = check(os.environ, instead=FILE_EXPORTER)
     exporters = choose_exporters(environ, to_files=output is not None)
     folder = None
-    if exporters.files:
+    if write_files(exporters):
         try:
             folder = _make_folder(output)
         except OSError as error:
@@ -42,7 +49,7 @@ def run(command: Sequence[str], output: Path | None) -> int:
             return 2
     before = frozenset(path.name for path in folder.iterdir()) if folder else frozenset()
     child = child_environment(environ, command, exporters, folder)
-    reasons = [*(problem.sentence for problem in silenced(child)), *at_odds(child, exporters.variables)]
+    reasons = [*(problem.sentence for problem in silenced(child)), *at_odds(child, exporters)]
     for sentence in (*(problem.sentence for problem in wrong), *reasons):
         say(sentence)
     if folder is not None and any(problem.lost for problem in wrong):
@@ -65,24 +72,18 @@ def run(command: Sequence[str], output: Path | None) -> int:
 def _can_start() -> bool:
     _, problems = config.load(os.environ)
     if not can_instrument():
-        problems = (
-            *problems,
-            "opentelemetry-instrumentation is not installed: pip install otel-netmon",
-        )
+        problems += ("opentelemetry-instrumentation is not installed: pip install otel-netmon",)
     for sentence in (*problems, *config.unknown(os.environ)):
         say(sentence)
     return not problems
 
 
 def _make_folder(output: Path | None) -> Path:
-    if output is not None:
-        folder = output.absolute()
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return folder
-    runs = RUNS.absolute()
-    runs.mkdir(mode=0o700, exist_ok=True)
-    folder = runs / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
-    folder.mkdir(mode=0o700)
+    if output is None:
+        RUNS.mkdir(mode=0o700, exist_ok=True)
+        output = RUNS / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+    folder = output.absolute()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
 
 
@@ -103,23 +104,16 @@ def _not_started(program: str, error: OSError | ValueError) -> int:
 def _summarise(folder: Path, before: frozenset[str], reasons: Sequence[str], *, fresh: bool) -> None:
     """Sum up ``folder``, whatever comes of it: the command's exit code stands."""
     try:
-        _sum_up(folder, before, reasons, fresh=fresh)
-    except KeyboardInterrupt:
-        say(f"summary interrupted; `otel-netmon summary {folder}` prints it")
-    except Exception as error:  # noqa: BLE001 - see above
-        say(f"no summary: {type(error).__name__}: {error}")
+        from otel_netmon.cli.summary import print_summary
 
-
-def _sum_up(folder: Path, before: frozenset[str], reasons: Sequence[str], *, fresh: bool) -> None:
-    from otel_netmon.cli.summary import print_summary
-    from otel_netmon.store.problems import FolderError
-
-    try:
         print_summary(folder, sys.stderr, exclude=before)
+        if before:
+            say(f"{folder} already held {len(before)} files; they are not in this summary")
     except FolderError:
         if fresh:
             _remove_empty(folder)
         say(f"the command left no telemetry: {'; '.join(reasons) or _NOTHING}")
-        return
-    if before:
-        say(f"{folder} already held {len(before)} files; they are not in this summary")
+    except KeyboardInterrupt:
+        say(f"summary interrupted; `otel-netmon summary {folder}` prints it")
+    except Exception as error:  # noqa: BLE001 - see above
+        say(f"no summary: {type(error).__name__}: {error}")

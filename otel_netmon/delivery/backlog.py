@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from collections import deque
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from otel_netmon import semconv
+from otel_netmon.delivery.segment import Record
 from otel_netmon.delivery.spool import Spool, SpoolError
 from otel_netmon.delivery.stats import DeliveryStats
 from otel_netmon.delivery.transport import Outcome
@@ -51,11 +51,7 @@ class Backlog:
         self._clock = clock
         self._folder = folder
         self._memory: deque[Request] = deque()
-        dropped, damaged = (
-            functools.partial(self.stats.lose, why)
-            for why in (semconv.REASON_SPOOL_FULL, semconv.REASON_SPOOL_DAMAGED)
-        )
-        self.spool = Spool(folder, signal, max_bytes, dropped=dropped, damaged=damaged)
+        self.spool = Spool(folder, signal, max_bytes, self.stats.lose)
         self._on_disk = False
         """Whether the spool has something: then all goes through it, to keep the order."""
         self._no_spool = False
@@ -64,22 +60,17 @@ class Backlog:
 
     def in_memory(self) -> list[Request]:
         """What is being sent, and what waits in memory; the first may be on disk as well."""
-        return [*([] if self.sending is None else [self.sending]), *self._memory]
-
-    @property
-    def has_more(self) -> bool:
-        """Whether something waits besides what is being sent."""
-        return bool(self._memory) or self._on_disk
+        return [*filter(None, [self.sending]), *self._memory]
 
     @property
     def is_empty(self) -> bool:
         """Whether all is delivered, or lost."""
-        return not self.has_more and self.sending is None
+        return not self._memory and not self._on_disk and self.sending is None
 
     def put(self, data: bytes, items: int) -> bool:
         """Take over a request. False when it is lost. Costs a write to the disk while the collector is away."""
         if self._closed:
-            kept = self._keep(data, items)
+            kept = self._keep(data, items) is not None
             self.stats.lose(semconv.REASON_NO_SPOOL, 0 if kept else items)
             return kept
         self._memory.append(Request(data, items, self._clock()))
@@ -98,7 +89,7 @@ class Backlog:
         try:
             one = self.sending
             if one is not None and self.spool.sending is None and not self._on_disk:
-                self.spool.sending = self.spool.newest if self._keep(one.data, one.items) else None
+                self.spool.sending = self._keep(one.data, one.items)
             while self._memory and self._keep(self._memory[0].data, self._memory[0].items):
                 self._take_oldest()
             while self.bytes_in_memory > MEMORY and self._memory:
@@ -114,16 +105,16 @@ class Backlog:
     def _lose_oldest(self) -> None:
         self.stats.lose(semconv.REASON_NO_SPOOL, self._take_oldest().items)
 
-    def _keep(self, data: bytes, items: int) -> bool:
+    def _keep(self, data: bytes, items: int) -> Record | None:
         if self._no_spool:
-            return False
+            return None
         try:
             kept = self.spool.append(data, items)
         except SpoolError as error:
             self._no_spool = True
             self.stats.no_disk(error.strerror or str(error), MEMORY >> 20)
-            return False
-        self._on_disk = self._on_disk or kept
+            return None
+        self._on_disk = self._on_disk or kept is not None
         return kept
 
     def next(self) -> Request | None:

@@ -32,9 +32,10 @@ def _warn(sentence: str) -> None:
 
 
 def connect(signal: Signal, **arguments: Any) -> Transport:
-    """By the protocol of ``signal``; ``arguments`` are those of the official exporter.
+    """By the protocol of ``signal``, with address, headers, compression, certificates, proxies and time limit as
+    the official exporter reads them from the standard variables, or from its ``arguments``.
 
-    Raises what that raises at settings that it refuses. LookupError: this version of it is not supported.
+    Raises what that raises at settings that it refuses; LookupError where this version of it is made otherwise.
     """
     if protocol(signal) == "grpc":
         from otel_netmon.delivery.grpc_transport import GrpcTransport

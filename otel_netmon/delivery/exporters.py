@@ -1,11 +1,9 @@
-"""The exporters behind ``otel_netmon_otlp``: the official OTLP ones, and nothing lost while no collector listens.
-
-They read the same variables as ``otlp``, and take the same arguments. What they add is a spool on disk, used only
-when delivery fails or lags.
-"""
+"""The exporters behind ``otel_netmon_otlp``: arguments and variables are those of the official OTLP exporters, and
+nothing is lost while no collector listens."""
 
 from __future__ import annotations
 
+import functools
 import os
 import tempfile
 from pathlib import Path
@@ -19,21 +17,15 @@ from otel_netmon.delivery.base import LogsTo, MetricsTo, SpansTo
 from otel_netmon.delivery.connect import connect
 from otel_netmon.delivery.send_queue import SendQueue
 from otel_netmon.delivery.stats import report
-from otel_netmon.delivery.transport import Transport
 from otel_netmon.internals.otel_internals_logs import encode_logs
 from otel_netmon.sdk.values import Signal
 
 
 def _queue(signal: Signal, **arguments: Any) -> SendQueue:
-    """Over a connection that is made now, so that wrong settings are seen; and over one like it after a fork."""
-    ready = [connect(signal, **arguments)]
-
-    def take() -> Transport:
-        return ready.pop() if ready else connect(signal, **arguments)
-
     settings = config.current()
     folder = settings.spool_dir or Path(tempfile.gettempdir()) / f"otel-netmon-spool-{os.geteuid()}"
-    queue = SendQueue(take, signal, folder, settings.spool_max_bytes)
+    queue = SendQueue(functools.partial(connect, signal, **arguments), signal, folder, settings.spool_max_bytes)
+    queue.connect()  # now, so that wrong settings are seen
     report(queue, signal)
     return queue
 

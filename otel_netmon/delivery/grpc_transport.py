@@ -19,11 +19,7 @@ _RETRY: Final = frozenset(
 
 
 class GrpcTransport(Transport):
-    """By a unary call, with address, metadata, compression and certificates as the standard variables, or the
-    ``arguments`` of the official exporter, say.
-
-    Raises what that raises at settings that it refuses; LookupError where it is made otherwise.
-    """
+    """By a unary call; see ``connect`` for what it is made of, and what it raises."""
 
     def __init__(self, signal: Signal, **arguments: Any) -> None:
         service = SERVICES[signal]

@@ -36,11 +36,7 @@ class _Rehearsal(requests.Session):
 
 
 class HttpTransport(Transport):
-    """By POST, with address, headers, compression, certificates and proxies as the standard variables, or the
-    ``arguments`` of the official exporter, say.
-
-    Raises what that raises at settings that it refuses; LookupError where it sends otherwise.
-    """
+    """By POST; see ``connect`` for what it is made of, and what it raises."""
 
     _by_http = True
 

@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 _HEAD: Final = struct.Struct("<8sQ")  # what it is; up to where it is delivered
 _MAGIC: Final = b"ONMSPL1\n"
@@ -37,32 +37,24 @@ class Record:
     segment: Segment
 
 
-class _Head(NamedTuple):
-    """Where a request begins and ends, its checksum and items."""
-
-    start: int
-    end: int
-    checksum: int
-    items: int
-
-
 class Segment:
     """One file, open and locked. Used by one thread at a time.
 
     ``damaged`` is called with the items of records that were whole once and cannot be read.
     """
 
-    def __init__(self, path: Path, fd: int, damaged: Callable[[int], None] | None = None) -> None:
+    def __init__(self, path: Path, fd: int, damaged: Callable[[int], None]) -> None:
         self.path = path
         self._fd = fd
-        self._damaged = damaged or (lambda _: None)
-        self.size = os.fstat(fd).st_size
+        self._damaged = damaged
+        status = os.fstat(fd)
+        self.size, self.written = status.st_size, status.st_mtime
         self._read = self._delivered()
-        self.left = sum(head.items for head in self._heads())
+        self.left = sum(items for *_, items in self._heads())
         """Items that wait here: what is counted as lost when the file goes."""
 
     @classmethod
-    def create(cls, path: Path, damaged: Callable[[int], None] | None = None) -> Segment:
+    def create(cls, path: Path, damaged: Callable[[int], None]) -> Segment:
         """A new one, which must not exist. Raises OSError."""
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         fd = os.open(path, flags, 0o600)
@@ -77,7 +69,7 @@ class Segment:
             raise
 
     @classmethod
-    def adopt(cls, path: Path, damaged: Callable[[int], None] | None = None) -> Segment | None:
+    def adopt(cls, path: Path, damaged: Callable[[int], None]) -> Segment | None:
         """One that a writer left behind; ``None`` while it lives, or where the file is not one of ours."""
         try:
             fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -109,11 +101,12 @@ class Segment:
 
     def first(self) -> Record | None:
         """The first request that is not delivered; ``None`` at the end. What is damaged is counted and passed."""
-        for head in self._heads():
-            record = self._record(head)
-            if record is not None:
-                return record
-            self._lose(head.items, head.end)
+        for start, end, checksum, items in self._heads():
+            with contextlib.suppress(OSError):
+                data = os.pread(self._fd, end - start, start)
+                if zlib.crc32(struct.pack("<L", items) + data) == checksum:
+                    return Record(data, items, end, self)
+            self._lose(items, end)
         if self.left:  # the lengths lead no further: what is behind cannot be found
             self._lose(self.left, self.size)
         return None
@@ -124,8 +117,8 @@ class Segment:
             self._advance(record.end)
             self.left -= record.items
 
-    def _heads(self) -> Iterator[_Head]:
-        """What is not delivered, up to a torn tail."""
+    def _heads(self) -> Iterator[tuple[int, int, int, int]]:
+        """Of what is not delivered, up to a torn tail: where a request begins and ends, its checksum and items."""
         place = self._read
         while True:
             try:
@@ -138,16 +131,7 @@ class Segment:
             start, place = place + _RECORD.size, place + _RECORD.size + length
             if length > MAX_REQUEST or place > self.size:
                 return
-            yield _Head(start, place, checksum, items)
-
-    def _record(self, head: _Head) -> Record | None:
-        try:
-            data = os.pread(self._fd, head.end - head.start, head.start)
-        except OSError:
-            return None
-        if zlib.crc32(struct.pack("<L", head.items) + data) != head.checksum:
-            return None
-        return Record(data, head.items, head.end, self)
+            yield start, place, checksum, items
 
     def _lose(self, items: int, end: int) -> None:
         items = min(items, self.left)  # a count that is damaged itself

@@ -29,13 +29,11 @@ _draw: Final = random.SystemRandom().uniform
 class SendQueue:
     """``put`` never waits for the collector; one thread sends, oldest first.
 
-    While the collector takes what it is sent, nothing touches the disk; see ``Backlog``. So a process that is
-    killed leaves on disk what was older than half a second. Delivery is at least once: what was taken and not
-    acknowledged is sent again, with the same span ids.
+    Delivery is at least once: what was taken and not acknowledged is sent again, with the same span ids.
     """
 
     def __init__(self, connect: Callable[[], Transport], signal: Signal, folder: Path, max_bytes: int) -> None:
-        self._connect = connect
+        self._make_transport = connect
         self._signal = signal
         self._make_backlog = functools.partial(Backlog, signal, folder, max_bytes)
         self._reset()
@@ -72,12 +70,12 @@ class SendQueue:
                 self._wake.set()
         return kept
 
-    def _wait(self, seconds: float) -> None:
-        """Until something is new, lock held, once."""
+    def _wait(self, seconds: float) -> bool:
+        """Whether something new comes within ``seconds``. Lock held, once."""
         self._wake.clear()
         self._lock.release()
         try:
-            self._wake.wait(seconds)
+            return self._wake.wait(seconds)
         finally:
             self._lock.acquire()
 
@@ -86,76 +84,77 @@ class SendQueue:
         while True:
             with self._lock:
                 request = self._backlog.next()
-                while request is None:
+                if request is None:
                     if self._closing:
                         return
-                    self._wait(_ADOPT_EVERY)
-                    if not self._backlog.has_more and not self.stats.failing:
-                        break
-                    request = self._backlog.next()
+                    if self._wait(_ADOPT_EVERY):
+                        continue
             if request is None:
+                adopts = not self.stats.failing
+            else:
+                outcome = self._send(request.data)
+                adopts = outcome.kind == "delivered" and time.monotonic() - adopted > _ADOPT_EVERY
+                with self._lock:
+                    self._backlog.settle(request, outcome)
+                    if outcome.kind != "retry":
+                        backoff = _BACKOFF[0]
+                    else:
+                        self._pause(backoff * _draw(0.8, 1.2), outcome.after)
+                        backoff = min(2 * backoff, _BACKOFF[1])
+                        if self._closing:
+                            return
+            if adopts:
                 self._backlog.adopt()
                 adopted = time.monotonic()
-                continue
-            outcome = self._send(request.data)
-            with self._lock:
-                self._backlog.settle(request, outcome)
-                if outcome.kind == "retry":
-                    pause = outcome.after if outcome.after is not None else backoff * _draw(0.8, 1.2)
-                    backoff = min(2 * backoff, _BACKOFF[1])
-                    self._pause(pause, is_asked_for=outcome.after is not None)
-                    if self._closing:
-                        return
-                else:
-                    backoff = _BACKOFF[0]
-            if outcome.kind == "delivered" and time.monotonic() - adopted > _ADOPT_EVERY:
-                adopted = time.monotonic()
-                self._backlog.adopt()
 
-    def _pause(self, seconds: float, *, is_asked_for: bool) -> None:
+    def _pause(self, seconds: float, asked_for: float | None) -> None:
         """Between two attempts, lock held. The end cuts it short, unless the collector has asked for it."""
-        until = time.monotonic() + seconds
+        until = time.monotonic() + (seconds if asked_for is None else asked_for)
         self._hurry = False
-        while not self._closing and (is_asked_for or not self._hurry) and (left := until - time.monotonic()) > 0:
-            self._wait(left)
+        while (left := until - time.monotonic()) > 0 and not self._closing:
+            if self._hurry and asked_for is None:
+                return
+            self._wait(min(left, _ADOPT_EVERY))  # a lock cannot be waited for as long as one may ask
+
+    def connect(self) -> Transport:
+        """Make the connection, if there is none in this process. Raises what its maker raises."""
+        if self._transport is None:
+            self._transport = self._make_transport()
+            self.stats.endpoint = without_secrets(self._transport.endpoint)
+        return self._transport
 
     def _send(self, data: bytes) -> Outcome:
         with suppress_instrumentation():  # of requests and gRPC: each export would be one more span to export
-            if self._transport is None:
-                try:
-                    self._transport = self._connect()
-                except LookupError as error:
-                    return Outcome("retry", f"{error}; update otel-netmon")
-                except Exception as error:  # noqa: BLE001  # the data is kept, whatever is wrong with the settings
-                    return Outcome("retry", type(error).__name__)
-                self.stats.endpoint = without_secrets(self._transport.endpoint)
-            return self._transport.send(data, self._transport.timeout)
+            try:
+                transport = self.connect()
+            except LookupError as error:
+                return Outcome("retry", f"{error}; update otel-netmon")
+            except Exception as error:  # noqa: BLE001  # the data is kept, whatever is wrong with the settings
+                return Outcome("retry", type(error).__name__)
+            return transport.send(data, transport.timeout)
 
     def flush(self, timeout: float) -> bool:
         """Wait until all is taken, for ``timeout`` seconds at most; at once where the collector is away."""
+        ended = self._comes(lambda: self.stats.failing or self._backlog.is_empty, timeout)
+        return ended and not self.stats.failing
+
+    def _comes(self, condition: Callable[[], bool], timeout: float) -> bool:
+        """Whether ``condition``, which is asked under the lock, holds within ``timeout`` seconds."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             with self._lock:
-                if self.stats.failing:
-                    return False
-                if self._backlog.is_empty:
+                if condition():
                     return True
             time.sleep(0.01)
         return False
 
-    def _try_once_more(self) -> None:
-        """Where attempts failed, make one now: the collector may be back, and the next run far away."""
-        with self._lock:
-            before, self._hurry = self.stats.retries, True
-            self._wake.set()
-        deadline = time.monotonic() + _LAST_ANSWER
-        while self.stats.failing and self.stats.retries == before and time.monotonic() < deadline:
-            time.sleep(0.01)
-
     def close(self, timeout: float) -> None:
         """Send what there is for ``timeout`` seconds at most, and leave the rest on disk."""
-        if self.stats.failing and timeout > 0:
-            self._try_once_more()
+        if self.stats.failing and timeout > 0:  # one attempt now: it may be back, and the next run far away
+            with self._lock:
+                before, self._hurry = self.stats.retries, True
+                self._wake.set()
+            self._comes(lambda: not self.stats.failing or self.stats.retries > before, _LAST_ANSWER)
         self.flush(timeout)
         with self._lock:
             if self._closing:

@@ -1,12 +1,9 @@
-"""Requests on disk, in the order in which they came, until they are delivered.
-
-A writer has files of its own, a segment each (``segment.py``); one that is delivered whole is removed, and one
-whose writer is gone is taken over by the next.
-"""
+"""Requests on disk, in the order in which they came, until they are delivered."""
 
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import secrets
 import socket
@@ -16,20 +13,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from otel_netmon import threads
+from otel_netmon import semconv, threads
 from otel_netmon.delivery.segment import MAX_REQUEST, OVERHEAD, Record, Segment
 from otel_netmon.text import file_part
 
 _SEGMENT: Final = 4 << 20
 _SUFFIX: Final = ".spool"
-_Count = Callable[[int], None]
 
 
 class SpoolError(OSError):
     """The folder cannot be used; the message says why."""
 
 
-def open_folder(path: Path) -> Path:
+def open_folder(path: Path) -> None:
     """Make the folder, if need be, and check that it is ours alone. Raises SpoolError."""
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -42,24 +38,20 @@ def open_folder(path: Path) -> Path:
         raise SpoolError(errno.EPERM, f"{path} belongs to user {status.st_uid}, not to {os.geteuid()}")
     if status.st_mode & 0o022:
         raise SpoolError(errno.EPERM, f"{path} can be written by others (mode {status.st_mode & 0o777:o})")
-    return path
 
 
 class Spool:
-    """The segments of one writer and one signal. Every method takes a short lock and does its I/O under it.
+    """The segments of one writer and one signal; one that is delivered whole is removed.
 
-    ``max_bytes`` is for this writer; when it is reached the oldest segment goes, and ``dropped`` gets the count of
-    its items; ``damaged``, by default the same, of those that cannot be read. ``append`` makes the folder.
+    Every method takes a short lock and does its I/O under it. When ``max_bytes`` are reached the oldest segment
+    goes, and ``lose`` is called with the reason and the count of its items, as with those that cannot be read.
     """
 
-    def __init__(
-        self, folder: Path, signal: str, max_bytes: int, *, dropped: _Count, damaged: _Count | None = None
-    ) -> None:
+    def __init__(self, folder: Path, signal: str, max_bytes: int, lose: Callable[[str, int], None]) -> None:
         self._folder = folder
         self._max = max_bytes
-        self._dropped = dropped
-        self._damaged = damaged or dropped
-        self.newest: Record | None = None
+        self._lose = lose
+        self._damaged = functools.partial(lose, semconv.REASON_SPOOL_DAMAGED)
         self.sending: Record | None = None
         """The request that is being sent: its sender counts it, also when its segment goes meanwhile."""
         host = file_part(socket.gethostname())
@@ -67,9 +59,8 @@ class Spool:
         self._signal = signal
         self._count = 0
         self._lock = threads.RLock()
-        """Reentrant: what ``dropped`` logs may come back here, where the user exports the process's log."""
+        """Reentrant: what ``lose`` logs may come back here, where the user exports the process's log."""
         self._segments: list[Segment] = []
-        self._ready = False
 
     @property
     def size(self) -> int:
@@ -77,31 +68,29 @@ class Spool:
         with self._lock:
             return sum(one.size for one in self._segments)
 
-    def append(self, data: bytes, items: int) -> bool:
-        """Keep a request, as ``newest``; False when it could not be written, and is lost. Raises SpoolError."""
+    def append(self, data: bytes, items: int) -> Record | None:
+        """Keep a request; ``None`` when there is no room for it. Raises SpoolError."""
         with self._lock:
-            if not self._ready:
-                open_folder(self._folder)
-                self._ready = True
             needed = len(data) + OVERHEAD
             if needed > min(self._max, MAX_REQUEST):
-                return False
-            while self._segments and sum(one.size for one in self._segments) + needed > self._max:
+                return None
+            if not self._count:
+                open_folder(self._folder)
+            while self._segments and self.size + needed > self._max:
                 self._drop(self._segments.pop(0))
-            if self._try(data, items):
-                return True
-            if self._segments:  # the disk is full: what is oldest makes room
+            record = self._try(data, items)
+            if record is None and self._segments:  # the disk is full: what is oldest makes room
                 self._drop(self._segments.pop(0))
-            return self._try(data, items)
+                record = self._try(data, items)
+            return record
 
-    def _try(self, data: bytes, items: int) -> bool:
+    def _try(self, data: bytes, items: int) -> Record | None:
         try:
-            self.newest = self._room(len(data) + OVERHEAD).append(data, items)
+            return self._room(len(data) + OVERHEAD).append(data, items)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                return False
+                return None
             raise SpoolError(error.errno, f"{self._folder}: {error.strerror}") from error
-        return True
 
     def first(self) -> Record | None:
         """The oldest request that is not delivered."""
@@ -130,18 +119,13 @@ class Spool:
             for path in orphans(self._folder, self._signal):
                 if self._is_ours(path):
                     continue
-                segment = Segment.adopt(path, self._damaged)
-                if segment is None:
+                if (segment := Segment.adopt(path, self._damaged)) is None:
                     continue
-                try:
-                    old = time.time() - path.stat().st_mtime > max_age
-                except OSError:
-                    old = True
-                if old:
+                if time.time() - segment.written > max_age:
                     self._drop(segment)
-                else:
-                    self._segments.insert(0, segment)
-                    return
+                    continue
+                self._segments.insert(0, segment)
+                return
 
     def close(self) -> None:
         """Leave what is not delivered to others."""
@@ -170,16 +154,13 @@ class Spool:
 
     def _drop(self, segment: Segment) -> None:
         answered_for = self.sending.items if self.sending and self.sending.segment is segment else 0
-        self._dropped(segment.left - answered_for)
+        self._lose(semconv.REASON_SPOOL_FULL, segment.left - answered_for)
         segment.close(remove=True)
 
 
 def orphans(folder: Path, signal: str) -> list[Path]:
     """The segments of a signal in a folder, oldest first; living writers' are among them."""
     try:
-        found = [
-            path for path in folder.iterdir() if path.name.startswith(f"{signal}-") and path.suffix == _SUFFIX
-        ]
-        return sorted(found, key=lambda path: (path.lstat().st_mtime, path.name))
+        return sorted(folder.glob(f"{signal}-*{_SUFFIX}"), key=lambda path: (path.lstat().st_mtime, path.name))
     except OSError:
         return []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from opentelemetry import metrics
@@ -91,23 +91,17 @@ def report(queue: Any, signal: str) -> None:
     if len(_reported) > 1:
         return
     meter = metrics.get_meter(semconv.SCOPE_DELIVERY, __version__, schema_url=semconv.SCHEMA_URL)
-    semconv.create(meter, semconv.DELIVERED_ITEMS, [_each(lambda queue: queue.stats.delivered)])
-    semconv.create(meter, semconv.LOST_ITEMS, [_lost])
-    semconv.create(meter, semconv.DELIVERY_RETRIES, [_each(lambda queue: queue.stats.retries)])
-    semconv.create(meter, semconv.SPOOL_SIZE, [_each(lambda queue: queue.spool_size())])
+    semconv.create(meter, semconv.DELIVERED_ITEMS, [_observe(lambda queue: {None: queue.stats.delivered})])
+    semconv.create(meter, semconv.LOST_ITEMS, [_observe(lambda queue: queue.stats.lost.copy())])
+    semconv.create(meter, semconv.DELIVERY_RETRIES, [_observe(lambda queue: {None: queue.stats.retries})])
+    semconv.create(meter, semconv.SPOOL_SIZE, [_observe(lambda queue: {None: queue.spool_size()})])
 
 
-def _living() -> Iterator[tuple[Any, dict[str, str]]]:
-    return ((queue, about) for ref, about in _reported if (queue := ref()) is not None)
-
-
-def _each(read: Callable[[Any], float]) -> Callable[[CallbackOptions], list[Observation]]:
-    return lambda _: [Observation(read(queue), about) for queue, about in _living()]
-
-
-def _lost(_: CallbackOptions) -> list[Observation]:
-    return [
-        Observation(count, {**about, semconv.DELIVERY_REASON: reason})
-        for queue, about in _living()
-        for reason, count in list(queue.stats.lost.items())
+def _observe(read: Callable[[Any], Mapping[str | None, float]]) -> Callable[[CallbackOptions], list[Observation]]:
+    """``read`` gives what to report of a queue, by the reason where there are some."""
+    return lambda _: [
+        Observation(value, about if reason is None else {**about, semconv.DELIVERY_REASON: reason})
+        for ref, about in _reported
+        if (queue := ref()) is not None
+        for reason, value in read(queue).items()
     ]

@@ -16,24 +16,24 @@ from otel_netmon.emit.evidence import EvidenceWriter
 from otel_netmon.emit.finished_spans import Place
 from otel_netmon.emit.hangs import HangDetector, HeartbeatSender
 from otel_netmon.emit.interval_stats import IntervalStats
-from otel_netmon.emit.intervals import Interval, StepResolver, of_step
+from otel_netmon.emit.intervals import Interval, StepResolver, of_step, tied_by_group
 from otel_netmon.emit.log_events import LogEvents
 from otel_netmon.emit.metrics import MOST_SERIES, AttributeSet, CollectiveMetrics
-from otel_netmon.emit.ties import tied_by_group
 from otel_netmon.guard import log_once
 from otel_netmon.job import identity
 from otel_netmon.job.cadence import Cadence
-from otel_netmon.job.roles import RankIdentity
 from otel_netmon.job.steps import SETUP, HeldUp, Step, StepMarks
 from otel_netmon.records import Heartbeat, Pause, RankStep, ResourceUsage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container
+    from collections.abc import Callable
 
     from otel_netmon.capture.event import CollectiveEvent
     from otel_netmon.capture.operations import Operation
+    from otel_netmon.config import Config
     from otel_netmon.emit.spans import SpanWriter
     from otel_netmon.job.groups import Group
+    from otel_netmon.job.job import Job
 
 _logger = logging.getLogger(__name__)
 
@@ -47,40 +47,26 @@ _PATIENCE: Final = 5_000_000_000
 class Emitter:
     """Drained events in, spans and metrics out. Used by one thread at a time."""
 
-    def __init__(
-        self,
-        metrics: CollectiveMetrics,
-        spans: SpanWriter,
-        *,
-        hold: int,
-        trace_every: int = 1,
-        trace_ranks: Container[int] | None = None,
-        cadence: Cadence | None = None,
-        window: int = 0,
-        stall_after: float = 0.0,
-        heartbeat: float = 0.0,
-        rank: RankIdentity | None = None,
-        token: str = "",
-        attempt: int = 0,
-    ) -> None:
+    def __init__(self, metrics: CollectiveMetrics, spans: SpanWriter, settings: Config, job: Job) -> None:
         logs = LogEvents()
-        self._hangs = HangDetector(stall_after, logs)
-        self._heartbeat = HeartbeatSender(heartbeat, logs)
+        self._hangs = HangDetector(settings.stall_after, logs)
+        self._heartbeat = HeartbeatSender(settings.heartbeat, logs)
         self._metrics = metrics
         self._spans = spans
-        self._hold = hold
-        self._trace_every = trace_every
-        self._cadence = Cadence(trace_every) if cadence is None else cadence
-        self.rank = RankIdentity() if rank is None else rank
-        self._token = token
-        self._member: int | str = token if self.rank.rank is None else self.rank.rank
-        self.attempt = attempt
+        self._hold = settings.ring_size
+        self._trace_every = settings.trace_every
+        self._cadence = Cadence(settings.trace_every, is_first=job.rank.rank == 0, store=job.store)
+        self._rank = rank = job.rank
+        self._token = job.token
+        self._member: int | str = job.token if rank.rank is None else rank.rank
+        self._attempt = job.run_id.attempt
         # One anchor from the monotonic clock to the epoch: a step of the wall clock cannot make a negative
         # duration, nor move a span out of its parent.
         self._epoch = time.time_ns() - time.monotonic_ns()
-        self._intervals = StepResolver(self._epoch, window, token)
+        self._intervals = StepResolver(self._epoch, int(settings.window * 1e9), job.token)
         self._evidence = EvidenceWriter(spans, logs, self._epoch, self._member)
-        self._traces_calls = trace_ranks is None or self.rank.rank is None or self.rank.rank in trace_ranks
+        chosen = settings.trace_ranks
+        self._traces_calls = chosen is None or rank.rank is None or rank.rank in chosen
         self._opened = 0
         """When the last step that ended did."""
         self._attribute_sets: dict[tuple[Group, Operation, bool], AttributeSet] = {}
@@ -90,7 +76,7 @@ class Emitter:
         self._stats: dict[Interval, IntervalStats] = {}
         self._verdicts: dict[Interval, bool] = {}
         self.lost = 0
-        """Spans lost: no provider or run id came while more than ``hold`` waited, or the provider failed."""
+        """Spans lost: no provider or run id came while more than ``ring_size`` waited, or the provider failed."""
 
     def take(self, events: list[CollectiveEvent]) -> None:
         """Feed the metrics; keep the events for their spans."""
@@ -107,7 +93,7 @@ class Emitter:
         key = (group, operation, on_host)
         about = self._attribute_sets.get(key)
         if about is None:
-            about = self._attribute_sets[key] = AttributeSet(group, operation, on_host, self.rank)
+            about = self._attribute_sets[key] = AttributeSet(group, operation, on_host, self._rank)
             if len(self._attribute_sets) > MOST_SERIES:  # groups that came and went
                 del self._attribute_sets[next(iter(self._attribute_sets))]
         return about
@@ -170,11 +156,11 @@ class Emitter:
         if run_id is None:
             return
         if in_flight:
-            self._hangs.look(in_flight, lambda event: self._ids(run_id, event), self.rank)
+            self._hangs.look(in_flight, lambda event: self._ids(run_id, event), self._rank)
         interval = self._intervals.open
         number = interval.number if interval.kind == semconv.SPAN_TRAIN_STEP else None
         age = (time.monotonic_ns() - self._opened) / 1e9 if self._opened else None
-        self._heartbeat.look(in_flight, Heartbeat(run_id, step=number, step_age=age), self.rank)
+        self._heartbeat.look(in_flight, Heartbeat(run_id, step=number, step_age=age), self._rank)
 
     def _ids(self, run_id: str, event: CollectiveEvent) -> tuple[int, int]:
         """Of the span that it will have; its step is the one that is open, as long as it is not known."""
@@ -188,7 +174,10 @@ class Emitter:
         return identity.trace_id(run_id, interval.key), span_id
 
     def finish(self, run_id: str, last: Step | None = None) -> None:
-        """Make the spans of what was open when the process ended, if anything happened in it; and of windows."""
+        """Make the last spans: also of what was open when the process ended, if anything happened in it; and of
+        windows."""
+        self.emit(run_id, last_call=True)
+        self.emit_intervals(run_id, None)
         if not self._spans.ready():
             return
         now = time.monotonic_ns()
@@ -261,10 +250,10 @@ class Emitter:
         record = RankStep(
             interval.kind,
             run_id=run_id,
-            attempt=self.attempt or None,
-            rank=self.rank.rank,
-            local_rank=self.rank.local_rank,
-            world_size=self.rank.world_size,
+            attempt=self._attempt or None,
+            rank=self._rank.rank,
+            local_rank=self._rank.local_rank,
+            world_size=self._rank.world_size,
             step=number,
             incomplete=True if step is not None and not step.complete else None,
             sampled=in_trace and self._traces_calls,
@@ -285,7 +274,7 @@ class Emitter:
             start=since,
             end=end,
         )
-        is_root = self.rank.rank == 0 or (interval.kind == semconv.SPAN_WINDOW and bool(self._token))
+        is_root = self._rank.rank == 0 or (interval.kind == semconv.SPAN_WINDOW and bool(self._token))
         self._evidence.write(interval.kind, interval.key, record, in_trace=in_trace, is_root=is_root)
 
 

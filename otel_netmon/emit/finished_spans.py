@@ -136,11 +136,7 @@ class EventSpan(FinishedSpan):
 
 
 def _is_roomy(limits: SpanLimits | None) -> bool:
-    return (
-        limits is not None
-        and all(
-            limit is None or limit >= _MOST_ATTRIBUTES
-            for limit in (getattr(limits, "max_span_attributes", 0), getattr(limits, "max_attributes", 0))
-        )
-        and getattr(limits, "max_span_attribute_length", 0) is None
-    )
+    if limits is None or limits.max_span_attribute_length is not None:
+        return False
+    most = (limits.max_span_attributes, limits.max_attributes)
+    return all(each is None or each >= _MOST_ATTRIBUTES for each in most)

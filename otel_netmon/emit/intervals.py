@@ -1,4 +1,4 @@
-"""The intervals that a run's traces are cut into.
+"""The intervals that a run's traces are cut into; and the collectives that are a trace each.
 
 An interval is a training step, the setup before the first, or, where nothing marks steps, a window of the clock.
 """
@@ -10,6 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_netmon import semconv
+from otel_netmon.job import identity
 from otel_netmon.job.steps import SETUP, Step, StepMarks
 
 if TYPE_CHECKING:
@@ -88,3 +89,24 @@ class StepResolver:
         """Start and end of a window, monotonic."""
         start = window.number * self._window - self._epoch
         return start, start + self._window
+
+
+class Tie(NamedTuple):
+    """Where the span of one stands: each collective is a trace of its own, of which the span of the group's first
+    rank is the root."""
+
+    trace_id: int
+    root_id: int
+    is_root: bool
+    number: int
+    """From 0."""
+
+
+def tied_by_group(event: CollectiveEvent) -> Tie | None:
+    """Of an event of a foreign group; ``None`` where the step ties it to those of the other ranks."""
+    group, number = event.group, event.sequence
+    run_id = None if group.run_id is None else group.run_id.value
+    if run_id is None or number is None:
+        return None
+    key = f"{group.name} {number}"
+    return Tie(identity.trace_id(run_id, key), identity.root_id(run_id, key), group.rank == 0, number - 1)

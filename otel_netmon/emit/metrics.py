@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 from weakref import WeakKeyDictionary
 
@@ -14,15 +14,14 @@ from opentelemetry.metrics import CallbackOptions, Observation
 from otel_netmon import forks, semconv, threads
 from otel_netmon.bandwidth import bus_factor
 from otel_netmon.capture.aggregator import Aggregator
-from otel_netmon.emit.bulk import BulkHistogram
-from otel_netmon.internals.otel_internals import forget
+from otel_netmon.internals.otel_internals import add_to_point, forget, histogram_points
 from otel_netmon.job import peers
 from otel_netmon.job.collective_window import SeriesKey, window
 from otel_netmon.job.roles import RankIdentity
 from otel_netmon.version import __version__
 
 if TYPE_CHECKING:
-    from otel_netmon.capture.aggregator import Histograms, Key
+    from otel_netmon.capture.aggregator import Distribution, Histograms, Key
     from otel_netmon.capture.event import CollectiveEvent
     from otel_netmon.capture.operations import Operation
     from otel_netmon.capture.ring import EventRing
@@ -63,6 +62,31 @@ class AttributeSet:
         if error not in self._failed:
             self._failed[error] = {**self.metric, str(semconv.ERROR_TYPE): error}
         return self._failed[error]
+
+
+class BulkHistogram:
+    """The histogram that ``metric`` describes; it takes a whole ``Distribution`` at once. Used by one thread.
+
+    The API has no such call: ``record`` takes one value, for some eight microseconds. Where the SDK is not as
+    expected, or the user changed what is aggregated (a view, delta temporality, another SDK), each value goes
+    through ``record``.
+    """
+
+    def __init__(self, meter: metrics.Meter, metric: semconv.Metric) -> None:
+        self.instrument: Any = semconv.create(meter, metric)
+
+    def record(self, distribution: Distribution, attributes: Mapping[str, str]) -> None:
+        """Record all values of ``distribution``: the points come out as if each had been recorded."""
+        if not any(distribution.counts):
+            return
+        points = histogram_points(self.instrument, attributes, distribution.boundaries)
+        if points is None:
+            for value in distribution.values():
+                self.instrument.record(value, attributes)
+            return
+        total = sum(distribution.sums)
+        for point in points:
+            add_to_point(point, distribution.counts, total, distribution.least, distribution.greatest)
 
 
 class CollectiveMetrics:

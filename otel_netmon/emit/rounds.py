@@ -14,7 +14,6 @@ from otel_netmon.emit.spans import SpanWriter
 from otel_netmon.guard import guarded
 from otel_netmon.internals.otel_internals_logs import logger_provider
 from otel_netmon.job import roles
-from otel_netmon.job.cadence import Cadence
 from otel_netmon.sdk import resource
 
 if TYPE_CHECKING:
@@ -163,21 +162,7 @@ class Rounds:
         job = job or self._last or self._jobs.unknown()
         emitter = self._emitters.get(job)
         if emitter is None:
-            settings = self._settings
-            emitter = self._emitters[job] = Emitter(
-                self._the_sink(),
-                self._spans,
-                hold=settings.ring_size,
-                trace_every=settings.trace_every,
-                trace_ranks=settings.trace_ranks,
-                cadence=Cadence(settings.trace_every, is_first=job.rank.rank == 0, store=job.store),
-                window=int(settings.window * 1e9),
-                stall_after=settings.stall_after,
-                heartbeat=settings.heartbeat,
-                rank=job.rank,
-                token=job.token,
-                attempt=job.run_id.attempt,
-            )
+            emitter = self._emitters[job] = Emitter(self._the_sink(), self._spans, self._settings, job)
         return emitter
 
     def _the_sink(self) -> CollectiveMetrics:
@@ -223,8 +208,6 @@ class Rounds:
         emitter.marks(self._steps.take())
         self._drain()
         self._take(self._ring.abandon(lambda event: event.group.job is job))
-        emitter.emit(run_id, last_call=True)
-        emitter.emit_intervals(run_id, None)
         emitter.finish(run_id)
         self._lost += emitter.lost
         del self._emitters[job]
@@ -248,8 +231,6 @@ class Rounds:
         for job, emitter in list(self._emitters.items()):
             run_id = self._ids.get(job) or job.resolve(last_call=True)
             assert run_id is not None
-            emitter.emit(run_id, last_call=True)
-            emitter.emit_intervals(run_id, None)
             emitter.finish(run_id, last)
         self._count_errors()
 

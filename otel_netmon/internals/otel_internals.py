@@ -1,9 +1,7 @@
-"""Every private name of OpenTelemetry that this package touches; those of spans and of logs are in
-``otel_internals_spans`` and ``otel_internals_logs``.
+"""The private names of OpenTelemetry that this package touches, with ``otel_internals_spans`` and ``…_logs``.
 
-One small function each. It asks whether the name is there, and where it is not, its caller goes on without what
-is named here. All of them are there in 1.45, the oldest version that the package runs with. ``make newest`` tries
-them on the newest; ``tests/unit/test_otel_internals.py`` takes each away.
+Where one is not there, the caller goes on without what is named here. All of them are there in 1.45, the oldest
+version that the package runs with; ``make newest`` tries them on the newest.
 
 Nothing of the SDK is imported with this module: that reads its variables, before we could correct them.
 """
@@ -24,6 +22,14 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 
+def find(module: str, name: str) -> Any:
+    """``name`` of ``module``. Raises LookupError where one of them is not there."""
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise LookupError(f"{module}.{name} is not found") from error
+
+
 # --- the SDK's setup ----------------------------------------------------------------------------------------
 
 
@@ -40,14 +46,14 @@ def configure_sdk() -> None:
     _OTelSDKConfigurator().configure()  # type: ignore[no-untyped-call]  # untyped in the SDK
 
 
-def update_resource(provider: Any, added: Resource, stale: Collection[str]) -> bool:
+def update_resource(provider: Any, added: Resource, stale: Collection[str]) -> None:
     """Have ``provider``, and all that was made from it, use its resource without the ``stale`` attributes and with
-    the ``added`` ones, as the SDK itself does after a fork. Whether it does.
+    the ``added`` ones, as the SDK itself does after a fork.
 
     Without it the resource stays what it was when the SDK was set up: a rank that became known later is missing.
     """
     if not hasattr(provider, "_update_resource"):
-        return False
+        return
     holder, name = provider, "_resource"
     if hasattr(provider, "_sdk_config"):  # a MeterProvider
         holder, name = provider._sdk_config, "resource"
@@ -59,21 +65,15 @@ def update_resource(provider: Any, added: Resource, stale: Collection[str]) -> b
         provider._update_resource(added)
     except Exception as error:  # noqa: BLE001  # another version of the SDK
         log_once(_logger, error, "otel-netmon: the resource cannot be updated; telemetry goes on with the old one")
-        return False
-    return True
 
 
 # --- metrics ------------------------------------------------------------------------------------------------
 
 
-def _instrument(instrument: Any) -> Any:
-    """The SDK's instrument, also behind the API's proxy for one that was made before the SDK."""
-    return getattr(instrument, "_real_instrument", None) or instrument
-
-
-def _storages(instrument: Any) -> list[Any]:
-    """What each reader keeps."""
-    return list(instrument._measurement_consumer._reader_storages.values())
+def _storages(instrument: Any) -> tuple[Any, list[Any]]:
+    """The SDK's instrument, also behind the API's proxy for one made before it, and what each reader keeps."""
+    real = getattr(instrument, "_real_instrument", None) or instrument
+    return real, list(real._measurement_consumer._reader_storages.values())
 
 
 def forget(instrument: Any) -> None:
@@ -82,8 +82,8 @@ def forget(instrument: Any) -> None:
     Without it the child reports its parent's sums once more, in its own name.
     """
     try:
-        real = _instrument(instrument)
-        for storage in _storages(real):
+        real, storages = _storages(instrument)
+        for storage in storages:
             for match in storage._instrument_view_instrument_matches.get(real, ()):
                 match._attributes_aggregation, match._lock = {}, threads.Lock()
     except Exception as error:  # noqa: BLE001  # another SDK, or another version of it
@@ -99,31 +99,24 @@ def histogram_points(
     value has to be recorded, which takes some eight microseconds.
     """
     try:
-        return _histogram_points(_instrument(instrument), attributes, tuple(boundaries))
+        from opentelemetry.sdk.metrics._internal.aggregation import _ExplicitBucketHistogramAggregation
+
+        found = []
+        real, storages = _storages(instrument)
+        for storage in storages:
+            for match in storage._get_or_init_view_instrument_match(real):
+                (point,) = [a for a in list(match._attributes_aggregation.values()) if a._attributes == attributes]
+                if (
+                    not real._is_enabled()
+                    or match._reset_on_collect  # it drops its points at each collection
+                    or type(point) is not _ExplicitBucketHistogramAggregation
+                    or tuple(point._boundaries) != tuple(boundaries)
+                    or not all(hasattr(point, name) for name in _FIELDS)
+                ):
+                    return None
+                found.append(point)
     except Exception:  # noqa: BLE001  # another SDK, or another version of it
         return None
-
-
-def _histogram_points(
-    instrument: Any, attributes: Mapping[str, str], boundaries: tuple[float, ...]
-) -> list[Any] | None:
-    from opentelemetry.sdk.metrics._internal.aggregation import _ExplicitBucketHistogramAggregation
-
-    if hasattr(instrument, "_is_enabled") and not instrument._is_enabled():
-        return None
-    found = []
-    for storage in _storages(instrument):
-        for match in storage._get_or_init_view_instrument_match(instrument):
-            if getattr(match, "_reset_on_collect", False):  # it drops its points at each collection
-                return None
-            same = [a for a in list(match._attributes_aggregation.values()) if a._attributes == attributes]
-            if len(same) != 1 or not (
-                type(same[0]) is _ExplicitBucketHistogramAggregation
-                and tuple(same[0]._boundaries) == boundaries
-                and all(hasattr(same[0], name) for name in _FIELDS)
-            ):
-                return None
-            found += same
     return found
 
 
@@ -145,14 +138,12 @@ def add_to_point(point: Any, counts: Sequence[int], total: float, least: float, 
 
 
 def exporter_class(protocol: str, signal: str) -> Any:
-    """The official OTLP exporter of a signal; that of logs is in a private module. Raises LookupError where it is
-    not there: then this signal is kept on disk."""
-    by = "grpc" if protocol == "grpc" else "http"
+    """The official OTLP exporter of a signal by ``grpc`` or ``http``; that of logs is in a private module.
+
+    Raises LookupError where it is not there: then this signal is kept on disk.
+    """
     module, name = _EXPORTERS[signal]
-    try:
-        return getattr(importlib.import_module(f"opentelemetry.exporter.otlp.proto.{by}.{module}"), name)
-    except (ImportError, AttributeError) as error:
-        raise LookupError(f"OpenTelemetry's exporter of {signal} by {protocol} is not found") from error
+    return find(f"opentelemetry.exporter.otlp.proto.{protocol}.{module}", name)
 
 
 _EXPORTERS: Final = {

@@ -5,19 +5,11 @@ All of them are there from 1.45 on. Without them no log event is exported; spans
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "LogRecordExportResult",
-    "LogRecordExporter",
-    "ReadableLogRecord",
-    "emit_event",
-    "encode_logs",
-    "encode_logs_as_json",
-    "is_stand_in",
-    "logger_provider",
-]
+from otel_netmon.internals.otel_internals import find
+
+__all__ = ["LogRecordExportResult", "LogRecordExporter", "ReadableLogRecord"]
 
 if TYPE_CHECKING:
     from opentelemetry.sdk._logs import ReadableLogRecord
@@ -30,27 +22,20 @@ else:
         ReadableLogRecord = LogRecordExporter = LogRecordExportResult = object
 
 
-def _find(module: str, name: str) -> Any:
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise LookupError(f"{module}.{name} is not found") from error
-
-
 def encode_logs(batch: Any) -> Any:
     """A batch as an OTLP request. Raises LookupError where the encoder is not there."""
-    return _find("opentelemetry.exporter.otlp.proto.common._log_encoder", "encode_logs")(batch)
+    return find("opentelemetry.exporter.otlp.proto.common._log_encoder", "encode_logs")(batch)
 
 
 def encode_logs_as_json(batch: Any) -> Any:
     """The same for OTLP JSON: has ``to_dict``."""
-    return _find("opentelemetry.exporter.otlp.json.common._log_encoder", "encode_logs")(batch)
+    return find("opentelemetry.exporter.otlp.json.common._log_encoder", "encode_logs")(batch)
 
 
 def logger_provider() -> Any:
     """The global provider of loggers; ``None`` where there is none to be found."""
     try:
-        return _find("opentelemetry._logs", "get_logger_provider")()
+        return find("opentelemetry._logs", "get_logger_provider")()
     except LookupError:
         return None
 
@@ -60,11 +45,10 @@ def is_stand_in(provider: Any) -> bool:
     return provider is None or type(provider).__module__.startswith("opentelemetry._logs")
 
 
-def emit_event(logger: Any, severity: str, **about: Any) -> bool:
-    """Emit a log event: ``about`` is what ``LogRecord`` takes. False, and nothing, where the API is not there."""
+def emit_event(logger: Any, severity: str, **about: Any) -> None:
+    """Emit a log event: ``about`` is what ``LogRecord`` takes. Nothing where the API is not there."""
     try:
-        record, severities = (_find("opentelemetry._logs", name) for name in ("LogRecord", "SeverityNumber"))
+        record, severities = (find("opentelemetry._logs", name) for name in ("LogRecord", "SeverityNumber"))
     except LookupError:
-        return False
+        return
     logger.emit(record(severity_number=getattr(severities, severity), severity_text=severity, **about))
-    return True

@@ -9,30 +9,13 @@ from __future__ import annotations
 
 import time
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from otel_netmon import forks, threads
 
 MAX_SAMPLES: Final = 8192
 _NO_FACTOR: Final = -1.0
-
-
-class CollectiveSample(NamedTuple):
-    """One completed collective.
-
-    ``end`` is in seconds of the monotonic clock; ``size`` in bytes of this rank's buffer; ``duration`` in
-    seconds from the call to the completion seen on the host; ``bus_factor`` is nccl-tests' factor for the
-    operation and group size, ``None`` where there is none.
-    """
-
-    end: float
-    name: str
-    backend: str
-    group: str
-    size: int
-    duration: float
-    bus_factor: float | None
 
 
 class SeriesKey(NamedTuple):
@@ -86,13 +69,12 @@ class CollectiveWindow:
     def _columns(self) -> tuple[array[int], array[float], array[int], array[float], array[float]]:
         return self._key, self._ends, self._sizes, self._durations, self._factors
 
-    def extend(self, samples: Iterable[CollectiveSample]) -> None:
-        """Add completed collectives."""
-        for end, name, backend, group, size, duration, factor in samples:
-            self.add(SeriesKey(name, backend, group), end, size, duration, factor)
-
     def add(self, key: SeriesKey, end: float, size: int, duration: float, factor: float | None) -> None:
-        """Add one; as in ``CollectiveSample``. Keeps no object but ``key``, the first of its series."""
+        """Add one that completed at ``end`` (s of the monotonic clock), with ``size`` bytes of this rank's buffer.
+
+        ``duration`` is in seconds from the call to the completion seen on the host; ``factor`` nccl-tests' for the
+        operation and group size, ``None`` where there is none. Keeps no object but the first ``key`` of a series.
+        """
         with self._lock:
             number = self._keys.setdefault(key, len(self._keys))
             self._key.append(number)

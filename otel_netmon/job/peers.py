@@ -1,8 +1,7 @@
-"""Who is at the other end of a connection: asked by the monitors, answered by the training side.
+"""Who is at the other end of a connection: asked by the monitors, answered by the training side. Needs no torch.
 
-It stands below both so that neither needs to know the other, and needs no torch. The training side puts a
-``Directory`` here while a process group stands; the monitors put what they saw of each pair of ranks here, and the
-training side shows it on its spans.
+The training side puts a ``Directory`` here while a process group stands; the monitors put what they saw of each
+pair of ranks here, and the training side shows it on its spans. Neither needs to know the other.
 """
 
 from __future__ import annotations

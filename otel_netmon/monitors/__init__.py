@@ -23,7 +23,6 @@ from otel_netmon.monitors.values import (
     LatencyStats,
     NetworkMetrics,
     SweepPoint,
-    TcpPeerStats,
 )
 
 __all__ = [
@@ -49,6 +48,5 @@ __all__ = [
     "Scheduler",
     "SweepPoint",
     "TcpMonitor",
-    "TcpPeerStats",
     "choose_interfaces",
 ]

@@ -1,7 +1,6 @@
 """What every monitor shares: the points of its last sample behind one lock, health, instruments, forks.
 
-The rule: I/O happens before the lock is taken; under it state is only read or swapped. So a reader, or an
-exporter's callback, never waits longer than for a few assignments.
+No I/O under the lock, state is only read or swapped: an exporter's callback waits for a few assignments at most.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
 
 from opentelemetry.metrics import Histogram, Observation
@@ -28,7 +27,6 @@ _logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _MAX_KINDS: Final = 32  # kinds of failure remembered as logged, per monitor; then the oldest is logged again
 _HEALTH: Final = (semconv.MONITOR_SUCCESS, semconv.MONITOR_DURATION, semconv.MONITOR_AGE)
-_HEALTH_NAMES: Final = frozenset(metric.name for metric in _HEALTH)
 
 HISTORY: Final = 100
 """Entries kept in a monitor's history."""
@@ -90,12 +88,10 @@ class Monitor(abc.ABC):
 
     def observations(self, metric: str) -> list[Observation]:
         """The present values of the metric of that name, as an instrument's callback gives them. No I/O."""
-        found: Sequence[Point]
-        if metric in _HEALTH_NAMES:
+        with self._lock:
+            found = self._points.get(metric)
+        if found is None:
             found = [one for one in self.health() if one.metric.name == metric]
-        else:
-            with self._lock:
-                found = self._points.get(metric, ())
         return [Observation(value, about) for _, value, about in found]
 
     def register(self, meter: Meter) -> None:
@@ -105,7 +101,7 @@ class Monitor(abc.ABC):
         """
         for metric in (*self.metrics, *_HEALTH):
             if metric.kind != "histogram":
-                observers.add(meter, self, metric)
+                observers.add(meter, self.observations, metric)
                 continue
             histogram = semconv.create(meter, metric)
             assert isinstance(histogram, Histogram)
@@ -114,7 +110,7 @@ class Monitor(abc.ABC):
 
     def unregister(self) -> None:
         """Report nothing more through any meter. Measuring by hand, and ``register``, still work."""
-        observers.remove(self)
+        observers.remove(self.observations)
         with self._lock:
             self._histograms = {}
 
@@ -181,7 +177,7 @@ class Monitor(abc.ABC):
             if metric.name in histograms:
                 histograms[metric.name].record(value, about)
 
-    def _log_once(self, failure: Exception) -> None:
+    def _log_once(self, failure: BaseException) -> None:
         kind = (type(failure).__qualname__, getattr(failure, "errno", None))
         with self._lock:
             if kind in self._logged:

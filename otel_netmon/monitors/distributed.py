@@ -7,6 +7,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import ClassVar, Final
 
 from otel_netmon import semconv
@@ -15,7 +16,7 @@ from otel_netmon.job.collective_window import CollectiveWindow, Column, SeriesKe
 from otel_netmon.monitors import sweep
 from otel_netmon.monitors.base import HISTORY, DirectMonitor
 from otel_netmon.monitors.points import Point, Row, points_of
-from otel_netmon.monitors.values import CollectiveStats, DistributedMetrics, NetworkMetrics, SweepPoint
+from otel_netmon.monitors.values import CollectiveStats, DistributedMetrics, NetworkMetrics
 
 PERFORMANCE_HISTORY = 1000
 """Entries kept in ``performance_history``."""
@@ -57,11 +58,9 @@ class DistributedNetworkMonitor(DirectMonitor):
         if sweep_repetitions < 1 or min(sweep_sizes, default=0) < 4 or not sweep_timeout > 0:
             raise ValueError("a sweep needs sizes of 4 bytes and more, a repetition and a timeout above 0")
         self._window = collective_window.window if window is None else window
-        self._sweep = (
-            sweep.Sweep(tuple(sweep_sizes), sweep_repetitions, sweep_timeout)
-            if enable_distributed_measurements
-            else None
-        )
+        self._sweep: sweep.Sweep | None = None
+        if enable_distributed_measurements:
+            self._sweep = sweep.Sweep(tuple(sweep_sizes), sweep_repetitions, sweep_timeout)
         self._allreduce_times: deque[float] = deque(maxlen=HISTORY)
         self._history: deque[NetworkMetrics] = deque(maxlen=PERFORMANCE_HISTORY)
         self._seen = 0
@@ -86,14 +85,15 @@ class DistributedNetworkMonitor(DirectMonitor):
         measurements enabled this is a collective call: see the class.
         """
         if self._sweep is None:
-            return self._keep(self._passive())
+            return self.read_window()
         try:
             points, durations, backend, ranks = self._sweep.run()
         except sweep.Unavailable as error:
-            return self._keep(self._passive(reason=str(error)))
+            return self._keep(replace(self._passive(), reason=str(error)))
         with self._lock:
             self._allreduce_times.extend(durations)
-        return self._keep(self._passive(points=points, backend=backend, world_size=ranks))
+        passive = self._passive()
+        return self._keep(replace(passive, sweep=points, backend=backend, world_size=ranks, reason=None))
 
     def sample(self) -> tuple[Point, ...]:
         """Read the window; never a collective call."""
@@ -104,14 +104,7 @@ class DistributedNetworkMonitor(DirectMonitor):
         """The passive measurement, also when measurements of our own are enabled; never a collective call."""
         return self._keep(self._passive())
 
-    def _passive(
-        self,
-        *,
-        points: tuple[SweepPoint, ...] = (),
-        backend: str | None = None,
-        world_size: int | None = None,
-        reason: str | None = None,
-    ) -> DistributedMetrics:
+    def _passive(self) -> DistributedMetrics:
         with self._lock:  # the window is memory, not I/O; inside, so that no collective is counted twice
             found, self._seen = self._window.read(self._seen)
             if self._sweep is None:
@@ -120,8 +113,6 @@ class DistributedNetworkMonitor(DirectMonitor):
                 )
         own = self._sweep.group_name if self._sweep is not None else None
         found = {key: column for key, column in found.items() if key.group != own or own is None}
-        if not found and not points and reason is None:
-            reason = f"no collective completed in the last {self._window.seconds:g} s"
         overall = Column()
         for column in found.values():
             overall.extend(column)
@@ -129,10 +120,7 @@ class DistributedNetworkMonitor(DirectMonitor):
             window=self._window.seconds,
             overall=_stats((None, None, None), overall) if found else None,
             collectives=tuple(_stats(key, column) for key, column in sorted(found.items())),
-            sweep=points,
-            backend=backend,
-            world_size=world_size,
-            reason=reason,
+            reason=None if found else f"no collective completed in the last {self._window.seconds:g} s",
         )
 
     def _keep(self, metrics: DistributedMetrics) -> NetworkMetrics:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from otel_netmon.monitors.procfs import parse_int
 from otel_netmon.monitors.values import _Value
 
-_WORD: Final = 4  # bytes: the unit of port_xmit_data and port_rcv_data
 _FULL: Final = 0xFFFFFFFF  # a 32-bit counter stays there: it does not wrap
 _RATE: Final = re.compile(rb"\s*(\d{1,6}(?:\.\d{1,3})?)\s*Gb/sec")
 _PCI: Final = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
@@ -22,8 +21,26 @@ _PCI: Final = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 Alternatives = tuple[tuple[str, ...], ...]
 """The first of these sets of which a driver has any member counts, as the sum of those that it has."""
 
-# mlx5; bnxt_re; EFA; irdma and its forerunner i40iw
+_IN_WORDS: Final = frozenset(("port_xmit_data", "port_xmit_data_64", "port_rcv_data", "port_rcv_data_64"))
+"""Counters of 4 bytes each."""
+_NARROW: Final = ("port_xmit_data", "port_rcv_data", "port_xmit_packets", "port_rcv_packets")
+"""Those that have 32 bits where the driver has no wider set."""
+_UNICAST: Final = "unicast_xmit_packets"  # comes with the wider set only
+
+# InfiniBand's own; mlx5; bnxt_re; EFA; irdma and its forerunner i40iw
 MEANINGS: Final[Mapping[str, Alternatives]] = {
+    "bytes_sent": (
+        ("port_xmit_data_64",), ("port_xmit_data",), ("tx_bytes",), ("ip4OutOctets", "ip6OutOctets"),
+    ),
+    "bytes_received": (
+        ("port_rcv_data_64",), ("port_rcv_data",), ("rx_bytes",), ("ip4InOctets", "ip6InOctets"),
+    ),
+    "packets_sent": (
+        ("port_xmit_packets_64",), ("port_xmit_packets",), ("tx_pkts",), ("ip4OutPkts", "ip6OutPkts"),
+    ),
+    "packets_received": (
+        ("port_rcv_packets_64",), ("port_rcv_packets",), ("rx_pkts",), ("ip4InPkts", "ip6InPkts"),
+    ),
     "retransmits": (
         ("roce_adp_retrans",), ("to_retransmits",), ("retrans_pkts",), ("tcpRetransSegs",), ("RetransSegs",),
     ),
@@ -45,24 +62,11 @@ MEANINGS: Final[Mapping[str, Alternatives]] = {
     "symbol_errors": (("symbol_error",),),
     "remote_faults": (("unresponsive_remote_events", "impaired_remote_conn_events"),),
 }  # fmt: skip
-_IN_WORDS: Final = {"bytes_sent": "port_xmit_data", "bytes_received": "port_rcv_data"}
-_IN_PACKETS: Final = {"packets_sent": "port_xmit_packets", "packets_received": "port_rcv_packets"}
-_BY_DRIVERS: Final[Mapping[str, Alternatives]] = {
-    "bytes_sent": (("tx_bytes",), ("ip4OutOctets", "ip6OutOctets")),
-    "bytes_received": (("rx_bytes",), ("ip4InOctets", "ip6InOctets")),
-    "packets_sent": (("tx_pkts",), ("ip4OutPkts", "ip6OutPkts")),
-    "packets_received": (("rx_pkts",), ("ip4InPkts", "ip6InPkts")),
-}
-_UNICAST: Final = "unicast_xmit_packets"
 
 FOLDERS: Final = ("counters_ext", "counters", "hw_counters")
 """Folders of a port, the one that is looked at first first."""
 
-NAMES: Final = frozenset(
-    {name for meanings in (MEANINGS, _BY_DRIVERS) for sets in meanings.values() for one in sets for name in one}
-    | {base + end for base in (*_IN_WORDS.values(), *_IN_PACKETS.values()) for end in ("", "_64")}
-    | {_UNICAST}
-)
+NAMES: Final = frozenset(name for sets in MEANINGS.values() for one in sets for name in one) | {_UNICAST}
 """Every counter that is read."""
 
 
@@ -70,9 +74,10 @@ NAMES: Final = frozenset(
 class RdmaPortStats(_Value):
     """One port of an RDMA device at one moment.
 
-    Counters are totals as the driver has them; ``None`` is one that it does not have, or that is full. Bytes are
-    By, also where the driver counts words. ``speed`` is the link's rate in By/s, one direction; rates (By/s) and
-    utilisations (0 to 1) are of the time between two samples. ``saturated`` names 32-bit counters that are full.
+    ``counters`` are totals by meaning (``MEANINGS``), as the driver has them, without those that are full. Bytes
+    are By, also where the driver counts words. ``speed`` is the link's rate in By/s, one direction; rates (By/s)
+    and utilisations (0 to 1) are of the time between two samples. ``saturated`` names 32-bit counters that are
+    full.
     """
 
     device: str
@@ -85,26 +90,7 @@ class RdmaPortStats(_Value):
     interface: str | None = None
     pci_address: str | None = None
     numa_node: int | None = None
-    bytes_sent: int | None = None
-    bytes_received: int | None = None
-    packets_sent: int | None = None
-    packets_received: int | None = None
-    retransmits: int | None = None
-    out_of_sequence: int | None = None
-    sequence_naks: int | None = None
-    rnr_naks: int | None = None
-    ack_timeouts: int | None = None
-    cnp_sent: int | None = None
-    cnp_handled: int | None = None
-    ecn_marked: int | None = None
-    discards_sent: int | None = None
-    discards_received: int | None = None
-    receive_errors: int | None = None
-    transmit_wait: int | None = None
-    link_downed: int | None = None
-    link_recovered: int | None = None
-    symbol_errors: int | None = None
-    remote_faults: int | None = None
+    counters: Mapping[str, int] = field(default_factory=dict)
     transmit_rate: float | None = None
     receive_rate: float | None = None
     transmit_utilization: float | None = None
@@ -159,36 +145,13 @@ def parts(files: Mapping[str, Mapping[str, bytes | None]]) -> tuple[dict[str, di
             value = parse_int(data)
             if value is not None and value >= 0:
                 merged[name] = value
+    full = tuple(n for n in _NARROW if merged.get(n) == _FULL and not {f"{n}_64", _UNICAST} & merged.keys())
+    for name in full:
+        del merged[name]
     found: dict[str, dict[str, int]] = {}
-    full: list[str] = []
-    for meaning, name in (*_IN_WORDS.items(), *_IN_PACKETS.items()):
-        unit = _WORD if meaning in _IN_WORDS else 1
-        if read := _extended(merged, name, full):
-            found[meaning] = {one: value * unit for one, value in read.items()}
-    for meanings in (_BY_DRIVERS, MEANINGS):
-        for meaning, sets in meanings.items():
-            if read := _first(merged, sets):
-                found.setdefault(meaning, read)
-    return found, tuple(full)
-
-
-def added(found: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
-    """The sum of each meaning."""
-    return {meaning: sum(read.values()) for meaning, read in found.items()}
-
-
-def _extended(merged: Mapping[str, int], name: str, full: list[str]) -> dict[str, int]:
-    wide = f"{name}_64"
-    if wide in merged:
-        return {wide: merged[wide]}
-    if merged.get(name) == _FULL and _UNICAST not in merged:  # that one comes with the 64-bit set only
-        full.append(name)
-        return {}
-    return {name: merged[name]} if name in merged else {}
-
-
-def _first(merged: Mapping[str, int], sets: Alternatives) -> dict[str, int]:
-    for names in sets:
-        if known := {name: merged[name] for name in names if name in merged}:
-            return known
-    return {}
+    for meaning, sets in MEANINGS.items():
+        for names in sets:
+            if known := {n: merged[n] * (4 if n in _IN_WORDS else 1) for n in names if n in merged}:
+                found[meaning] = known
+                break
+    return found, full

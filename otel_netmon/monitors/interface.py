@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, NamedTuple
 
 from otel_netmon import config, semconv
 from otel_netmon.monitors.base import DirectMonitor
 from otel_netmon.monitors.nics import NicReading, NicSource, names_or_globs, nic_source
 from otel_netmon.monitors.points import Point, Row, points_of
-from otel_netmon.monitors.procfs import NicCounters
 from otel_netmon.monitors.sums import MemberTotals
 from otel_netmon.monitors.values import InterfaceStats
 
@@ -38,12 +37,11 @@ _PORT_ROWS: Final[tuple[Row, ...]] = (
 )
 
 
-@dataclass(frozen=True)
-class _Raw:
-    """The counters of one reading; ``at`` in seconds of the monotonic clock."""
+class _Raw(NamedTuple):
+    """One reading; ``at`` in seconds of the monotonic clock."""
 
     at: float
-    nics: dict[str, tuple[int | None, NicCounters]]
+    nics: dict[str, NicReading]
 
 
 class NetworkInterfaceMonitor(DirectMonitor):
@@ -80,9 +78,8 @@ class NetworkInterfaceMonitor(DirectMonitor):
         self._source = nic_source(proc_root, sys_root) if source is None else source
         self._rate_window = rate_window
         self._ring: deque[_Raw] = deque(maxlen=4 * _BASELINES)
-        self._newest: _Raw | None = None
+        self._newest = _Raw(-math.inf, {})
         self._since: dict[str, float] = {}  # since when a NIC's counters have run without a break
-        self._keep: frozenset[str] = frozenset()
         self._latest: dict[str, InterfaceStats] = {}
         self._totals = MemberTotals(heirs=True)
 
@@ -92,21 +89,21 @@ class NetworkInterfaceMonitor(DirectMonitor):
         Raises OSError when the counters cannot be read at all.
         """
         with self._lock:
-            keep = self._keep
+            keep = self._newest.nics.keys()
         at = self._clock()
         wall = time.time()
-        nics = self._source.read(self._patterns, keep)
-        raw = _Raw(at, {nic.name: (nic.index, nic.counters) for nic in nics})
+        raw = _Raw(at, {nic.name: nic for nic in self._source.read(self._patterns, keep)})
         with self._lock:
-            current = self._newest is None or at >= self._newest.at
+            current = at >= self._newest.at
             if current:  # a reading overtaken by another thread's gives its own result, but leaves no trace
                 self._remember(raw)
-                self._keep = frozenset(nic.name for nic in nics)
             baseline = next((old for old in reversed(self._ring) if old.at <= at - self._rate_window), None)
-            stats = {nic.name: self._stats(nic, raw, wall, baseline) for nic in nics}
+            stats = {name: self._stats(nic, raw.at, wall, baseline) for name, nic in raw.nics.items()}
             if current:
                 self._latest = stats
-                self._store([point for nic in nics for point in self._points_of(nic, stats[nic.name])])
+                self._store(
+                    [point for nic in raw.nics.values() for point in self._points_of(nic, stats[nic.name])]
+                )
                 self._totals.trim()
             return dict(stats)
 
@@ -135,12 +132,11 @@ class NetworkInterfaceMonitor(DirectMonitor):
             yield from points_of(_PORT_ROWS, functools.partial(getattr, stats), *port)
 
     def _remember(self, raw: _Raw) -> None:
-        before = self._newest.nics if self._newest is not None else {}
         since: dict[str, float] = {}
-        for name, (index, counters) in raw.nics.items():
-            old_index, old = before.get(name, (None, None))
+        for name, nic in raw.nics.items():
+            old = self._newest.nics.get(name)
             # a NIC that went and came, or was reset, has no rate across the break
-            unbroken = old is not None and old_index == index and not counters.behind(old)
+            unbroken = old is not None and old.index == nic.index and not nic.counters.behind(old.counters)
             since[name] = self._since[name] if unbroken else raw.at
         self._since = since
         self._newest = raw
@@ -149,14 +145,14 @@ class NetworkInterfaceMonitor(DirectMonitor):
         while len(self._ring) > 1 and self._ring[1].at <= raw.at - self._rate_window:
             self._ring.popleft()
 
-    def _stats(self, nic: NicReading, raw: _Raw, wall: float, baseline: _Raw | None) -> InterfaceStats:
+    def _stats(self, nic: NicReading, at: float, wall: float, baseline: _Raw | None) -> InterfaceStats:
         now = nic.counters
         rates: dict[str, Any] = {}
         window = None
         if baseline is not None and nic.name in baseline.nics:
-            old = baseline.nics[nic.name][1]
-            if self._since.get(nic.name, raw.at) <= baseline.at and not now.behind(old):
-                window = raw.at - baseline.at
+            old = baseline.nics[nic.name].counters
+            if self._since.get(nic.name, at) <= baseline.at and not now.behind(old):
+                window = at - baseline.at
                 rates = {rate: (getattr(now, count) - getattr(old, count)) / window for rate, count in _RATES}
         return InterfaceStats(
             name=nic.name,

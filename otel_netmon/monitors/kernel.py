@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -32,7 +31,6 @@ _SOFTNET_ROWS: Final = (
     (semconv.SOFTNET_SQUEEZED, "squeezed"),
 )
 _MAX_NICS: Final = 256
-_CARRIER: Final = "carrier_changes"
 # in /sys/class/net/*/statistics beside the traffic; the sums of some are in system.network.errors and .dropped
 _FAULTS: Final = (
     "rx_crc_errors",
@@ -51,15 +49,6 @@ _FAULTS: Final = (
 )
 _TIMEOUTS: Final = "tx_timeout"
 _WRAP: Final = 1 << 32
-
-
-@dataclass(frozen=True)
-class _NicFaults:
-    """``index`` distinguishes a NIC from an earlier one of the same name; ``timeouts`` are by queue."""
-
-    index: int | None
-    counts: dict[str, int]
-    timeouts: dict[str, int]
 
 
 class KernelNetworkMonitor(Monitor):
@@ -89,76 +78,48 @@ class KernelNetworkMonitor(Monitor):
         root = config.current().sys_root if sys_root is None else sys_root
         self._class = str(root / "class" / "net")
         self._online = str(root / "devices" / "system" / "cpu" / "online")
-        self._counts: dict[str, int] = {}
-        self._faults: dict[str, dict[str, int]] = {}
         self._cpu_totals = MemberTotals(wrap=_WRAP)
         self._nic_totals = MemberTotals(heirs=True)
         self._queue_totals = MemberTotals()
 
-    @property
-    def counts(self) -> dict[str, int]:
-        """The protocols' counts at the last sample, by ``Protocol.Name`` as the kernel has them. No I/O."""
-        with self._lock:
-            return dict(self._counts)
-
-    @property
-    def faults(self) -> dict[str, dict[str, int]]:
-        """What each physical NIC counted as gone wrong, by the kernel's names. No I/O."""
-        with self._lock:
-            return {name: dict(counts) for name, counts in self._faults.items()}
-
-    def sample(self) -> tuple[Point, ...]:
+    def sample(self) -> Iterator[Point]:
         """One reading. What cannot be read is absent."""
         counts: dict[str, int] = {}
         for name in ("snmp", "netstat"):
             counts |= protocols.parse_snmp(files.try_read(f"{self._net}/{name}") or b"")
+        yield from points_of(_PROTOCOL_ROWS, counts.get)
         rows = protocols.parse_softnet(files.try_read(f"{self._net}/softnet_stat") or b"")
         cpus = _identified(rows, protocols.parse_cpu_list(files.try_read(self._online) or b""))
-        nics = {name: self._read_nic(name) for name in self._physical()}
-        with self._lock:
-            self._counts = counts
-            self._faults = {name: nic.counts for name, nic in nics.items()}
-        softnet = {
-            name: self._cpu_totals.add(name, {cpu: getattr(row, name) for cpu, row in cpus.items()})
-            for _, name in _SOFTNET_ROWS
-            if cpus
-        }
-        found = [point for name, nic in nics.items() for point in self._fault_points(name, nic)]
+        for metric, name in _SOFTNET_ROWS if cpus else ():
+            count = {cpu: getattr(row, name) for cpu, row in cpus.items()}
+            yield Point(metric, self._cpu_totals.add(name, count))
+        names = files.entries(self._class)
+        for name in [name for name in names if os.path.exists(f"{self._class}/{name}/device")][:_MAX_NICS]:
+            yield from self._faults(name)
         self._nic_totals.trim()
         self._queue_totals.trim()
-        return (*points_of(_PROTOCOL_ROWS, counts.get), *points_of(_SOFTNET_ROWS, softnet.get), *found)
 
-    def _fault_points(self, name: str, nic: _NicFaults) -> Iterator[Point]:
-        """Totals, without a fall where a NIC was reset or another took its name."""
-        about = (semconv.INTERFACE, name)
-        for fault, count in nic.counts.items():
-            if fault == _TIMEOUTS:
-                queues = {(nic.index, queue): timeouts for queue, timeouts in nic.timeouts.items()}
-                total = self._queue_totals.add(name, queues)
-            else:
-                total = self._nic_totals.add((name, fault), {nic.index: count})
-            if fault == _CARRIER:
-                yield Point(semconv.NIC_CARRIER_CHANGES, total, attributes(about))
-            else:
-                yield Point(semconv.NIC_FAULTS, total, attributes(about, (semconv.ERROR_TYPE, fault)))
-
-    def _physical(self) -> list[str]:
-        names = files.entries(self._class)
-        return [name for name in names if os.path.exists(f"{self._class}/{name}/device")][:_MAX_NICS]
-
-    def _read_nic(self, name: str) -> _NicFaults:
+    def _faults(self, name: str) -> Iterator[Point]:
+        """Of one NIC: totals, without a fall where it was reset or another took its name."""
         folder = f"{self._class}/{name}"
-        timeouts = self._timeouts(f"{folder}/queues")
-        found = {fault: procfs.parse_int(files.try_read(f"{folder}/statistics/{fault}")) for fault in _FAULTS}
-        found[_CARRIER] = procfs.parse_int(files.try_read(f"{folder}/{_CARRIER}"))
-        found[_TIMEOUTS] = sum(timeouts.values()) if timeouts else None
-        index = procfs.parse_int(files.try_read(f"{folder}/ifindex"))
-        return _NicFaults(index, {key: value for key, value in found.items() if value is not None}, timeouts)
+        about = (semconv.INTERFACE, name)
+        index = _number(f"{folder}/ifindex")
+        for fault in _FAULTS:
+            if (count := _number(f"{folder}/statistics/{fault}")) is not None:
+                total = self._nic_totals.add((name, fault), {index: count})
+                yield Point(semconv.NIC_FAULTS, total, attributes(about, (semconv.ERROR_TYPE, fault)))
+        queues = [entry for entry in files.entries(f"{folder}/queues") if entry.startswith("tx-")][:1024]
+        counts = {(index, queue): _number(f"{folder}/queues/{queue}/{_TIMEOUTS}") for queue in queues}
+        if known := {queue: count for queue, count in counts.items() if count is not None}:
+            total = self._queue_totals.add(name, known)
+            yield Point(semconv.NIC_FAULTS, total, attributes(about, (semconv.ERROR_TYPE, _TIMEOUTS)))
+        if (changes := _number(f"{folder}/carrier_changes")) is not None:
+            total = self._nic_totals.add((name, "carrier_changes"), {index: changes})
+            yield Point(semconv.NIC_CARRIER_CHANGES, total, attributes(about))
 
-    def _timeouts(self, folder: str) -> dict[str, int]:
-        queues = [entry for entry in files.entries(folder) if entry.startswith("tx-")][:1024]
-        counts = {queue: procfs.parse_int(files.try_read(f"{folder}/{queue}/tx_timeout")) for queue in queues}
-        return {queue: count for queue, count in counts.items() if count is not None}
+
+def _number(path: str) -> int | None:
+    return procfs.parse_int(files.try_read(path))
 
 
 def _identified(rows: list[Softnet], online: list[int]) -> dict[object, Softnet]:

@@ -7,17 +7,16 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import ClassVar, Final, TypeVar
+from typing import ClassVar, Final
 
 from otel_netmon import config, semconv, threads
 from otel_netmon.monitors import tcp_connect
 from otel_netmon.monitors.base import HISTORY, DirectMonitor
 from otel_netmon.monitors.nics import names_or_globs
 from otel_netmon.monitors.points import Point, Row, attributes, points_of
+from otel_netmon.monitors.tcp_connect import Attempts
 from otel_netmon.monitors.values import LatencyStats
 from otel_netmon.values import parse_target
-
-_T = TypeVar("_T")
 
 MAX_THREADS: Final = 32
 RESOLVE_ALLOWANCE: Final = 2.0
@@ -33,15 +32,15 @@ _ROWS: Final[tuple[Row, ...]] = (
 
 
 class _Probe:
-    """One target's attempts under way. Its fields are read and written with the monitor's lock held."""
+    """One target's attempts under way. Its fields are read and written with the monitor's lock held, but for what
+    is appended to ``found``, which is atomic."""
 
-    def __init__(self, target: str, deadline: float) -> None:
+    def __init__(self, target: str, deadline: float, *, begun: bool = False) -> None:
         self.target = target
         self.deadline = deadline
-        self.begun = False
+        self.begun = begun
         self.recorded = False
-        self.times: list[float] = []
-        self.errors: list[str] = []
+        self.found = Attempts()
         self.result: LatencyStats | None = None
         self.finished = threads.Event()
 
@@ -103,16 +102,22 @@ class NetworkLatencyMonitor(DirectMonitor):
             self._log_once(error)
         for probe in probes:
             probe.finished.wait(max(0.0, probe.deadline - time.monotonic()))
-        fresh: list[LatencyStats] = []
         with self._lock:
-            results = {probe.target: self._settle(probe, queue, fresh) for probe in probes}
+            results = {probe.target: self._result(probe, queue) for probe in probes}
+            # of those who share a result the first tells it
+            fresh = {probe.target: results[probe.target] for probe in probes if not probe.recorded}
+            for probe in probes:
+                probe.recorded = True
+            self._latest |= fresh
+            for target, stats in fresh.items():
+                self._history[target].append(stats)
             self._store(
                 point
                 for stats in self._latest.values()
                 for point in points_of(_ROWS, functools.partial(getattr, stats), *_server(stats))
             )
-        times = ((seconds, attributes(*_server(stats))) for stats in fresh for seconds in stats.times)
-        self._record(Point(semconv.LATENCY, seconds, about) for seconds, about in times)
+        times = ((stats, one) for stats in fresh.values() for one in stats.times)
+        self._record(Point(semconv.LATENCY, one, attributes(*_server(stats))) for stats, one in times)
         return results
 
     def _begin(self) -> tuple[list[_Probe], deque[_Probe]]:
@@ -126,20 +131,15 @@ class NetworkLatencyMonitor(DirectMonitor):
                     probe = self._running[target] = _Probe(target, deadline)
                     queue.append(probe)
                 elif probe.result is not None:  # given up as late, and its thread is still stuck
-                    probe = _Probe(target, deadline)
-                    probe.result = self._stats(probe, tcp_connect.TIMEOUT)
-                    probe.finished.set()
+                    probe = _Probe(target, 0.0, begun=True)
                 probes.append(probe)
         return probes, queue
 
-    def _settle(self, probe: _Probe, queue: deque[_Probe], fresh: list[LatencyStats]) -> LatencyStats:
-        """The result, what there is of it at the deadline, or that there is none; lock held.
-
-        Of the callers that share a result one puts it into the history, and into ``fresh``.
-        """
+    def _result(self, probe: _Probe, queue: deque[_Probe]) -> LatencyStats:
+        """The result, what there is of it at the deadline, or that there is none; lock held."""
         if probe.result is None and probe.begun:
-            late = () if len(probe.times) + len(probe.errors) >= self._attempts else (tcp_connect.TIMEOUT,)
-            probe.result = self._stats(probe, *late)
+            late = len(probe.found.times) + len(probe.found.errors) < self._attempts
+            probe.result = self._stats(probe, *([tcp_connect.TIMEOUT] if late else []))
         elif probe.result is None:
             none = (tcp_connect.NOT_MEASURED,)
             probe.result = LatencyStats(
@@ -148,11 +148,6 @@ class NetworkLatencyMonitor(DirectMonitor):
             if probe in queue:
                 queue.remove(probe)
                 self._running.pop(probe.target, None)
-        if not probe.recorded:
-            probe.recorded = True
-            self._history[probe.target].append(probe.result)
-            self._latest[probe.target] = probe.result
-            fresh.append(probe.result)
         return probe.result
 
     def _work(self, queue: deque[_Probe]) -> None:
@@ -163,16 +158,10 @@ class NetworkLatencyMonitor(DirectMonitor):
                 probe = queue.popleft()
                 probe.begun = True
             try:
-                tcp_connect.attempt(
-                    *self._targets[probe.target],
-                    self._attempts,
-                    self._timeout,
-                    on_time=functools.partial(self._note, probe.times),
-                    on_error=functools.partial(self._note, probe.errors),
-                )
+                tcp_connect.attempt(*self._targets[probe.target], self._attempts, self._timeout, probe.found)
             except Exception as error:  # noqa: BLE001  # whoever waits for this probe must be told
                 self._log_once(error)
-                self._note(probe.errors, tcp_connect.error_word(error))
+                probe.found.errors.append(tcp_connect.error_word(error))
             with self._lock:
                 if probe.result is None:
                     probe.result = self._stats(probe)
@@ -180,14 +169,9 @@ class NetworkLatencyMonitor(DirectMonitor):
                     del self._running[probe.target]
             probe.finished.set()
 
-    def _note(self, values: list[_T], value: _T) -> None:
-        with self._lock:
-            values.append(value)
-
     def _stats(self, probe: _Probe, *more: str) -> LatencyStats:
-        host, port = self._targets[probe.target]
-        errors = (*probe.errors, *more)
-        return LatencyStats.of(probe.target, host, port, times=tuple(probe.times), errors=errors)
+        errors = (*probe.found.errors, *more)
+        return LatencyStats.of(probe.target, *self._targets[probe.target], times=probe.found.times, errors=errors)
 
     def sample(self) -> tuple[Point, ...]:
         """One round."""

@@ -23,12 +23,11 @@ if TYPE_CHECKING:
 class RealNetworkMonitor(DirectMonitor):
     """The four other monitors together. It is passive but for the latency targets the user named.
 
-    Without arguments everything is as the configuration says. ``interfaces``, ``target_hosts`` and ``window``
-    go to the parts; or give a part itself. ``bandwidth`` and ``interface`` share one reading of the counters
-    here, and should share one interface monitor when given.
+    Without arguments everything is as configured. ``interfaces``, ``target_hosts`` and ``window`` go to the
+    parts; or give a part itself. A ``bandwidth`` that is given should read the ``interface`` that is given.
 
-    To have it sampled in the background, schedule ``monitors``, its parts, so that one that hangs delays no
-    other, and ``register`` this one.
+    To have it sampled in the background, schedule ``monitors``, so that one that hangs delays no other, and
+    ``register`` this one.
     """
 
     name: ClassVar[str] = "network"

@@ -1,8 +1,6 @@
 """Which NICs are watched, and reading them: /proc and /sys on Linux, psutil elsewhere.
 
-Counters come from one read of ``net/dev`` for all NICs. That file is per network namespace: under ``/proc`` it
-is this process's own; under a ``proc_root`` the user configured (the host's proc in a container) it is that of
-process 1 there, ``<proc_root>/1/net/dev``, because ``<proc_root>/net`` would still mean our own.
+Counters come from one read of ``net/dev``, which has all NICs of a network namespace (see ``files.net_folder``).
 """
 
 from __future__ import annotations
@@ -86,13 +84,12 @@ class SysfsSource:
 
 
 class _SysfsReading:
-    """One pass over the files; what is asked for twice is read once."""
+    """One pass over the files; a file that is asked for twice is read once."""
 
     def __init__(self, net: str, folder: str) -> None:
         self._net = net
         self._class = folder
         self._files: dict[tuple[str, str], bytes | None] = {}
-        self._kinds: dict[str, str | None] = {}
 
     def nics(self, patterns: tuple[str, ...] | None, keep: Set[str]) -> list[NicReading]:
         counters = procfs.parse_net_dev(files.read(f"{self._net}/dev"))
@@ -125,11 +122,6 @@ class _SysfsReading:
         return {n: f"{'up' if self._up(n) else 'not in sysfs, perhaps up'}; {rest}" for n in running}
 
     def _kind(self, name: str) -> str | None:
-        if name not in self._kinds:
-            self._kinds[name] = self._find_kind(name)
-        return self._kinds[name]
-
-    def _find_kind(self, name: str) -> str | None:
         if os.path.exists(f"{self._class}/{name}/device"):
             label = self._file(name, "phys_port_name")
             return None if label and _REPRESENTOR.match(label) else "physical"
@@ -189,20 +181,17 @@ class PsutilSource:
         """See ``NicSource``; takes about 0.1 ms, and 40 ms once for importing psutil."""
         import psutil
 
-        known = psutil.net_if_stats()
-        found: list[NicReading] = []
+        links = psutil.net_if_stats()
         read = psutil.net_io_counters(pernic=True)
-        named = {} if patterns is None else _selected(read, patterns)
-        for name, io in read.items():
-            link = known.get(name)
-            reason: str | None
-            if patterns is not None:
-                reason = named.get(name)
-            else:
-                up = link is not None and (link.isup or name in keep) and "loopback" not in link.flags
-                reason = "up; this system does not say which NICs are physical" if up else None
-            if reason is None:
-                continue
+        if patterns is None:
+            up = (name for name in read if (link := links.get(name)) and (link.isup or name in keep))
+            why = "up; this system does not say which NICs are physical"
+            chosen = {name: why for name in up if "loopback" not in links[name].flags}
+        else:
+            chosen = _selected(read, patterns)
+        found: list[NicReading] = []
+        for name, reason in chosen.items():
+            io, link = read[name], links.get(name)
             counters = NicCounters(
                 io.bytes_recv, io.packets_recv, io.errin, io.dropin,
                 io.bytes_sent, io.packets_sent, io.errout, io.dropout,

@@ -9,7 +9,8 @@ same series the first is heard: the SDK would add their values up.
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
 
 from opentelemetry.metrics import CallbackOptions, Observation
 
@@ -18,33 +19,21 @@ from otel_netmon import forks, semconv, threads
 if TYPE_CHECKING:
     from opentelemetry.metrics import CallbackT, Meter
 
-
-class Observable(Protocol):
-    """Who reports through instruments."""
-
-    def observations(self, metric: str) -> list[Observation]:
-        """The present values of a metric, from state only; never does I/O, never raises."""
-        ...
+Observe: TypeAlias = Callable[[str], list[Observation]]
+"""Gives the present values of a metric by its name, from state only; never does I/O, never raises."""
 
 
-class _Hub:
-    """Who reports through one meter, by metric name. Tuples are replaced, not changed: callbacks need no lock."""
+def _callback(owners: dict[str, tuple[Observe, ...]], name: str) -> CallbackT:
+    def observe(_options: CallbackOptions) -> list[Observation]:
+        present = owners.get(name, ())
+        if len(present) == 1:
+            return present[0](name)
+        found: dict[object, Observation] = {}
+        for owner in present:
+            found = {**{_series(one): one for one in owner(name)}, **found}
+        return list(found.values())
 
-    def __init__(self) -> None:
-        self.owners: dict[str, tuple[Observable, ...]] = {}
-
-    def callback(self, name: str) -> CallbackT:
-        def observe(_options: CallbackOptions) -> list[Observation]:
-            owners = self.owners.get(name, ())
-            if len(owners) == 1:
-                return owners[0].observations(name)
-            found: dict[object, Observation] = {}
-            for owner in owners:
-                fresh = [(_series(one), one) for one in owner.observations(name)]
-                found = {**dict(fresh), **found}
-            return list(found.values())
-
-        return observe
+    return observe
 
 
 def _series(one: Observation) -> object:
@@ -55,30 +44,31 @@ def _series(one: Observation) -> object:
 
 
 _lock = threads.RLock()
-_hubs: weakref.WeakKeyDictionary[Meter, _Hub] = weakref.WeakKeyDictionary()
+_hubs: weakref.WeakKeyDictionary[Meter, dict[str, tuple[Observe, ...]]] = weakref.WeakKeyDictionary()
+"""Who reports through a meter, by metric. Tuples are replaced, not changed: callbacks need no lock."""
 
 
-def add(meter: Meter, owner: Observable, metric: semconv.Metric) -> None:
+def add(meter: Meter, owner: Observe, metric: semconv.Metric) -> None:
     """Let ``owner`` feed the instrument of ``metric``, which is created when it is not there yet.
 
     Adding an owner to the same meter again changes nothing.
     """
     with _lock:
-        hub = _hubs.setdefault(meter, _Hub())
-        create = metric.name not in hub.owners
-        before = hub.owners.get(metric.name, ())
-        if all(one is not owner for one in before):
-            hub.owners[metric.name] = (*before, owner)
+        owners = _hubs.setdefault(meter, {})
+        create = metric.name not in owners
+        before = owners.get(metric.name, ())
+        if owner not in before:
+            owners[metric.name] = (*before, owner)
     if create:
-        semconv.create(meter, metric, [hub.callback(metric.name)])
+        semconv.create(meter, metric, [_callback(owners, metric.name)])
 
 
-def remove(owner: Observable) -> None:
+def remove(owner: Observe) -> None:
     """Let ``owner`` feed no instrument of any meter."""
     with _lock:
         for hub in list(_hubs.values()):
-            for name, owners in hub.owners.items():
-                hub.owners[name] = tuple(one for one in owners if one is not owner)
+            for name, owners in hub.items():
+                hub[name] = tuple(one for one in owners if one != owner)
 
 
 @forks.register_function
@@ -87,4 +77,4 @@ def _after_fork_in_child() -> None:
     global _lock  # noqa: PLW0603  # the only way to replace a lock that a vanished thread holds
     _lock = threads.RLock()
     for hub in list(_hubs.values()):
-        hub.owners = dict.fromkeys(hub.owners, ())
+        hub.update(dict.fromkeys(hub, ()))

@@ -14,12 +14,10 @@ from otel_netmon.job.peers import Directory, Host
 from otel_netmon.monitors import icmp, tcp_connect
 from otel_netmon.monitors.base import Monitor
 from otel_netmon.monitors.points import Point, Row, attributes, points_of
+from otel_netmon.monitors.tcp_connect import Attempts
 from otel_netmon.monitors.values import LatencyStats
 
 _logger = logging.getLogger(__name__)
-
-ICMP: Final = "icmp"
-TCP: Final = "tcp"
 
 _ROWS: Final[tuple[Row, ...]] = (
     (semconv.PEER_LATENCY_MEAN, "mean"),
@@ -61,24 +59,14 @@ class PeerLatencyMonitor(Monitor):
         self._timeout = settings.latency_timeout if timeout is None else timeout
         self._by = settings.peer_attribute
         self._warned = False
-        self._latest: dict[Host, LatencyStats] = {}
-
-    @property
-    def latest(self) -> dict[str, LatencyStats]:
-        """The last round, by the host's address; empty before the first. No I/O."""
-        with self._lock:
-            return {host.address: stats for host, stats in self._latest.items()}
 
     def sample(self) -> tuple[Point, ...]:
         """One round. Raises what the job's store raises."""
         directory = self._directory or peers.directory
         if directory is None:
             return self.points()
-        method = ICMP if icmp.allowed() else TCP
-        found = self._by_icmp(directory) if method == ICMP else self._by_tcp(directory)
-        with self._lock:
-            self._latest = found
-        return tuple(self._points_of(found, method))
+        method, measure = ("icmp", self._by_icmp) if icmp.allowed() else ("tcp", self._by_tcp)
+        return tuple(self._points_of(measure(directory), method))
 
     def _points_of(self, found: dict[Host, LatencyStats], method: str) -> Iterator[Point]:
         by = (semconv.LATENCY_METHOD, method)
@@ -96,12 +84,9 @@ class PeerLatencyMonitor(Monitor):
 
     def _by_icmp(self, directory: Directory) -> dict[Host, LatencyStats]:
         hosts = {host.address: host for host in directory.some_hosts(self._most)}
-        echoes = icmp.ping(hosts, self._attempts, self._timeout)
         return {
-            hosts[address]: LatencyStats.of(
-                hosts[address].name, address, None, times=tuple(one.times), errors=tuple(one.errors)
-            )
-            for address, one in echoes.items()
+            hosts[one]: LatencyStats.of(hosts[one].name, one, None, times=found.times, errors=found.errors)
+            for one, found in icmp.ping(hosts, self._attempts, self._timeout).items()
         }
 
     def _by_tcp(self, directory: Directory) -> dict[Host, LatencyStats]:
@@ -114,12 +99,10 @@ class PeerLatencyMonitor(Monitor):
         endpoint = directory.store_endpoint()
         if endpoint is None:
             return {}
-        times: list[float] = []
-        errors: list[str] = []
-        tcp_connect.attempt(*endpoint, self._attempts, self._timeout, on_time=times.append, on_error=errors.append)
+        found = Attempts()
+        tcp_connect.attempt(*endpoint, self._attempts, self._timeout, found)
         host, port = endpoint
-        stats = LatencyStats.of(host, host, port, times=tuple(times), errors=tuple(errors))
-        return {Host(host, host): stats}
+        return {Host(host, host): LatencyStats.of(host, host, port, times=found.times, errors=found.errors)}
 
 
 def _worst(found: Iterable[LatencyStats], field: str) -> float | None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import astuple
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -24,9 +22,6 @@ _QUOTA_ROWS: Final[tuple[Row, ...]] = (
     (semconv.CGROUP_PERIODS, "periods"),
     (semconv.CGROUP_THROTTLED_PERIODS, "throttled"),
 )
-
-StallTimes = dict[tuple[str, str], float]
-"""Seconds stalled, by resource and ``some`` or ``full``."""
 
 
 class PressureMonitor(Monitor):
@@ -93,8 +88,10 @@ class ProcessPressureMonitor(Monitor):
 
     def sample(self) -> Iterator[Point]:
         """One reading. What cannot be read is absent."""
-        if tasks := self._list():
-            self._count_tasks(tasks, {task: wait for task in tasks if (wait := self._waited(task)) is not None})
+        if tasks := files.entries(f"{self._self}/task")[:_MAX_TASKS]:
+            read = {task: files.try_read(f"{self._self}/task/{task}/schedstat") or b"" for task in tasks}
+            waited = {task: protocols.parse_task_schedstat(data) for task, data in read.items()}
+            self._count_tasks(tasks, {task: wait for task, wait in waited.items() if wait is not None})
         if self._run_queue is not None:
             yield Point(semconv.PROCESS_RUN_QUEUE, self._run_queue)
         cgroups, own = self._cgroups.look()
@@ -105,10 +102,10 @@ class ProcessPressureMonitor(Monitor):
         limits = [limit for one in cgroups if (limit := _limit(one.folder)) is not None]
         if limits:
             yield Point(semconv.CGROUP_LIMIT, min(limits))
-        read = {one: data for one in cgroups if (data := files.try_read(f"{one.folder}/cpu.stat")) is not None}
-        throttling = self._throttled({one: protocols.parse_cpu_stat(data) for one, data in read.items()})
+        stats = {one: data for one in cgroups if (data := files.try_read(f"{one.folder}/cpu.stat")) is not None}
+        throttling = self._throttled({one: protocols.parse_cpu_stat(data) for one, data in stats.items()})
         if throttling is not None:
-            yield from points_of(_QUOTA_ROWS, lambda field: getattr(throttling, field))
+            yield from points_of(_QUOTA_ROWS, throttling._asdict().get)
 
     def _count_tasks(self, tasks: list[str], waited: dict[str, float]) -> None:
         """Threads end: what they waited is kept. One that was not there before began at 0 since."""
@@ -122,24 +119,14 @@ class ProcessPressureMonitor(Monitor):
 
     def _throttled(self, quotas: dict[Cgroup, Throttling | None]) -> Throttling | None:
         # one without a quota is at 0: that which it gets later counts from there
-        numbers = {one: astuple(quota or Throttling(0, 0, 0.0)) for one, quota in quotas.items()}
+        numbers = {one: quota or Throttling(0, 0, 0.0) for one, quota in quotas.items()}
         counts = {(one, place): number for one, each in numbers.items() for place, number in enumerate(each)}
         moved = self._quotas.moved(counts)
-        worst = max((one for one in quotas if quotas[one]), key=lambda one: numbers[one][2], default=None)
+        worst = max((one for one in quotas if quotas[one]), key=lambda one: numbers[one].time, default=None)
         if worst is None:
             return None
-        stopped = (now + moved[worst, place] for place, now in enumerate(astuple(self._stopped)))
-        self._stopped = Throttling(*stopped)
+        self._stopped = Throttling._make(now + moved[worst, place] for place, now in enumerate(self._stopped))
         return self._stopped
-
-    def _list(self) -> list[str]:
-        try:
-            return os.listdir(f"{self._self}/task")[:_MAX_TASKS]
-        except OSError:
-            return []
-
-    def _waited(self, task: str) -> float | None:
-        return protocols.parse_task_schedstat(files.try_read(f"{self._self}/task/{task}/schedstat") or b"")
 
     def after_fork_in_child(self) -> None:
         super().after_fork_in_child()
@@ -154,7 +141,8 @@ def _limit(folder: str) -> float | None:
     return protocols.quota(procfs.parse_int(files.try_read(f"{folder}/cpu.cfs_quota_us")), period)
 
 
-def _stalls(path: Callable[[str], str]) -> StallTimes:
+def _stalls(path: Callable[[str], str]) -> dict[tuple[str, str], float]:
+    """Seconds stalled, by resource and ``some`` or ``full``."""
     return {
         (resource, kind): stalled
         for resource in _RESOURCES
@@ -162,7 +150,7 @@ def _stalls(path: Callable[[str], str]) -> StallTimes:
     }
 
 
-def _stalled(metric: semconv.Metric, stalls: StallTimes) -> Iterator[Point]:
+def _stalled(metric: semconv.Metric, stalls: dict[tuple[str, str], float]) -> Iterator[Point]:
     for (resource, kind), stalled in stalls.items():
         about = (semconv.PRESSURE_RESOURCE, resource), (semconv.PRESSURE_KIND, kind)
         yield Point(metric, stalled, attributes(*about))

@@ -5,12 +5,16 @@ Pure functions, bytes in and values out, no I/O and no exception: what is not un
 
 from __future__ import annotations
 
-import math
+import contextlib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _MAX_LINES = 4096
+_PRESSURE = re.compile(rb"^(some|full) .*total=(\d{1,20})\b", re.MULTILINE)
+_RUN_QUEUE = re.compile(rb"^(cpu\d+)(?: \S+){7} (\d{1,20})\b", re.MULTILINE)
+_CGROUP = re.compile(rb"^\d+:([^:\n]*):(/.*)$", re.MULTILINE)
+_VALUE = re.compile(rb"^(\w+) (\d{1,20})$", re.MULTILINE)
 _OCTAL = re.compile(rb"\\([0-7]{3})")
 
 
@@ -33,8 +37,7 @@ def parse_snmp(data: bytes) -> dict[str, int]:
     return found
 
 
-@dataclass(frozen=True)
-class Softnet:
+class Softnet(NamedTuple):
     """Packets of one CPU: taken from NICs' queues, dropped as the backlog was full; and how often it had to stop
     before its queue was empty (``squeezed``). Kernels before 5.10 do not say which CPU."""
 
@@ -69,27 +72,12 @@ def parse_cpu_list(data: bytes) -> list[int]:
 
 def parse_pressure(data: bytes) -> dict[str, float]:
     """``/proc/pressure/*`` and ``*.pressure`` of a cgroup: seconds stalled, by ``some`` and ``full``."""
-    found: dict[str, float] = {}
-    for line in data.splitlines()[:16]:
-        kind, *fields = line.split()[:16] or [b""]
-        for field in fields:
-            if field.startswith(b"total=") and kind in (b"some", b"full"):
-                total = _whole(field[6:])
-                if total is not None:
-                    found[kind.decode()] = total * 1e-6
-    return found
+    return {kind.decode(): int(total) * 1e-6 for kind, total in _PRESSURE.findall(data)}
 
 
 def parse_schedstat(data: bytes) -> dict[str, float]:
     """``/proc/schedstat``: seconds that tasks waited to run, by CPU that is online; where it says so."""
-    found: dict[str, float] = {}
-    for line in data.splitlines()[: 64 * _MAX_LINES]:
-        columns = line.split()
-        if columns and columns[0].startswith(b"cpu") and len(columns) >= 9:
-            waited = _whole(columns[8])
-            if waited is not None:
-                found[columns[0].decode("ascii", "replace")] = waited * 1e-9
-    return found
+    return {cpu.decode(): int(waited) * 1e-9 for cpu, waited in _RUN_QUEUE.findall(data)}
 
 
 def parse_task_schedstat(data: bytes) -> float | None:
@@ -102,17 +90,9 @@ def parse_task_schedstat(data: bytes) -> float | None:
 def parse_cgroups(data: bytes) -> dict[str, str]:
     """``/proc/PID/cgroup``: path by controller; the one of version 2 is under the empty name."""
     found: dict[str, str] = {}
-    for line in data.splitlines()[:256]:
-        number, first, rest = line.partition(b":")
-        names, second, path = rest.partition(b":")
-        if not first or not second or not path.startswith(b"/") or _whole(number) is None:
-            continue
-        try:
-            text = path.decode()
-            for name in names.decode("ascii").split(","):
-                found.setdefault(name, text)
-        except UnicodeError:
-            continue
+    for names, path in _CGROUP.findall(data):
+        with contextlib.suppress(UnicodeError):
+            found = {**dict.fromkeys(names.decode("ascii").split(","), path.decode()), **found}
     return found
 
 
@@ -132,8 +112,7 @@ def parse_cgroup_mounts(data: bytes) -> dict[str, str]:
     return found
 
 
-@dataclass(frozen=True)
-class Throttling:
+class Throttling(NamedTuple):
     """A CPU quota: periods in which it was in force, those in which it ran out, seconds stopped for that."""
 
     periods: int
@@ -143,12 +122,7 @@ class Throttling:
 
 def parse_cpu_stat(data: bytes) -> Throttling | None:
     """``cpu.stat`` of a cgroup of either version; ``None`` where no quota was ever in force."""
-    values: dict[bytes, int] = {}
-    for line in data.splitlines()[:256]:
-        columns = line.split()
-        number = _whole(columns[1]) if len(columns) == 2 else None
-        if number is not None:
-            values[columns[0]] = number
+    values = {name: int(value) for name, value in _VALUE.findall(data)}
     periods, throttled = values.get(b"nr_periods", 0), values.get(b"nr_throttled")
     if b"throttled_usec" in values:
         time = values[b"throttled_usec"] * 1e-6
@@ -171,8 +145,7 @@ def quota(quota_: int | None, period: int | None) -> float | None:
     """CPUs of a quota and its period, in the same unit; ``None`` is no limit."""
     if quota_ is None or not period or quota_ <= 0 or period <= 0:
         return None
-    limit = quota_ / period
-    return limit if math.isfinite(limit) else None
+    return quota_ / period
 
 
 def _whole(text: bytes) -> int | None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 from otel_netmon import config, semconv
 from otel_netmon.monitors import files, infiniband
@@ -104,11 +103,11 @@ class RdmaMonitor(Monitor):
     def _points_of(self, stats: RdmaPortStats, port: _Port) -> Iterator[Point]:
         """With totals that do not fall where a driver was reset or other counters could be read."""
         about = (semconv.HW_ID, stats.id), (semconv.HW_NAME, stats.device)
-        totals: dict[str, Any] = {
+        totals: dict[str, float] = {
             meaning: int(self._totals.add((stats.id, meaning), {(port.guid, one): n for one, n in read.items()}))
             for meaning, read in port.parts.items()
         }
-        yield from points_of(_ROWS, functools.partial(getattr, replace(stats, **totals)), *about)
+        yield from points_of(_ROWS, lambda field: totals.get(field, getattr(stats, field, None)), *about)
         more = (
             (semconv.RDMA_LINK_LAYER, stats.link_layer),
             (semconv.INTERFACE, stats.interface),
@@ -130,7 +129,7 @@ class RdmaMonitor(Monitor):
     def _port(self, device: str, number: int) -> _Port:
         top = f"{self._class}/{device}"
         port = f"{top}/ports/{number}"
-        read = {
+        contents = {
             folder: {
                 name: files.try_read(f"{port}/{folder}/{name}")
                 for name in files.entries(f"{port}/{folder}")
@@ -138,7 +137,7 @@ class RdmaMonitor(Monitor):
             }
             for folder in infiniband.FOLDERS
         }
-        parts, full = infiniband.parts(read)
+        parts, full = infiniband.parts(contents)
         layer = (files.try_read(f"{port}/link_layer") or b"").strip()[:32].decode("ascii", "replace")
         stats = RdmaPortStats(
             device=device,
@@ -152,7 +151,7 @@ class RdmaMonitor(Monitor):
             pci_address=infiniband.parse_pci_address(files.link_name(f"{top}/device")),
             numa_node=infiniband.parse_numa_node(files.try_read(f"{top}/device/numa_node")),
             saturated=full,
-            **infiniband.added(parts),
+            counters={meaning: sum(read.values()) for meaning, read in parts.items()},
         )
         return _Port(stats, files.try_read(f"{top}/node_guid"), parts)
 

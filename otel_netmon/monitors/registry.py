@@ -1,30 +1,29 @@
 """The list of monitors, and the choice of those that this process runs.
 
-Ours are listed here; another package registers its own in the entry-point group ``otel_netmon_monitors``: a
-subclass of ``Monitor``, or a function that returns one, called without arguments. A monitor of scope ``host`` runs
-once per host, one of scope ``rank`` in every process that trains; another package's class has the attribute
-``scope``, by default ``"host"``. ``OTEL_NETMON_MONITORS`` chooses among all of them.
+Ours are listed here; another package registers its own in the entry-point group ``otel_netmon_monitors``, as a
+class or a function called without arguments. Its attribute ``scope`` is ``"host"``, the default: once per host;
+or ``"rank"``: in every process that trains. ``OTEL_NETMON_MONITORS`` chooses among all of them.
 """
 
 from __future__ import annotations
 
-import importlib
 import logging
+import pkgutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
 from typing import Any, Final, Literal, NamedTuple
 
 from otel_netmon import config
 from otel_netmon.job import roles
+from otel_netmon.monitors.bandwidth import NetworkBandwidthMonitor
 from otel_netmon.monitors.base import Monitor
+from otel_netmon.monitors.interface import NetworkInterfaceMonitor
 
 _logger = logging.getLogger(__name__)
 
 ENTRY_POINTS: Final = "otel_netmon_monitors"
 ALL: Final = "all"
-
-Scope = Literal["host", "rank"]
 
 
 class MonitorSpec(NamedTuple):
@@ -32,7 +31,7 @@ class MonitorSpec(NamedTuple):
     arguments that returns one; ``default`` decides whether it runs when the user named none."""
 
     name: str
-    scope: Scope
+    scope: Literal["host", "rank"]
     target: str
     default: Callable[[config.Config], bool] = lambda _: True
 
@@ -62,13 +61,12 @@ BUILT_IN: Final = (
 )
 
 
-def choose(known: Iterable[MonitorSpec], selection: tuple[str, ...]) -> tuple[list[MonitorSpec], list[str]]:
+def choose(known: Sequence[MonitorSpec], selection: tuple[str, ...]) -> tuple[list[MonitorSpec], list[str]]:
     """Those of ``known`` that ``selection`` asks for, and the names in it that are none of theirs.
 
     ``name`` and ``all`` add, ``-name`` takes away; where nothing is added, all that run by default are there to be
     taken away from.
     """
-    known = list(known)
     selection = tuple(one.lower() for one in selection)
     added = {one for one in selection if not one.startswith("-")}
     removed = {one[1:] for one in selection if one.startswith("-")}
@@ -77,11 +75,8 @@ def choose(known: Iterable[MonitorSpec], selection: tuple[str, ...]) -> tuple[li
 
     def is_in(one: MonitorSpec) -> bool:
         name = one.name.lower()  # the variable has no capitals, another package's names may
-        if name in removed:
-            return False
-        if ALL in removed:
-            return name in added
-        return name in added or ((not added or ALL in added) and one.default(settings))
+        usual = ALL not in removed and (not added or ALL in added) and one.default(settings)
+        return name not in removed and (name in added or usual)
 
     return [one for one in known if is_in(one)], sorted((added | removed) - names - {ALL})
 
@@ -101,61 +96,39 @@ def monitors_for(*, host: bool, rank: bool) -> tuple[Monitor, ...]:
         monitor = _make(one) if (host if one.scope == "host" else rank) else None
         if monitor is not None and made.setdefault(monitor.name, monitor) is not monitor:
             _leave_out(one.name, f": there is one that calls itself {monitor.name}")
-    return _sharing(list(made.values()))
+    nics, bandwidth = made.get("interface"), made.get("bandwidth")
+    if type(nics) is NetworkInterfaceMonitor and type(bandwidth) is NetworkBandwidthMonitor:
+        made["bandwidth"] = NetworkBandwidthMonitor(interface_monitor=nics)  # so that NICs are not watched twice
+    return tuple(made.values())
 
 
 def _leave_out(name: str, why: str) -> None:
     _logger.warning("monitor %s%s; it is left out", name, why)
 
 
-def _sharing(monitors: list[Monitor]) -> tuple[Monitor, ...]:
-    """The bandwidth monitor reads the interface monitor's NICs, so that they are not watched twice."""
-    from otel_netmon.monitors.bandwidth import NetworkBandwidthMonitor
-    from otel_netmon.monitors.interface import NetworkInterfaceMonitor
-
-    nics = next((one for one in monitors if type(one) is NetworkInterfaceMonitor), None)
-    return tuple(
-        NetworkBandwidthMonitor(interface_monitor=nics) if type(one) is NetworkBandwidthMonitor and nics else one
-        for one in monitors
-    )
-
-
 def _installed() -> list[MonitorSpec]:
     """What other packages ship. A name that is taken is not given away; one that does not load is left out."""
-    found: dict[str, MonitorSpec] = {}
+    found: list[MonitorSpec] = []
     scope: Any
     for point in entry_points(group=ENTRY_POINTS):
-        taken = {ALL, *(one.name for one in BUILT_IN), *found}
-        if point.name.lower() in {name.lower() for name in taken}:
-            _logger.warning(
-                "monitor %s of %s: the name is taken; it is left out (give it another)", point.name, point.value
-            )
+        if point.name.lower() in {ALL, *(one.name.lower() for one in (*BUILT_IN, *found))}:
+            _leave_out(point.name, f" of {point.value}: the name is taken (give it another)")
             continue
         try:
             scope = getattr(point.load(), "scope", "host")
         except Exception as error:  # noqa: BLE001  # a foreign package's fault costs nothing else
-            _logger.warning(
-                "monitor %s cannot be loaded: %s: %s; it is left out", point.name, type(error).__name__, error
-            )
+            _leave_out(point.name, f" cannot be loaded: {type(error).__name__}: {error}")
             continue
-        found[point.name] = MonitorSpec(point.name, scope, point.value)
-    return list(found.values())
+        found.append(MonitorSpec(point.name, scope, point.value))
+    return found
 
 
 def _make(one: MonitorSpec) -> Monitor | None:
     try:
-        monitor: Any = _load(one.target)()
+        monitor: Any = pkgutil.resolve_name(one.target)()
         if not isinstance(monitor, Monitor) or not isinstance(monitor.name, str):
             raise TypeError(f"{one.target} gave {type(monitor).__name__}, not a Monitor with a name")
     except Exception as error:  # noqa: BLE001  # a foreign package's, perhaps: it costs nothing else
         _leave_out(one.name, f" cannot be made: {type(error).__name__}: {error}")
         return None
     return monitor
-
-
-def _load(target: str) -> Callable[[], Any]:
-    module, _, attribute = target.partition(":")
-    found: Any = importlib.import_module(module)
-    for part in attribute.split("."):
-        found = getattr(found, part)
-    return found  # type: ignore[no-any-return]  # checked when it is called

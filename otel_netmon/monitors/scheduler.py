@@ -1,4 +1,4 @@
-"""One thread that samples monitors at their intervals; a monitor that hangs delays no other."""
+"""Samples monitors at their intervals, each in a thread of its own: one that hangs delays no other."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from otel_netmon import forks, threads
@@ -19,15 +19,17 @@ _logger = logging.getLogger(__name__)
 _random: Final = random.SystemRandom().random
 
 
-class _Schedule:
-    """One monitor's timetable, on the grid ``base + k * interval``: late ticks do not shift later ones."""
+class Timetable:
+    """When a monitor is due: at ``base + k * interval``, so that a late sample does not shift the later ones.
 
-    def __init__(self, monitor: Monitor, interval: float, now: float, offset: float) -> None:
-        self.monitor = monitor
+    The base is a random part of the interval ahead, so that hosts started together do not sample together.
+    ``at_once`` has one more sample now, which gives a short job data and rates a first reading.
+    """
+
+    def __init__(self, interval: float, now: float, *, at_once: bool) -> None:
         self._interval = interval
-        self._base = now + offset
-        # What sends nothing is sampled at once, so that a short job has data and rates a first reading.
-        self.due = self._base if monitor.probes else now
+        self._base = now + _random() * interval
+        self.due = now if at_once else self._base
 
     def advance(self, now: float) -> None:
         """To the first point of the grid after ``now``; those missed are left out."""
@@ -38,111 +40,117 @@ class _Schedule:
 
 
 class _Worker:
-    """A thread that samples one monitor whenever it is asked to; starting one each time would cost more.
+    """The thread of one monitor. Its methods are called with ``lock``, the scheduler's, held."""
 
-    ``request`` and ``end`` are called with the scheduler's lock held.
-    """
-
-    def __init__(self, monitor: Monitor) -> None:
+    def __init__(self, monitor: Monitor, interval: float, lock: threading.RLock) -> None:
         self._monitor = monitor
-        self._ended = False
+        self._interval = interval
+        self._lock = lock
         self._wake = threads.Event()
-        self.idle = threads.Event()
-        self.idle.set()
-        self.thread = threads.start(self._run, f"otel-netmon-{monitor.name}")
-
-    @property
-    def over(self) -> bool:
+        self.over = False
         """True when it will never sample again; one that was asked to end and still samples is not over."""
-        return (self._ended and self.idle.is_set()) or not self.thread.is_alive()
+        self.idle = threads.Event()
+        """Set while no sample is under way or asked for."""
+        self.idle.set()
+        self.begin()
+        self._thread = threads.start(self._run, f"otel-netmon-{monitor.name}")
+
+    def begin(self) -> None:
+        """Sample at the interval from now on; one that was asked to end goes on."""
+        self._ended = False
+        self._timetable = Timetable(self._interval, time.monotonic(), at_once=not self._monitor.probes)
+        self._wake.set()
 
     def request(self) -> None:
-        """One sample, unless one is under way."""
-        if self.idle.is_set():
-            self.idle.clear()
-            self._wake.set()
+        """One sample now, unless one is under way."""
+        self.idle.clear()
+        self._wake.set()
 
     def end(self) -> None:
-        """No more after the one under way."""
+        """No more samples than the one under way or asked for."""
         self._ended = True
         self._wake.set()
 
+    def join(self, timeout: float) -> bool:
+        """Wait for its end, without the lock; whether it has ended."""
+        if self._thread is not threading.current_thread():
+            self._thread.join(timeout)
+        return not self._thread.is_alive()
+
     def _run(self) -> None:
-        while True:
-            self._wake.wait()
-            self._wake.clear()
-            if not self.idle.is_set():
+        while self._next():
+            try:
                 self._monitor.run_once()
+            except BaseException as error:  # noqa: BLE001  # SystemExit, CancelledError: this thread goes on
+                self._monitor._log_once(error)
+            with self._lock:
+                self._timetable.advance(time.monotonic())
                 self.idle.set()
-            if self._ended:
-                return
+
+    def _next(self) -> bool:
+        """Wait until a sample is due or asked for; False when there will be none."""
+        while True:
+            with self._lock:
+                self._wake.clear()
+                if not self.idle.is_set():
+                    return True
+                if self._ended:
+                    self.over = True
+                    return False
+                left = self._timetable.due - time.monotonic()
+                if left <= 0:
+                    self.idle.clear()
+                    return True
+            self._wake.wait(left)
 
 
 class Scheduler:
     """Calls ``run_once()`` of each monitor every ``interval`` seconds, each in a thread of its own, which lives
     until ``stop``.
 
-    A monitor still at its last sample misses the tick. Ticks start at a random part of the interval per monitor,
-    so that many hosts started together do not tick together. ``start`` and ``stop`` may be repeated; a forked
-    child runs nothing until it calls ``start`` itself. All threads are daemons.
+    A monitor still at its last sample misses its turn. ``start`` and ``stop`` may be repeated; a forked child runs
+    nothing until it calls ``start`` itself. All threads are daemons.
     """
 
-    def __init__(
-        self,
-        monitors: Iterable[Monitor],
-        interval: float = 10.0,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        jitter: Callable[[], float] = _random,
-    ) -> None:
+    def __init__(self, monitors: Iterable[Monitor], interval: float = 10.0) -> None:
         if not 0 < interval < math.inf:
             raise ValueError(f"interval is {interval!r}; it must be above 0")
         self._monitors = tuple(monitors)
         self._interval = interval
-        self._clock = clock
-        self._jitter = jitter
         self.after_fork_in_child()
         forks.register(self)
 
     def after_fork_in_child(self) -> None:
         """The threads are the parent's."""
         self._lock = threads.RLock()
-        self._stop: threads.Event | None = None
-        self._thread: threads.Running | None = None
+        self._running = False
         self._workers: dict[Monitor, _Worker] = {}
 
     @property
     def running(self) -> bool:
         """True between ``start`` and ``stop``."""
-        with self._lock:
-            return self._stop is not None
+        return self._running
 
     def start(self) -> None:
-        """Begin; a second call does nothing. Costs the start of a thread."""
+        """Begin; a second call does nothing. Costs the start of a thread for each monitor."""
         with self._lock:
-            if self._stop is not None:
-                return
-            stop = threads.Event()
-            jobs = self._timetable()
-            self._stop, self._thread = stop, threads.start(self._run, "otel-netmon-scheduler", jobs, stop)
+            if not self._running:
+                self._running = True
+                for worker in self._working(self._monitors):
+                    worker.begin()
 
     def stop(self, timeout: float = 5.0) -> bool:
         """End, waiting at most ``timeout`` seconds. True when every thread has ended; a hung sample has not."""
         deadline = time.monotonic() + timeout
         with self._lock:
-            stop, thread = self._stop, self._thread
-            self._stop = self._thread = None
-        if stop is not None:
-            stop.set()
-        ended = thread is None or _join(thread, deadline)
-        with self._lock:  # only now: until the scheduler's thread ended it may have started another
+            self._running = False
             workers = list(self._workers.values())
             for worker in workers:
                 worker.end()
-        ended = _join_all([worker.thread for worker in workers], deadline) and ended
+        ended = [worker.join(max(0.0, deadline - time.monotonic())) for worker in workers]
         with self._lock:  # what hangs is kept, so that it is not started a second time
             self._workers = {m: w for m, w in self._workers.items() if not w.over}
-        return ended
+        return all(ended)
 
     def sample_now(self, timeout: float = 1.0) -> bool:
         """One sample now of each monitor that sends nothing, waiting at most ``timeout`` seconds for them.
@@ -150,54 +158,20 @@ class Scheduler:
         For the end of a job, whose last seconds would otherwise be missing. True when all came to an end.
         """
         deadline = time.monotonic() + timeout
-        quiet = [monitor for monitor in self._monitors if not monitor.probes]
-        for monitor in quiet:
-            self._launch(monitor)
         with self._lock:
-            idle = [self._workers[monitor].idle for monitor in quiet if monitor in self._workers]
-            if self._stop is None:  # not running: nobody else would end them
-                for worker in self._workers.values():
+            workers = self._working([monitor for monitor in self._monitors if not monitor.probes])
+            for worker in workers:
+                worker.request()
+                if not self._running:  # nobody else would end it
                     worker.end()
-        return all(event.wait(max(0.0, deadline - time.monotonic())) for event in idle)
+        return all(worker.idle.wait(max(0.0, deadline - time.monotonic())) for worker in workers)
 
-    def _timetable(self) -> list[_Schedule]:
-        now = self._clock()
-        return [_Schedule(m, self._interval, now, self._jitter() * self._interval) for m in self._monitors]
-
-    def _run(self, jobs: list[_Schedule], stop: threads.Event) -> None:
-        while not stop.is_set():
-            due = self._tick(jobs)
-            if due is None:
-                return
-            stop.wait(max(0.0, due - self._clock()))
-
-    def _tick(self, jobs: list[_Schedule]) -> float | None:
-        """Start the samples that are due; the time of the next one."""
-        now = self._clock()
-        for job in jobs:
-            if job.due <= now:
-                job.advance(now)
-                self._launch(job.monitor)
-        return min((job.due for job in jobs), default=None)
-
-    def _launch(self, monitor: Monitor) -> None:
-        with self._lock:
-            worker = self._workers.get(monitor)
-            if worker is None or worker.over:
+    def _working(self, monitors: Sequence[Monitor]) -> list[_Worker]:
+        """The workers of these monitors, new ones where there are none; lock held."""
+        for monitor in monitors:
+            if monitor not in self._workers or self._workers[monitor].over:
                 try:
-                    worker = self._workers[monitor] = _Worker(monitor)
+                    self._workers[monitor] = _Worker(monitor, self._interval, self._lock)
                 except RuntimeError as error:  # the interpreter is ending, or the system has no thread left
-                    _logger.debug("no thread for monitor %s: %s", monitor.name, error)
-                    return
-            worker.request()
-
-
-def _join(thread: threads.Running, deadline: float) -> bool:
-    if thread is not threading.current_thread():
-        thread.join(max(0.0, deadline - time.monotonic()))
-    return not thread.is_alive()
-
-
-def _join_all(running: list[threads.Running], deadline: float) -> bool:
-    ended = [_join(thread, deadline) for thread in running]
-    return all(ended)
+                    _logger.warning("monitor %s gets no thread (%s): it is not sampled", monitor.name, error)
+        return [self._workers[monitor] for monitor in monitors if monitor in self._workers]

@@ -6,6 +6,7 @@ neither falls when a member goes nor leaps when one comes, and what a member cou
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Hashable, Mapping
 from typing import Final, TypeVar
 
@@ -73,14 +74,13 @@ class MemberTotals:
     """A total for each key, over the members of the set that it stands for. See ``MemberDeltas``."""
 
     def __init__(self, *, wrap: int | None = None, heirs: bool = False) -> None:
-        self._wrap = wrap
-        self._heirs = heirs
+        self._new = functools.partial(MemberDeltas, wrap=wrap, heirs=heirs)
         self._sums: dict[Hashable, tuple[float, MemberDeltas]] = {}
         self._fed = 0
 
     def add(self, key: Hashable, counts: Mapping[_K, float]) -> float:
         """Count a reading of all the members that are there; the total. It is never below the one before."""
-        total, members = self._sums.pop(key, None) or (0, MemberDeltas(wrap=self._wrap, heirs=self._heirs))
+        total, members = self._sums.pop(key, None) or (0, self._new())
         total += sum(members.moved(counts).values())
         self._sums[key] = total, members
         self._fed += 1

@@ -53,7 +53,11 @@ class Sweep:
             dist = sys.modules.get("torch.distributed")
             if dist is None or not dist.is_available() or not dist.is_initialized():
                 raise Unavailable("no process group is initialised in this process")
-            self._follow(dist.group.WORLD)
+            world = dist.group.WORLD
+            # Weak: holding the default group would keep a destroyed one, with its threads and sockets, alive.
+            if self._world is None or self._world() is not world:
+                self._world = weakref.ref(world)
+                self._group = self.group_name = self._broken = None
             if self._broken is not None:
                 # Making a new group needs all ranks, and some may not have failed: a try could only hang.
                 raise Unavailable(f"an earlier sweep in this process group failed: {self._broken}")
@@ -65,12 +69,6 @@ class Sweep:
             except Exception as error:
                 self._broken = f"{type(error).__name__}: {str(error)[:200]}"
                 raise Unavailable(f"the sweep failed: {self._broken}") from error
-
-    def _follow(self, world: Any) -> None:
-        # Weak: holding the default group would keep a destroyed one, with its threads and sockets, alive.
-        if self._world is None or self._world() is not world:
-            self._world = weakref.ref(world)
-            self._group = self.group_name = self._broken = None
 
     def _measure(self, dist: Any) -> tuple[tuple[SweepPoint, ...], list[float], str, int]:
         import torch

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import ClassVar, Final
 
 from otel_netmon import config, semconv
 from otel_netmon.job import peers
 from otel_netmon.job.peers import Connection, Directory, Peer, PeerTrafficBuffer
 from otel_netmon.monitors.base import Monitor
-from otel_netmon.monitors.own_sockets import Descriptor, OwnSockets, TcpReader
+from otel_netmon.monitors.own_sockets import Descriptor, OwnSockets
 from otel_netmon.monitors.points import Point, Row, points_of
 from otel_netmon.monitors.tcp_info import SocketReading, TcpInfo
-from otel_netmon.monitors.tcp_traffic import ConnectionDelta, PeerTotals, PeerUse, delta, peer_traffic
-from otel_netmon.monitors.values import TcpPeerStats
+from otel_netmon.monitors.tcp_traffic import ConnectionDelta, PeerTotals, delta, peer_traffic
 
 _MAX_HOSTS: Final = 4096
 _ROWS: Final[tuple[Row, ...]] = (
@@ -56,28 +54,19 @@ class TcpMonitor(Monitor):
         directory: Directory | None = None,
         readings: PeerTrafficBuffer | None = None,
         sockets: OwnSockets | None = None,
-        reader: TcpReader | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(clock=clock)
         self._directory = directory
         self._readings = readings
         self._sockets = sockets or OwnSockets()
-        self._reader = reader or TcpReader()
         self._by = config.current().peer_attribute
         self._begin()
 
     def _begin(self) -> None:
         self._before: dict[tuple[Connection, int], TcpInfo] = {}
         self._read_at: float | None = None
-        self._totals: dict[PeerUse, PeerTotals] = {}
-        self._latest: tuple[TcpPeerStats, ...] = ()
-
-    @property
-    def latest(self) -> tuple[TcpPeerStats, ...]:
-        """The last sample, one value per peer host and use; empty before the first. No I/O."""
-        with self._lock:
-            return self._latest
+        self._totals: dict[tuple[tuple[str, str], ...], PeerTotals] = {}
 
     def sample(self) -> tuple[Point, ...]:
         """One reading. Raises OSError, or what the job's store raises."""
@@ -86,22 +75,23 @@ class TcpMonitor(Monitor):
             return self.points()
         own = self._sockets.connections()
         known = directory.exchange(list(own))
-        found = self._reader.read({one: fd for one, fd in own.items() if one in known})
+        found = self._sockets.read({one: fd for one, fd in own.items() if one in known})
         deltas = self._deltas(own, found)
         for totals in self._totals.values():
             totals.now = []
         for one, moved in deltas.items():
-            self._count(PeerUse(self._where(one, known[one]), _use(known[one])), moved)
-        latest = tuple(totals.stats(about) for about, totals in self._totals.items())
-        with self._lock:
-            self._latest = latest
+            about = self._about(one, known[one])
+            if about not in self._totals and len(self._totals) >= _MAX_HOSTS:
+                about = about[:1]
+            self._totals.setdefault(about, PeerTotals()).add(moved)
         at = self._clock()
         if self._read_at is not None and at > self._read_at:
             with_peers = ((one.remote.address, known[one], moved) for one, moved in deltas.items())
             traffic = peer_traffic(with_peers, at - self._read_at)
             (self._readings or peers.readings).extend(traffic)
         self._read_at = at
-        return tuple(point for stats in latest for point in self._points_of(stats))
+        series = self._totals.items()
+        return tuple(point for about, totals in series for point in points_of(_ROWS, totals.series().get, *about))
 
     def _deltas(
         self, own: dict[Connection, Descriptor], found: dict[Connection, SocketReading]
@@ -117,27 +107,16 @@ class TcpMonitor(Monitor):
         self._before = before
         return deltas
 
-    def _count(self, about: PeerUse, moved: ConnectionDelta) -> None:
-        if about not in self._totals and len(self._totals) >= _MAX_HOSTS:
-            about = PeerUse(None, about.use)
-        self._totals.setdefault(about, PeerTotals()).add(moved)
-
-    def _points_of(self, stats: TcpPeerStats) -> Iterator[Point]:
-        about = [(semconv.TCP_USE, stats.use)]
-        if stats.peer is not None:
-            about.append((semconv.PEER_ADDRESS if self._by == "address" else semconv.PEER_HOST, stats.peer))
-        return points_of(_ROWS, functools.partial(getattr, stats), *about)
-
-    def _where(self, one: Connection, peer: Peer) -> str | None:
-        if self._by == "none":
-            return None
-        return one.remote.address if self._by == "address" else peer.host
+    def _about(self, one: Connection, peer: Peer) -> tuple[tuple[str, str], ...]:
+        """The attributes of a connection's series: what it is for, and the peer as the configuration names it."""
+        use = (semconv.TCP_USE, semconv.USE_STORE if peer.is_store else semconv.USE_COLLECTIVES)
+        if self._by == "address":
+            return use, (semconv.PEER_ADDRESS, one.remote.address)
+        if self._by == "host" and peer.host is not None:
+            return use, (semconv.PEER_HOST, peer.host)
+        return (use,)
 
     def after_fork_in_child(self) -> None:
         super().after_fork_in_child()
-        self._sockets, self._reader = OwnSockets(), TcpReader()
+        self._sockets = OwnSockets()
         self._begin()
-
-
-def _use(peer: Peer) -> str:
-    return semconv.USE_STORE if peer.is_store else semconv.USE_COLLECTIVES

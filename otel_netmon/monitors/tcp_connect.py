@@ -1,4 +1,4 @@
-"""One TCP connect, timed. Name resolution is not part of the time."""
+"""TCP connects, timed. Name resolution is not part of the time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import errno
 import socket
 import time
-from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Final
 
 Address = tuple[socket.AddressFamily, tuple[object, ...]]
@@ -19,6 +19,14 @@ TIMEOUT: Final = "timeout"
 UNREACHABLE: Final = "unreachable"
 
 _UNREACHABLE: Final = frozenset((errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN))
+
+
+@dataclass
+class Attempts:
+    """Connects or echoes to one target: seconds of each that worked, in order, and a word for each other one."""
+
+    times: list[float] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
 
 
 def resolve(host: str, port: int) -> list[Address]:
@@ -59,29 +67,21 @@ def connect(addresses: list[Address], timeout: float) -> float:
     raise last
 
 
-def attempt(
-    host: str,
-    port: int,
-    attempts: int,
-    timeout: float,
-    *,
-    on_time: Callable[[float], None],
-    on_error: Callable[[str], None],
-) -> None:
-    """Resolve once and connect ``attempts`` times in a row; tell each time (s) or word for an error at once.
+def attempt(host: str, port: int, attempts: int, timeout: float, found: Attempts) -> None:
+    """Resolve once and connect ``attempts`` times in a row; what comes of each is in ``found`` at once.
 
     A name that does not resolve ends it: asking again at once would only load the resolver.
     """
     try:
         addresses = resolve(host, port)
     except (OSError, UnicodeError):
-        on_error(NOT_RESOLVED)
+        found.errors.append(NOT_RESOLVED)
         return
     for _ in range(attempts):
         try:
-            on_time(connect(addresses, timeout))
+            found.times.append(connect(addresses, timeout))
         except OSError as error:  # noqa: PERF203  # each attempt stands alone
-            on_error(error_word(error))
+            found.errors.append(error_word(error))
 
 
 def error_word(error: Exception) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from otel_netmon.job.peers import Peer
 from otel_netmon.monitors.tcp_info import SocketReading, TcpInfo
-from otel_netmon.monitors.values import TcpPeerStats
 from otel_netmon.records import PeerTraffic
 
 _MICRO: Final = 1e-6
@@ -27,24 +26,12 @@ _COUNTERS: Final = {
 """What is counted, by our names; and the kernel's."""
 
 
-class PeerUse(NamedTuple):
-    """What a series is about: the peer's address or host, by configuration, and what the connections are for."""
-
-    where: str | None
-    use: str
-
-
 class ConnectionDelta(NamedTuple):
     """What one connection did since the sample before: ``counts`` by our names (times in µs), of what this kernel
     counts; and the reading as it is now."""
 
     reading: SocketReading
     counts: dict[str, int]
-
-    @property
-    def info(self) -> TcpInfo:
-        """As it is now."""
-        return self.reading.info
 
     @property
     def sent(self) -> bool:
@@ -54,7 +41,7 @@ class ConnectionDelta(NamedTuple):
     @property
     def moved(self) -> bool:
         """Whether there is anything to tell: traffic, or data that is stuck."""
-        stuck = self.reading.send_queue or self.reading.receive_queue or self.info.backoff
+        stuck = self.reading.send_queue or self.reading.receive_queue or self.reading.info.backoff
         return bool(self.sent or self.counts.get("bytes_received") or self.counts["retransmits"] or stuck)
 
 
@@ -70,91 +57,76 @@ def delta(reading: SocketReading, before: TcpInfo | None) -> ConnectionDelta:
 
 @dataclass
 class PeerTotals:
-    """Totals over the connections of one series since the start; closed ones stay in."""
+    """Connections to one peer: what they counted since the start, closed ones too, and the last sample's."""
 
     counts: Counter[str] = field(default_factory=Counter)
     now: list[ConnectionDelta] = field(default_factory=list)
-    """The connections of the last sample."""
 
     def add(self, one: ConnectionDelta) -> None:
         """Count one connection of this sample."""
         self.now.append(one)
         self.counts.update(one.counts)
 
-    def stats(self, about: PeerUse) -> TcpPeerStats:
-        """All of it as a value; what the kernel does not count is ``None``."""
-        rtts = [one.info.rtt * _MICRO for one in self.now if one.sent and one.info.rtt]
-        return TcpPeerStats(
-            peer=about.where,
-            use=about.use,
-            connections=len(self.now),
-            **_in_seconds(self.counts),
-            rtt=sum(rtts) / len(rtts) if rtts else None,
-            rtt_max=max(rtts, default=None),
-            rtt_variation=_longest(self.now, "rttvar"),
-            rtt_min=_least(self.now),
-            delivery_rate=_fastest(self.now),
-            backoff=max((one.info.backoff for one in self.now), default=None),
-            unacked=sum(one.reading.send_queue for one in self.now) if self.now else None,
-            unread=sum(one.reading.receive_queue for one in self.now) if self.now else None,
+    def longest(self, time_: str) -> float | None:
+        """The longest of a time (s) that comes with a new round trip."""
+        times = (
+            getattr(one.reading.info, time_) * _MICRO for one in self.now if one.sent and one.reading.info.rtt
         )
+        return max(times, default=None)
+
+    def min_rtt(self) -> float | None:
+        """The shortest round trip (s) that the kernel remembers of those that sent."""
+        # before the first sample of a connection min_rtt is all ones
+        known = (one.reading.info.min_rtt for one in self.now if one.sent)
+        return min((value * _MICRO for value in known if value and value < 0xFFFFFFFF), default=None)
+
+    def common(self) -> dict[str, Any]:
+        """What series and ``PeerTraffic`` both tell; what the kernel does not count is absent."""
+        rates = (one.reading.info.delivery_rate for one in self.now if one.sent and one.reading.info.delivery_rate)
+        return {
+            **{name: count * _MICRO if name.endswith("_time") else count for name, count in self.counts.items()},
+            "connections": len(self.now),
+            "rtt_variation": self.longest("rttvar"),
+            "delivery_rate": max(rates, default=None),
+            "backoff": max((one.reading.info.backoff for one in self.now), default=None),
+            "unacked": sum(one.reading.send_queue for one in self.now) if self.now else None,
+            "unread": sum(one.reading.receive_queue for one in self.now) if self.now else None,
+        }
+
+    def series(self) -> dict[str, Any]:
+        """Those of the TCP monitor, by its names."""
+        rtts = [one.reading.info.rtt * _MICRO for one in self.now if one.sent and one.reading.info.rtt]
+        mean = sum(rtts) / len(rtts) if rtts else None
+        return {**self.common(), "rtt": mean, "rtt_max": self.longest("rtt"), "rtt_min": self.min_rtt()}
 
 
 def peer_traffic(deltas: Iterable[tuple[str, Peer, ConnectionDelta]], interval: float) -> list[PeerTraffic]:
     """What moved between this rank and each other one in ``interval`` (s), or is stuck; deltas come with the
     address of the peer."""
-    by_peer: dict[tuple[int, str | None], list[ConnectionDelta]] = {}
+    by_peer: defaultdict[tuple[int, str | None], PeerTotals] = defaultdict(PeerTotals)
     busiest: dict[tuple[int, str | None], tuple[int, str]] = {}
     for address, peer, one in deltas:
         if peer.rank is not None and not peer.is_store:
             pair = peer.rank, peer.host
-            by_peer.setdefault(pair, []).append(one)
+            by_peer[pair].add(one)
             moved = one.counts.get("bytes_sent", 0) + one.counts.get("bytes_received", 0)
             busiest[pair] = max(busiest.get(pair, (-1, "")), (moved, address))
     found: list[PeerTraffic] = []
     at = time.monotonic_ns()
-    for (rank, host), each in by_peer.items():
-        if not any(one.moved for one in each):
-            continue
-        counts: Counter[str] = Counter()
-        for one in each:
-            counts.update(one.counts)
-        known = {**dict.fromkeys(_COUNTERS), **_in_seconds(counts)}
-        del known["segments_received"]
-        found.append(
-            PeerTraffic(
-                at=at,
-                interval=interval,
-                peer=rank,
-                host=host,
-                address=busiest[rank, host][1],
-                connections=len(each),
-                **known,
-                rtt=_longest(each, "rtt"),
-                rtt_variation=_longest(each, "rttvar"),
-                min_rtt=_least(each),
-                delivery_rate=_fastest(each),
-                backoff=max(one.info.backoff for one in each),
-                unacked=sum(one.reading.send_queue for one in each),
-                unread=sum(one.reading.receive_queue for one in each),
+    for (rank, host), totals in by_peer.items():
+        if any(one.moved for one in totals.now):
+            known = {**dict.fromkeys(_COUNTERS), **totals.common()}
+            del known["segments_received"]
+            found.append(
+                PeerTraffic(
+                    peer=rank,
+                    host=host,
+                    interval=interval,
+                    rtt=totals.longest("rtt"),
+                    min_rtt=totals.min_rtt(),
+                    address=busiest[rank, host][1],
+                    at=at,
+                    **known,
+                )
             )
-        )
     return found
-
-
-def _in_seconds(counts: Mapping[str, int]) -> dict[str, Any]:
-    return {name: count * _MICRO if name.endswith("_time") else count for name, count in counts.items()}
-
-
-def _longest(deltas: list[ConnectionDelta], time_: str) -> float | None:
-    return max((getattr(one.info, time_) * _MICRO for one in deltas if one.sent and one.info.rtt), default=None)
-
-
-def _least(deltas: list[ConnectionDelta]) -> float | None:
-    # before the first sample of a connection min_rtt is all ones
-    known = (one.info.min_rtt for one in deltas if one.sent)
-    return min((value * _MICRO for value in known if value and value < 0xFFFFFFFF), default=None)
-
-
-def _fastest(deltas: list[ConnectionDelta]) -> int | None:
-    return max((one.info.delivery_rate for one in deltas if one.sent and one.info.delivery_rate), default=None)

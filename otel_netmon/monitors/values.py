@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
 
@@ -94,9 +94,10 @@ class LatencyStats(_Value):
 
     @classmethod
     def of(
-        cls, target: str, host: str, port: int | None, *, times: tuple[float, ...], errors: tuple[str, ...]
+        cls, target: str, host: str, port: int | None, *, times: Iterable[float], errors: Iterable[str]
     ) -> LatencyStats:
         """The statistics of the times (s) and errors of the attempts that were made, as of now."""
+        times, errors = tuple(times), tuple(errors)
         attempts = len(times) + len(errors)
         steps = [abs(b - a) for a, b in itertools.pairwise(times)]
         return cls(
@@ -134,39 +135,6 @@ class BandwidthStats(_Value):
     capacity: float | None = None
     receive_utilization: float | None = None
     transmit_utilization: float | None = None
-
-
-@dataclass(frozen=True)
-class TcpPeerStats(_Value):
-    """This process's connections to one peer host, for one use, at a sample.
-
-    ``peer`` is the address or the name of the host, by configuration. Counters are totals since the start and keep
-    those of connections that closed: bytes acknowledged by the peer and received from it (By), data segments,
-    segments sent again, and times (s) with something to send, held up by the peer's window, held up by our buffer.
-    ``rtt`` (s) is the mean smoothed round-trip time of the connections that sent since the sample before, beside
-    the longest, the largest deviation and the kernel's minimum of those; ``delivery_rate`` (By/s) the highest.
-    ``backoff`` counts doublings of the retransmission timeout; ``unacked`` and ``unread`` are By.
-    """
-
-    peer: str | None
-    use: str
-    connections: int
-    retransmits: int
-    bytes_sent: int | None = None
-    bytes_received: int | None = None
-    segments_sent: int | None = None
-    segments_received: int | None = None
-    busy_time: float | None = None
-    rwnd_limited_time: float | None = None
-    sndbuf_limited_time: float | None = None
-    rtt: float | None = None
-    rtt_max: float | None = None
-    rtt_variation: float | None = None
-    rtt_min: float | None = None
-    delivery_rate: int | None = None
-    backoff: int | None = None
-    unacked: int | None = None
-    unread: int | None = None
 
 
 @dataclass(frozen=True)
@@ -226,7 +194,7 @@ class NetworkMetrics(_Value):
     """
 
     time: float
-    interfaces: Mapping[str, InterfaceStats] | None = field(default=None)
+    interfaces: Mapping[str, InterfaceStats] | None = None
     bandwidth: BandwidthStats | None = None
-    latency: Mapping[str, LatencyStats] | None = field(default=None)
+    latency: Mapping[str, LatencyStats] | None = None
     distributed: DistributedMetrics | None = None

@@ -1,23 +1,33 @@
 """Values of OpenTelemetry's own variables that cannot work: a sentence for each, and what is used instead.
 
-The SDK answers some such values with a traceback in every process and no telemetry, others with silence. Here, as
-in ``config``, a wrong value costs one sentence, and its default is used, or what is left of a list. An empty value
-counts as unset, as the specification has it, though the SDK often reads it.
+The SDK answers some such values with a traceback in every process and no telemetry, others with silence. An empty
+value counts as unset, as the specification has it, though the SDK often reads it.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, MutableMapping
+import os
+from collections.abc import Iterable, Mapping, Set
 from typing import Final
 
 from otel_netmon.sdk import otlp, values
 from otel_netmon.sdk.values import PLACES, SIGNALS, Checked, Problem
+from otel_netmon.text import listed
+
+_logger = logging.getLogger(__name__)
 
 _BATCH_SIZES: Final = ("2048", "512")
 """The SDK's defaults: of the queue, and of a batch."""
 _CREDENTIALS: Final = "opentelemetry_otlp_credential_provider"
-_ONE_NAME: Final[Mapping[str, str]] = {
+_LISTS: Final[Mapping[str, str]] = {
+    **{f"OTEL_{signal.upper()}_EXPORTER": f"opentelemetry_{signal}_exporter" for signal in SIGNALS},
+    "OTEL_PROPAGATORS": "opentelemetry_propagator",
+    "OTEL_EXPERIMENTAL_RESOURCE_DETECTORS": "opentelemetry_resource_detector",
+}
+"""Variables that list names of what is installed in a group of entry points."""
+_NAMES: Final[Mapping[str, str]] = {
+    **_LISTS,
     "OTEL_TRACES_SAMPLER": "opentelemetry_traces_sampler",
     "OTEL_PYTHON_ID_GENERATOR": "opentelemetry_id_generator",
     "OTEL_PYTHON_CONTEXT": "opentelemetry_context",
@@ -34,11 +44,7 @@ _ONE_NAME: Final[Mapping[str, str]] = {
         for p in PLACES
     },
 }
-_NAMES: Final[Mapping[str, tuple[str, str]]] = {
-    **{f"OTEL_{s.upper()}_EXPORTER": (f"opentelemetry_{s}_exporter", "n exporter") for s in SIGNALS},
-    "OTEL_PROPAGATORS": ("opentelemetry_propagator", " propagator"),
-    "OTEL_EXPERIMENTAL_RESOURCE_DETECTORS": ("opentelemetry_resource_detector", " resource detector"),
-}
+"""The same, and those that name one."""
 
 
 def check(environ: Mapping[str, str], instead: str = "none") -> tuple[dict[str, str], tuple[Problem, ...]]:
@@ -53,18 +59,13 @@ def check(environ: Mapping[str, str], instead: str = "none") -> tuple[dict[str, 
     return checked.environ, tuple(checked.problems)
 
 
-def apply(
-    works: Mapping[str, str],
-    problems: Collection[Problem],
-    environ: MutableMapping[str, str],
-    logger: logging.Logger,
-) -> None:
-    """Put what works into ``environ``, this process's and its children's, and log what does not."""
+def apply(works: Mapping[str, str], problems: Iterable[Problem]) -> None:
+    """Put what works into the environment, this process's and its children's, and log what does not."""
     for problem in problems:
-        logger.warning("otel-netmon: %s", problem.sentence)
-    for name in [name for name in environ if name not in works]:
-        del environ[name]
-    environ.update({name: value for name, value in works.items() if environ.get(name) != value})
+        _logger.warning("otel-netmon: %s", problem.sentence)
+    for name in os.environ.keys() - works.keys():
+        del os.environ[name]
+    os.environ.update({name: value for name, value in works.items() if os.environ.get(name) != value})
 
 
 def silenced(environ: Mapping[str, str]) -> tuple[Problem, ...]:
@@ -76,7 +77,7 @@ def silenced(environ: Mapping[str, str]) -> tuple[Problem, ...]:
     elif given.get("OTEL_CONFIG_FILE"):
         found.append(Problem("OTEL_CONFIG_FILE", "is set, so it is used and other OTEL_* are ignored"))
     name = "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"
-    off = [part.strip() for part in given.get(name, "").split(",")]
+    off = listed(given.get(name, ""))
     if lost := [what for one, what in _INSTRUMENTORS.items() if one in off or "*" in off]:
         found.append(Problem(name, f"switches off {' and '.join(lost)}", lost=len(lost) == len(_INSTRUMENTORS)))
     if all(given.get(f"OTEL_{signal}_EXPORTER", "").lower() == "none" for signal in ("TRACES", "METRICS")):
@@ -97,37 +98,30 @@ def _config_file(checked: Checked) -> None:
         checked.refuse(name, "is not a file that can be read; ignoring it", None)
 
 
-def names(checked: Checked, among: Collection[str] | None = None) -> None:
+def names(checked: Checked, among: Set[str] = _NAMES.keys()) -> None:
     """What names something that has to be installed; ``among`` some variables."""
-    given = checked.environ.keys() if among is None else checked.environ.keys() & set(among)
-    for name in sorted(_ONE_NAME.keys() & given):
-        known = values.installed(_ONE_NAME[name])
-        value = _as_known(checked.environ[name], known)
-        if value in known:
-            checked.put(name, value)
-        else:
-            there = f"installed: {', '.join(known)}" if known else "none is"
-            checked.refuse(name, f"is not installed ({there}); ignoring it", None)
-    for name in sorted(_NAMES.keys() & given):
-        group, what = _NAMES[name]
-        known = values.installed(group)
-        chosen = [_as_known(part, known) for part in checked.environ[name].split(",") if part.strip()]
+    for name in sorted(checked.environ.keys() & among):
+        known, value = values.installed(_NAMES[name]), checked.environ[name]
+        accepted = [*known, "none", "*"] if name in _LISTS else known
+        chosen = [_as_known(part, accepted) for part in (listed(value) if name in _LISTS else (value,))]
         if name.endswith("_EXPORTER") and len(chosen) > 1:
             chosen = [part for part in chosen if part != "none"]  # among others it would be a name that is missing
-        missing = [part for part in chosen if part not in known and part not in ("none", "*")]
+        missing = [part for part in chosen if part not in accepted]
         left = ",".join(part for part in chosen if part not in missing) or None
         if missing:
-            why = f"names {', '.join(missing)[:64]}, a{what} that is not installed (installed: {', '.join(known)})"
+            kind = _NAMES[name].rpartition("_")[2]  # exporter, propagator, sampler, …
+            what = f"{', '.join(missing)[:64]}, {'an' if kind == 'exporter' else 'a'} {kind}"
+            there = f"is not installed (installed: {', '.join(known) or 'none'})"
             rest = f"using {left}" if left else "treating it as unset"
-            checked.refuse(name, f"{why}; {rest}", left)
+            checked.refuse(name, f"names {what} that {there}; {rest}", left)
         else:
             checked.put(name, left)
 
 
-def _as_known(text: str, known: list[str]) -> str:
+def _as_known(text: str, accepted: list[str]) -> str:
     """Without blanks; in lower case where that is a name: the specification ignores case."""
     name = text.strip()
-    return name.lower() if name not in known and name.lower() in [*known, "none"] else name
+    return name.lower() if name not in accepted and name.lower() in accepted else name
 
 
 def _sampler(checked: Checked) -> None:
@@ -161,7 +155,4 @@ def _batches(checked: Checked) -> None:
                 checked.put(name, str(size))
 
 
-_PARTS: Final = (
-    *(values.plain_values, _config_file, names, _sampler, _batches),
-    *(otlp.protocols, otlp.by_protocol, otlp.pairs),
-)
+_PARTS: Final = (values.plain_values, _config_file, names, _sampler, _batches, otlp.protocols, otlp.pairs)

@@ -54,21 +54,14 @@ def is_used(exporters: Mapping[str, str], signal: Signal) -> bool:
 
 
 def protocols(checked: Checked) -> None:
-    """Protocols that are not supported."""
-    for place in PLACES:
-        name = f"{OTLP}{place}PROTOCOL"
-        word = checked.environ.get(name, "").strip().lower()
-        if not word:
-            continue
-        if word not in SERVED:
-            checked.problems.append(unserved(name, word))
-            word = "http/protobuf"
-        checked.put(name, word)
-
-
-def by_protocol(checked: Checked) -> None:
-    """What is accepted by the one exporter and not by the other."""
+    """Protocols that are not supported, and what is accepted by the one exporter and not by the other."""
     for place, signals in PLACES.items():
+        name = f"{OTLP}{place}PROTOCOL"
+        if word := checked.environ.get(name, "").strip().lower():
+            if word not in SERVED:
+                checked.problems.append(unserved(name, word))
+                word = "http/protobuf"
+            checked.put(name, word)
         by_grpc = any(protocol(checked.environ, signal)[0] == "grpc" for signal in signals)
         for what in ("CERTIFICATE", "CLIENT_KEY", "CLIENT_CERTIFICATE"):
             name = f"{OTLP}{place}{what}"

@@ -14,7 +14,7 @@ from opentelemetry.util.types import AnyValue
 from otel_netmon import semconv
 from otel_netmon.internals.otel_internals import update_resource
 from otel_netmon.job import roles
-from otel_netmon.text import bounded
+from otel_netmon.text import bounded, listed
 
 NAME: Final = "otel_netmon"
 """Its name in ``OTEL_EXPERIMENTAL_RESOURCE_DETECTORS``; `otel-netmon run` sets that."""
@@ -53,7 +53,7 @@ _OF_THE_RANK: Final = (semconv.RANK, semconv.LOCAL_RANK, semconv.WORLD_SIZE)
 
 def refresh(*providers: Any) -> None:
     """Give the SDK's ``providers`` the rank that is known now, where this detector is switched on."""
-    if NAME not in {one.strip() for one in os.environ.get(OTEL_EXPERIMENTAL_RESOURCE_DETECTORS, "").split(",")}:
+    if NAME not in listed(os.environ.get(OTEL_EXPERIMENTAL_RESOURCE_DETECTORS, "")):
         return
     found = RankResourceDetector().detect()
     users = OTELResourceDetector().detect().attributes

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Mapping, MutableMapping
 from pathlib import PurePath
 from typing import Final
 
@@ -37,9 +36,9 @@ def _instrument_this_process() -> None:
     auto_instrumentation.initialize()
 
 
-def sdk_is_disabled(environ: Mapping[str, str] = os.environ) -> bool:
+def sdk_is_disabled() -> bool:
     """Whether ``OTEL_SDK_DISABLED`` is true, as OpenTelemetry reads it."""
-    return environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+    return os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
 
 
 def configure_sdk_if_nobody_did() -> None:
@@ -49,53 +48,47 @@ def configure_sdk_if_nobody_did() -> None:
     instrumentors and exports nothing. A provider that exists is never replaced, and nothing is done unless
     the user named an exporter or an OTLP endpoint.
     """
-    guarded(_configure_sdk, os.environ)
+    guarded(_configure_sdk)
 
 
-def _configure_sdk(environ: MutableMapping[str, str]) -> None:
+def _configure_sdk() -> None:
     from opentelemetry import trace
 
-    if sdk_is_disabled(environ):
+    from otel_netmon.internals.otel_internals import configure_sdk
+
+    if sdk_is_disabled():
         return
     hold_closed()
-    configurator = environ.get("OTEL_PYTHON_CONFIGURATOR")
+    configurator = os.environ.get("OTEL_PYTHON_CONFIGURATOR")
     if any(configurator in (None, name) for name in installed("opentelemetry_configurator")):
         return
-    if not _name_exporters(environ):
+    if not _name_exporters():
         return
-    apply(*check(environ), environ, _logger)
-    if not _name_exporters(environ):
+    apply(*check(os.environ))
+    if not _name_exporters():
         return
     # These make the API look for a provider before there is one, and find one without exporters.
-    providers = {name: environ.pop(name) for name in _PROVIDERS if name in environ}
+    providers = {name: os.environ.pop(name) for name in _PROVIDERS if name in os.environ}
     try:
         if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
-            _configure()
+            configure_sdk()
+    except Exception as error:  # of the settings, whose text says more than a traceback
+        _logger.warning("otel-netmon: OpenTelemetry refuses its settings, so nothing is recorded: %s", error)
+        _logger.debug("otel-netmon: where it refused them", exc_info=error)
     finally:
-        environ.update(providers)
+        os.environ.update(providers)
 
 
 _PROVIDERS: Final = tuple(f"OTEL_PYTHON_{kind}_PROVIDER" for kind in ("TRACER", "METER", "LOGGER"))
 
 
-def _configure() -> None:
-    from otel_netmon.internals.otel_internals import configure_sdk
-
-    try:
-        configure_sdk()
-    except Exception as error:  # of the settings, whose text says more than a traceback
-        _logger.warning("otel-netmon: OpenTelemetry refuses its settings, so nothing is recorded: %s", error)
-        _logger.debug("otel-netmon: where it refused them", exc_info=error)
-
-
-def _name_exporters(environ: MutableMapping[str, str]) -> bool:
+def _name_exporters() -> bool:
     """Name an exporter for each signal that has an endpoint; whether any has one."""
-    wanted = bool(environ.get("OTEL_CONFIG_FILE", "").strip())
+    wanted = bool(os.environ.get("OTEL_CONFIG_FILE", "").strip())
     for signal in SIGNALS:
         variable = f"OTEL_{signal.upper()}_EXPORTER"
-        exporter = environ.get(variable, "").strip()
-        # the specification's default
-        if not exporter and otlp.endpoint(environ, signal)[0]:
-            environ[variable] = exporter = "otlp"
+        exporter = os.environ.get(variable, "").strip()
+        if not exporter and otlp.endpoint(os.environ, signal)[0]:
+            os.environ[variable] = exporter = "otlp"  # the specification's default
         wanted = wanted or exporter.lower() not in ("", "none")
     return wanted

@@ -6,23 +6,19 @@ import functools
 import importlib.util
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
-from otel_netmon.text import is_secret, without_secrets
+from otel_netmon.text import is_secret, listed, without_secrets
+from otel_netmon.values import Kind, choice, number
 
 Signal = Literal["traces", "metrics", "logs"]
 SIGNALS: Final[tuple[Signal, ...]] = ("traces", "metrics", "logs")
 OTLP: Final = "OTEL_EXPORTER_OTLP_"
-PLACES: Final[Mapping[str, tuple[Signal, ...]]] = {
-    "": SIGNALS,
-    "TRACES_": ("traces",),
-    "METRICS_": ("metrics",),
-    "LOGS_": ("logs",),
-}
+PLACES: Final[Mapping[str, tuple[Signal, ...]]] = {"": SIGNALS, **{f"{s.upper()}_": (s,) for s in SIGNALS}}
 """What may stand behind it, and whose variable that is."""
 
 
@@ -45,7 +41,12 @@ class Checked:
     """An environment on its way to one that works."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        self.environ = {name: value for name, value in environ.items() if value.strip() or not _blank_counts(name)}
+        # The SDK takes a blank for a value that is wrong. For a limit it is none, which works.
+        self.environ = {
+            name: value
+            for name, value in environ.items()
+            if value.strip() or not name.startswith("OTEL_") or name.endswith("_LIMIT")
+        }
         self.problems: list[Problem] = []
 
     def refuse(self, name: str, why: str, instead: str | None, *, lost: bool = False) -> None:
@@ -61,11 +62,6 @@ class Checked:
             self.environ.pop(name, None)
         else:
             self.environ[name] = value
-
-
-def _blank_counts(name: str) -> bool:
-    """Whether the SDK takes a blank for a value that is wrong. For a limit it is none, which works."""
-    return name.startswith("OTEL_") and not name.endswith("_LIMIT")
 
 
 @functools.cache
@@ -95,39 +91,17 @@ def is_pem(path: str) -> bool:
         return b"-----BEGIN " in file.read(1 << 20)
 
 
-@dataclass(frozen=True)
-class _Kind:
-    accepted: str
-    accepts: Callable[[str], Any]
-    instead: str | None = None
-    """``None``: unset it, which gives the default."""
-
-
-def _number(low: float, cast: Callable[[str], float], accepted: str) -> _Kind:
-    def accepts(text: str) -> bool:
-        try:
-            return low <= cast(text) < math.inf
-        except (ValueError, OverflowError):
-            return False
-
-    return _Kind(accepted, accepts)
-
-
-def _word(*words: str, instead: str | None = None) -> _Kind:
-    return _Kind("one of " + ", ".join(words), lambda text: text.lower() in words, instead)
-
-
-_COUNT: Final = _number(1, int, "a whole number from 1")
-_LIMIT: Final = _number(0, int, "a whole number from 0")
-_TIME: Final = _number(5e-324, float, "a number above 0")
-_FLAG: Final = _word("true", "false", instead="false")
+_COUNT: Final = number(1, cast=int)
+_LIMIT: Final = number(0, cast=int)
+_TIME: Final = Kind("a number above 0", lambda value: 0 < value < math.inf, float)
+_FLAG: Final = choice("true", "false")
 _STATUS: Final = {
     *("CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS", "ABORTED"),
     *("PERMISSION_DENIED", "UNAUTHENTICATED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "OUT_OF_RANGE"),
     *("UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"),
 }
 
-_KINDS: Final[Mapping[str, _Kind]] = {
+_KINDS: Final[Mapping[str, Kind]] = {
     **{f"OTEL_{p}_{n}": _COUNT for p in ("BSP", "BLRP") for n in ("MAX_QUEUE_SIZE", "MAX_EXPORT_BATCH_SIZE")},
     **{f"OTEL_{p}_{n}": _COUNT for p in ("BSP", "BLRP") for n in ("SCHEDULE_DELAY", "EXPORT_TIMEOUT")},
     **{f"OTEL_{p}ATTRIBUTE_COUNT_LIMIT": _LIMIT for p in ("", "SPAN_", "EVENT_", "LINK_", "LOGRECORD_")},
@@ -137,27 +111,30 @@ _KINDS: Final[Mapping[str, _Kind]] = {
     **{f"{OTLP}{p}TIMEOUT": _TIME for p in PLACES},
     **{f"{OTLP}{p}INSECURE": _FLAG for p in PLACES},
     **{f"OTEL_{n}": _FLAG for n in ("SDK_DISABLED", "PYTHON_SDK_INTERNAL_METRICS_ENABLED")},
-    "OTEL_METRICS_EXEMPLAR_FILTER": _word("trace_based", "always_on", "always_off"),
-    f"{OTLP}METRICS_TEMPORALITY_PREFERENCE": _word("cumulative", "delta", "lowmemory"),
-    f"{OTLP}METRICS_DEFAULT_HISTOGRAM_AGGREGATION": _word(
+    "OTEL_METRICS_EXEMPLAR_FILTER": choice("trace_based", "always_on", "always_off"),
+    f"{OTLP}METRICS_TEMPORALITY_PREFERENCE": choice("cumulative", "delta", "lowmemory"),
+    f"{OTLP}METRICS_DEFAULT_HISTOGRAM_AGGREGATION": choice(
         "explicit_bucket_histogram", "base2_exponential_bucket_histogram"
     ),
-    "OTEL_PYTHON_EXPORTER_OTLP_GRPC_RETRYABLE_ERROR_CODES": _Kind(
+    "OTEL_PYTHON_EXPORTER_OTLP_GRPC_RETRYABLE_ERROR_CODES": Kind(
         "names of gRPC status codes, separated by commas",
-        lambda text: {part.strip().upper() for part in text.split(",") if part.strip()} <= _STATUS,
+        lambda text: _STATUS.issuperset(listed(text.upper())),
     ),
-    "OTEL_PYTHON_AUTO_INSTRUMENTATION_EXPERIMENTAL_GEVENT_PATCH": _Kind(
+    "OTEL_PYTHON_AUTO_INSTRUMENTATION_EXPERIMENTAL_GEVENT_PATCH": Kind(
         "patch_all where gevent is installed", lambda text: text == "patch_all" and is_installed("gevent")
     ),
 }
 
 
 def plain_values(checked: Checked) -> None:
-    """Numbers, words and files."""
+    """Numbers and words."""
     for name in sorted(_KINDS.keys() & checked.environ.keys()):
         kind, value = _KINDS[name], checked.environ[name].strip()
-        if value and not kind.accepts(value):
-            used = "the default" if kind.instead is None else kind.instead
-            checked.refuse(name, f"is not {kind.accepted}; using {used}", kind.instead)
-        elif kind.accepted.startswith("one of"):
-            checked.put(name, value.lower())
+        try:
+            meant = kind.parse(value) if value else None
+        except (ValueError, ArithmeticError):
+            instead = "false" if kind is _FLAG else None  # unset, it would be what holds for all signals
+            checked.refuse(name, f"is not {kind.accepted}; using {instead or 'the default'}", instead)
+        else:
+            if isinstance(meant, str):
+                checked.put(name, meant)

@@ -41,9 +41,7 @@ def by_ss(text: str) -> dict[str, dict[str, float]]:
         rtt = re.search(r" rtt:([\d.]+)/([\d.]+)", line)
         if rtt:
             values |= {"rtt": float(rtt[1]) * 1e3, "rttvar": float(rtt[2]) * 1e3}
-        plain = ("bytes_sent", "bytes_acked", "bytes_received", "bytes_retrans", "segs_out", "segs_in",
-                 "data_segs_out", "data_segs_in", "delivered", "pmtu", "advmss")  # fmt: skip
-        for name in plain:
+        for name in ("bytes_acked", "bytes_received", "data_segs_out", "data_segs_in"):
             match = re.search(rf" {name}:(\d+)", line)
             values[name] = float(match[1]) if match else 0.0
         minimum = re.search(r" minrtt:([\d.]+)", line)

@@ -14,6 +14,7 @@ from functools import partial
 import torch
 import torch.distributed as dist
 
+from otel_netmon import semconv
 from otel_netmon.job.directory import StoreDirectory
 from otel_netmon.job.store import store_of
 from otel_netmon.monitors import PeerLatencyMonitor
@@ -40,7 +41,9 @@ latency = PeerLatencyMonitor(directory=directory, most=2, attempts=3, timeout=1.
 rounds = []
 for _ in range(4):
     latency.run_once()
-    rounds.append({host: stats.to_dict() for host, stats in latency.latest.items()})
+    rounds.append(
+        [[metric.name, attributes[semconv.PEER_ADDRESS], value] for metric, value, attributes in latency.points()]
+    )
 print(
     json.dumps(
         {

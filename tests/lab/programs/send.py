@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 
-from otel_netmon.monitors.own_sockets import OwnSockets, TcpReader
+from otel_netmon.monitors.own_sockets import OwnSockets
 
 port, size, addresses = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
 connections = []
@@ -17,15 +17,15 @@ for address in addresses:
     left = size
     while left > 0:
         left -= connection.send(block[:left])
-own, reader = OwnSockets(), TcpReader()
+own = OwnSockets()
 deadline = time.monotonic() + 60
 while True:
-    found = reader.read(own.connections())
+    found = own.read(own.connections())
     if all(one.send_queue == 0 for one in found.values()) or time.monotonic() > deadline:
         break
     time.sleep(0.05)
 time.sleep(0.3)  # the last timers: from now on nothing changes
-ours = reader.read(own.connections())
+ours = own.read(own.connections())
 shown = subprocess.run(["ss", "-tinHO"], capture_output=True, text=True, check=True).stdout
 print(
     json.dumps(

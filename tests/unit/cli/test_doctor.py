@@ -11,7 +11,8 @@ import pytest
 
 from otel_netmon.cli import doctor as module
 from otel_netmon.cli import probe
-from otel_netmon.cli.doctor import Finding, findings
+from otel_netmon.cli.doctor import findings
+from otel_netmon.cli.probe import Finding
 from tests.e2e.faulty import Faulty, Protocol, free_port, serving
 from tests.unit.cli.conftest import Cli
 
@@ -173,9 +174,10 @@ def test_what_keeps_the_main_job_from_running(tmp_path: Path, monkeypatch: pytes
     assert look({"OTEL_SDK_DISABLED": "True"})["OTEL_SDK_DISABLED"].level == "FAIL"
     monkeypatch.setattr(module, "can_instrument", lambda: False)
     assert look({})["opentelemetry-instrumentation"].level == "FAIL"
-    monkeypatch.setattr(module, "_version", lambda _: "0.62b1")
     monkeypatch.setattr(module, "can_instrument", lambda: True)
-    assert "do not inherit" in look({})["opentelemetry-instrumentation"].found
+    assert look({})["opentelemetry-instrumentation"].level == "ok"
+    monkeypatch.setattr(module, "_version", lambda _: None)
+    assert look({})["opentelemetry-instrumentation"].level == "FAIL"
     monkeypatch.setattr(module, "_CHECKS", (broken, module._monitors))
     first, *_, last = findings({})
     assert str(first) == "FAIL  broken: the check broke: RuntimeError: no?luck"

@@ -27,7 +27,7 @@ def test_what_is_damaged_is_said_and_what_lies_behind_it_is_delivered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "spool"
-    spool = Spool(folder, "traces", 1 << 20, dropped=lambda _: None)
+    spool = Spool(folder, "traces", 1 << 20, lambda *_: None)
     for data, items in ((b"a" * 50, 3), (b"b" * 50, 4), (b"c" * 50, 5)):
         spool.append(data, items)
     spool.close()

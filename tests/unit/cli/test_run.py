@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from otel_netmon.cli.environment import SITE, child_environment, choose_exporters, service_name
+from otel_netmon.cli.environment import SITE, child_environment, choose_exporters, service_name, write_files
 from tests.unit.cli.conftest import Cli
 
 FILES = "otel_netmon_file"
@@ -32,9 +32,9 @@ ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 )
 def test_exporters(environ: dict[str, str], to_files: bool, traces: str, metrics: str) -> None:
     chosen = choose_exporters(environ, to_files=to_files)
-    chosen.variables.pop("OTEL_LOGS_EXPORTER")
-    assert chosen.variables == {"OTEL_TRACES_EXPORTER": traces, "OTEL_METRICS_EXPORTER": metrics}
-    assert chosen.files == (FILES in traces or FILES in metrics)
+    chosen.pop("OTEL_LOGS_EXPORTER")
+    assert chosen == {"OTEL_TRACES_EXPORTER": traces, "OTEL_METRICS_EXPORTER": metrics}
+    assert write_files(chosen) == (FILES in traces or FILES in metrics)
 
 
 @pytest.mark.parametrize(
@@ -55,12 +55,12 @@ def test_exporters(environ: dict[str, str], to_files: bool, traces: str, metrics
     ],
 )
 def test_the_exporter_of_log_events(environ: dict[str, str], to_files: bool, logs: str) -> None:
-    assert choose_exporters(environ, to_files=to_files).variables["OTEL_LOGS_EXPORTER"] == logs
+    assert choose_exporters(environ, to_files=to_files)["OTEL_LOGS_EXPORTER"] == logs
 
 
 def environment_for(environ: dict[str, str]) -> dict[str, str]:
     chosen = choose_exporters(environ, to_files=False)
-    return child_environment(environ, ["train.py"], chosen, Path("/out") if chosen.files else None)
+    return child_environment(environ, ["train.py"], chosen, Path("/out") if write_files(chosen) else None)
 
 
 def test_defaults_give_way_to_the_user() -> None:

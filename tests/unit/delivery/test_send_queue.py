@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 
@@ -10,7 +11,11 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
 from otel_netmon import semconv
 from otel_netmon.delivery.backlog import MEMORY, Backlog
-from tests.unit.delivery.refusing import refusing
+from otel_netmon.delivery.exporters import OtlpSpanExporter
+from otel_netmon.delivery.send_queue import SendQueue
+from otel_netmon.delivery.transport import Outcome
+from tests.unit.delivery.refusing import Refusing, refusing
+from tests.unit.monitors.helpers import wait_for_child
 
 
 def test_without_collector_and_disk_the_oldest_go_beyond_eight_mebibytes(tmp_path: Path) -> None:
@@ -40,6 +45,18 @@ def test_what_happens_is_logged_once_and_without_secrets(tmp_path: Path, caplog:
     assert queue.stats.lost == {semconv.REASON_NO_SPOOL: 4000} and "hunter2" not in text
 
 
+def test_a_collector_that_asks_for_ages_does_not_end_the_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More seconds than a lock can be waited for: an exception of a thread fails the test."""
+    monkeypatch.setattr(Refusing, "send", lambda *_: Outcome("retry", "HTTP 503", after=1e12))
+    queue = refusing("traces", tmp_path / "spool", 1 << 20)
+    queue.put(b"x", 1)
+    assert not queue.flush(10) and queue.stats.failing
+    queue.close(0)
+    assert list((tmp_path / "spool").iterdir()) and not queue.stats.lost
+
+
 def test_an_export_is_not_itself_instrumented(tmp_path: Path) -> None:
     """The user may trace requests or gRPC: each export of ours would be a span, and so another export."""
     seen: list[bool] = []
@@ -47,3 +64,23 @@ def test_an_export_is_not_itself_instrumented(tmp_path: Path) -> None:
     queue.put(b"x", 1)
     queue.close(1)
     assert seen and not any(seen)
+
+
+def test_a_connection_is_made_with_the_exporter_once_in_each_process_and_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So that wrong settings are seen at the start; and also where nothing was exported before a fork."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+    exporter, closed = OtlpSpanExporter(), []
+    queue = exporter.sink
+    assert isinstance(queue, SendQueue) and queue.stats.endpoint == "http://127.0.0.1:1/v1/traces"
+    parents = queue.connect()
+    assert queue.connect() is parents
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if queue.connect() is not parents else 3)
+    assert wait_for_child(child) == 0
+    monkeypatch.setattr(parents, "close", lambda: closed.append(True))
+    exporter.shutdown()
+    assert closed

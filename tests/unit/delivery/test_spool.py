@@ -25,7 +25,7 @@ class Kept:
 
     def __init__(self, folder: Path, max_bytes: int = 1 << 30) -> None:
         self.dropped: list[int] = []
-        self.spool = Spool(folder, "traces", max_bytes, dropped=self.dropped.append)
+        self.spool = Spool(folder, "traces", max_bytes, lambda _, items: self.dropped.append(items))
 
     def drain(self) -> list[bytes]:
         found = []
@@ -81,7 +81,7 @@ def test_a_folder_that_is_not_ours_alone_is_refused(tmp_path: Path) -> None:
             open_folder(tmp_path / "foreign")
     (tmp_path / "mine").mkdir(mode=0o700)
     os.symlink(tmp_path / "file", tmp_path / "mine" / "traces-x-1-a-000001.spool")
-    assert Segment.adopt(tmp_path / "mine" / "traces-x-1-a-000001.spool") is None
+    assert Segment.adopt(tmp_path / "mine" / "traces-x-1-a-000001.spool", print) is None
 
 
 @pytest.mark.row("the spool at its limit, the disk full")
@@ -103,8 +103,8 @@ def test_a_full_disk_leaves_whole_records(tmp_path: Path) -> None:
     """A file system of 64 KiB, in a mount namespace of its own."""
     program = (
         "import sys; from pathlib import Path; from otel_netmon.delivery.spool import Spool\n"
-        "lost = []; s = Spool(Path(sys.argv[1]) / 'spool', 'traces', 1 << 30, dropped=lost.append)\n"
-        "kept = [s.append(bytes([n]) * 5000, 1) for n in range(40)]\n"
+        "lost = []; s = Spool(Path(sys.argv[1]) / 'spool', 'traces', 1 << 30, lambda _, n: lost.append(n))\n"
+        "kept = [s.append(bytes([n]) * 5000, 1) is not None for n in range(40)]\n"
         "n = 0\n"
         "while (r := s.first()) is not None:\n"
         "    n += 1; assert len(set(r.data)) == 1 and len(r.data) == 5000; s.delivered(r)\n"
@@ -172,7 +172,7 @@ def written(folder: Path, requests: list[bytes]) -> Path:
 
 
 def adopted(file: Path) -> list[bytes]:
-    segment = Segment.adopt(file)
+    segment = Segment.adopt(file, lambda _: None)
     if segment is None:
         return []
     found = []
@@ -222,5 +222,5 @@ def test_a_forked_child_leaves_the_parents_files_alone(folder: Path) -> None:
         kept.spool.disown()
         os._exit(0 if kept.spool.first() is None else 3)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert Segment.adopt(next(folder.iterdir())) is None  # the parent's lock holds
+    assert Segment.adopt(next(folder.iterdir()), print) is None  # the parent's lock holds
     assert kept.drain() == [b"one"]

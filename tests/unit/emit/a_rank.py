@@ -15,10 +15,13 @@ from opentelemetry.sdk.trace.sampling import Sampler
 from otel_netmon.capture.event import CollectiveEvent
 from otel_netmon.capture.operations import OPERATIONS
 from otel_netmon.capture.ring import EventRing
+from otel_netmon.config import Config
 from otel_netmon.emit.emitter import Emitter
 from otel_netmon.emit.metrics import CollectiveMetrics
 from otel_netmon.emit.spans import SpanWriter
 from otel_netmon.job.groups import Group
+from otel_netmon.job.identity import RunId
+from otel_netmon.job.job import Job
 from otel_netmon.job.roles import RankIdentity
 from otel_netmon.job.steps import Step, StepMarks
 
@@ -36,6 +39,16 @@ class Dtype:
 
 
 FLOAT32 = Dtype()
+
+
+def settings_with(**settings: Any) -> Config:
+    """Settings with nothing that comes by the clock, unless it is said."""
+    return Config(**{"window": 0.0, "stall_after": 0.0, "heartbeat": 0.0, **settings})
+
+
+def job_of(rank: int | None, attempt: int = 0) -> Job:
+    """A job of four ranks, all on one host, without a store."""
+    return Job(RankIdentity(rank, rank, 4), RunId(None, 0.0, attempt=attempt), None)
 
 
 class Rank:
@@ -61,16 +74,8 @@ class Rank:
         self.ring = EventRing(1000)
         self.meter_provider = MeterProvider([self.reader])
         sink = CollectiveMetrics.of(self.meter_provider, self.ring)
-        self.emitter = Emitter(
-            sink,
-            SpanWriter(provider),
-            hold=hold,
-            trace_every=trace_every,
-            window=window,
-            rank=RankIdentity(rank, rank, 4),
-            attempt=attempt,
-            **more,
-        )
+        settings = settings_with(ring_size=hold, trace_every=trace_every, window=window / 1e9, **more)
+        self.emitter = Emitter(sink, SpanWriter(provider), settings, job_of(rank, attempt))
         self.group = Group("0", 4, rank, "gloo")
 
     def event(self, boundary: int = 0, start: int = 1000, end: int | None = 2000, error: str | None = None) -> Any:

@@ -19,7 +19,7 @@ from otel_netmon.emit.spans import SpanWriter
 from otel_netmon.job.groups import Group, Groups
 from otel_netmon.job.steps import Step, StepMarks
 from otel_netmon.text import bounded
-from tests.unit.emit.a_rank import ALL_REDUCE
+from tests.unit.emit.a_rank import ALL_REDUCE, job_of, settings_with
 
 OVERFLOW = "otel.metric.overflow"
 GROUPS = 10_000
@@ -30,7 +30,7 @@ def test_ten_thousand_groups_are_two_thousand_series_and_one_more() -> None:
     reader, ring = InMemoryMetricReader(), EventRing(1000)
     provider = MeterProvider([reader])
     sink = CollectiveMetrics.of(provider, ring)
-    emitter = Emitter(sink, SpanWriter(TracerProvider()), hold=100)
+    emitter = Emitter(sink, SpanWriter(TracerProvider()), settings_with(ring_size=100), job_of(0))
     for number in range(GROUPS):
         event = CollectiveEvent(ALL_REDUCE, Group(f"group {number}", 2, 0, "gloo"), 1000, number)
         event.size, event.end = 400, 2000

@@ -21,7 +21,6 @@ from otel_netmon.emit.metrics import CollectiveMetrics
 from otel_netmon.emit.spans import SpanWriter
 from otel_netmon.job import identity, peers
 from otel_netmon.job.groups import Group
-from otel_netmon.job.roles import RankIdentity
 from otel_netmon.job.steps import HeldUp, Step, StepMarks
 from otel_netmon.records import (
     Call,
@@ -35,7 +34,7 @@ from otel_netmon.records import (
     Sequence,
 )
 from otel_netmon.values import Ranks
-from tests.unit.emit.a_rank import RUN, Rank, by_name, context
+from tests.unit.emit.a_rank import RUN, Rank, by_name, context, job_of, settings_with
 from tests.wrote import read_from
 
 USED = ResourceUsage(wait=1, gc=2_000_000_000, data=3, cpu=4, run_queue=5, voluntary=6, involuntary=7)
@@ -99,7 +98,7 @@ def test_a_step_that_is_not_sampled_is_a_log_event_of_the_same_fields(
 def test_where_nobody_takes_spans_all_steps_are_log_events(logged: InMemoryLogRecordExporter) -> None:
     """As with ``OTEL_TRACES_EXPORTER=none``: the SDK's provider is there, and nothing behind it."""
     metrics = CollectiveMetrics.of(MeterProvider(), EventRing(10))
-    emitter = Emitter(metrics, SpanWriter(TracerProvider()), hold=10, rank=RankIdentity(0, 0, 4))
+    emitter = Emitter(metrics, SpanWriter(TracerProvider()), settings_with(), job_of(0))
     emitter.marks(StepMarks(STEPS, 4, 4))
     emitter.emit_intervals(RUN, None)
     assert len(events_in(logged, semconv.EVENT_OF_PERIOD["rank_step"])) == 4

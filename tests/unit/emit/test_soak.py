@@ -20,7 +20,7 @@ from otel_netmon.emit.metrics import CollectiveMetrics
 from otel_netmon.emit.spans import SpanWriter
 from otel_netmon.job.groups import Group
 from otel_netmon.job.steps import Step, StepMarks
-from tests.unit.emit.a_rank import ALL_REDUCE, Rank
+from tests.unit.emit.a_rank import ALL_REDUCE, Rank, job_of, settings_with
 
 EVENTS = int(float(os.environ.get("TEST_EVENTS", "2e5")))
 """`make chaos` takes 10,000,000: eight hours at 350 a second."""
@@ -43,7 +43,7 @@ def test_memory_is_flat(ledger: Callable[..., None]) -> None:
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(exporter, max_queue_size=32_768, schedule_delay_millis=100))
     sink = CollectiveMetrics.of(MeterProvider([reader]), ring)
-    emitter = Emitter(sink, SpanWriter(provider), hold=16_384, window=0)
+    emitter = Emitter(sink, SpanWriter(provider), settings_with(), job_of(0))
     group = Group("0", 4, 0, "gloo")
     me, resident = psutil.Process(), []
     for number in range(EVENTS // STEP):

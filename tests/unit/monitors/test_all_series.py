@@ -20,6 +20,7 @@ from otel_netmon.monitors import (
     icmp,
 )
 from otel_netmon.monitors.registry import BUILT_IN
+from otel_netmon.monitors.tcp_connect import Attempts
 
 from .helpers import FIXTURES, unpack
 from .test_kernel import NETSTAT, SNMP, V2, write
@@ -47,7 +48,7 @@ def test_every_series(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """To renew the file: delete it, run, and read the difference."""
     write(tmp_path, {**HOST, **V2})
     monkeypatch.setattr(icmp, "allowed", lambda: True)
-    monkeypatch.setattr(icmp, "ping", lambda hosts, *_: {one: icmp.Echoes([0.001], ["timeout"]) for one in hosts})
+    monkeypatch.setattr(icmp, "ping", lambda hosts, *_: {one: Attempts([0.001], ["timeout"]) for one in hosts})
     proc, sys_root = tmp_path / "proc", tmp_path / "sys"
     directory = InMemoryDirectory()
     exported = Exported()

@@ -4,16 +4,18 @@ import json
 
 import pytest
 
-from otel_netmon.job.collective_window import CollectiveSample, CollectiveWindow
-from otel_netmon.monitors import DistributedNetworkMonitor, RealNetworkMonitor
+from otel_netmon.job.collective_window import CollectiveWindow, SeriesKey
+from otel_netmon.monitors import DistributedNetworkMonitor, RealNetworkMonitor, sweep
 
 from .helpers import Clock
 
 
-def sample(
-    end: float, duration: float, *, name: str = "all_reduce", group: str = "0", factor: float | None = 1.5
-) -> CollectiveSample:
-    return CollectiveSample(end, name, "gloo", group, 1000, duration, factor)
+class Window(CollectiveWindow):
+    def complete(
+        self, end: float, *durations: float, name: str = "all_reduce", group: str = "0", factor: float | None = 1.5
+    ) -> None:
+        for duration in durations:
+            self.add(SeriesKey(name, "gloo", group), end, 1000, duration, factor)
 
 
 @pytest.fixture
@@ -22,20 +24,21 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def window(clock: Clock) -> CollectiveWindow:
-    return CollectiveWindow(60, clock=clock)
+def window(clock: Clock) -> Window:
+    return Window(60, clock=clock)
 
 
-def test_an_empty_window_says_so(window: CollectiveWindow) -> None:
+def test_an_empty_window_says_so(window: Window) -> None:
     metrics = DistributedNetworkMonitor(window=window).measure_distributed_metrics().distributed
     assert metrics is not None
     assert (metrics.overall, metrics.collectives, metrics.sweep) == (None, (), ())
     assert metrics.reason == "no collective completed in the last 60 s"
 
 
-def test_the_window_by_operation_and_group_and_over_all(window: CollectiveWindow, clock: Clock) -> None:
-    window.extend([sample(clock.now, number / 1000) for number in range(1, 201)])
-    window.extend([sample(clock.now, 0.5, name="send", factor=None), sample(clock.now, 1.0, group="1")])
+def test_the_window_by_operation_and_group_and_over_all(window: Window, clock: Clock) -> None:
+    window.complete(clock.now, *(number / 1000 for number in range(1, 201)))
+    window.complete(clock.now, 0.5, name="send", factor=None)
+    window.complete(clock.now, 1.0, group="1")
     metrics = DistributedNetworkMonitor(window=window).measure_distributed_metrics().distributed
     assert metrics is not None and metrics.overall is not None and metrics.reason is None
     assert [(s.name, s.group, s.count) for s in metrics.collectives] == [
@@ -54,14 +57,16 @@ def test_the_window_by_operation_and_group_and_over_all(window: CollectiveWindow
     assert json.loads(json.dumps(metrics.to_dict()))["collectives"][0]["name"] == "all_reduce"
 
 
-def test_each_all_reduce_is_counted_once_though_windows_overlap(window: CollectiveWindow, clock: Clock) -> None:
+def test_each_all_reduce_is_counted_once_though_windows_overlap(window: Window, clock: Clock) -> None:
     monitor = DistributedNetworkMonitor(window=window)
-    window.extend([sample(clock.now, 0.1), sample(clock.now, 0.1), sample(clock.now, 9.0, name="send")])
+    window.complete(clock.now, 0.1, 0.1)
+    window.complete(clock.now, 9.0, name="send")
     monitor.sample()
     monitor.measure_distributed_metrics()
     assert list(monitor.allreduce_times) == [0.1, 0.1]  # two alike are two
     clock.now += 30
-    window.extend([sample(clock.now - 40, 0.2), sample(clock.now, 0.3)])  # they need not come in order
+    window.complete(clock.now - 40, 0.2)  # they need not come in order
+    window.complete(clock.now, 0.3)
     monitor.sample()
     clock.now += 45
     monitor.sample()
@@ -69,7 +74,7 @@ def test_each_all_reduce_is_counted_once_though_windows_overlap(window: Collecti
     assert monitor.allreduce_times.maxlen == 100
 
 
-def test_performance_history_is_bounded(window: CollectiveWindow) -> None:
+def test_performance_history_is_bounded(window: Window) -> None:
     monitor = DistributedNetworkMonitor(window=window)
     for _ in range(1005):
         last = monitor.measure_distributed_metrics()
@@ -77,10 +82,8 @@ def test_performance_history_is_bounded(window: CollectiveWindow) -> None:
     assert monitor.performance_history[-1] is last
 
 
-def test_without_a_process_group_the_result_says_so_and_keeps_the_window(
-    window: CollectiveWindow, clock: Clock
-) -> None:
-    window.extend([sample(clock.now, 0.1)])
+def test_without_a_process_group_the_result_says_so_and_keeps_the_window(window: Window, clock: Clock) -> None:
+    window.complete(clock.now, 0.1)
     metrics = DistributedNetworkMonitor(True, window=window).measure_distributed_metrics().distributed
     assert metrics is not None and metrics.overall is not None
     assert metrics.reason == "no process group is initialised in this process"
@@ -96,12 +99,11 @@ def test_a_sweep_that_makes_no_sense_is_refused(wrong: dict[str, object]) -> Non
 
 
 def test_a_scheduled_sample_and_the_composed_result_are_never_collective_calls(
-    window: CollectiveWindow, monkeypatch: pytest.MonkeyPatch
+    window: Window, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monitor = DistributedNetworkMonitor(True, window=window)
     calls: list[None] = []
-    assert monitor._sweep is not None
-    monkeypatch.setattr(monitor._sweep, "run", lambda: calls.append(None))
+    monkeypatch.setattr(sweep.Sweep, "run", lambda _: calls.append(None))
     assert monitor.run_once()
     RealNetworkMonitor(distributed=monitor, target_hosts=()).get_current_metrics()
     assert not calls

@@ -206,8 +206,14 @@ def test_against_the_files_of_this_machine() -> None:
     before = plain()
     assert monitor.run_once()
     after = plain()
-    for name in ("InSegs", "OutSegs", "RetransSegs", "InErrs"):
-        assert before[name] <= monitor.counts[f"Tcp.{name}"] <= after[name]
+    ours = {name.removeprefix("host.tcp."): series for name, series in values(monitor).items()}
+    for name, value in {
+        "InSegs": ours["segments"][("receive",)],
+        "OutSegs": ours["segments"][("transmit",)],
+        "RetransSegs": ours["retransmits"][()],
+        "InErrs": ours["errors"][()],
+    }.items():
+        assert before[name] <= value <= after[name]
 
 
 @given(

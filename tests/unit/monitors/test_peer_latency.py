@@ -15,8 +15,9 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from otel_netmon import config, semconv
 from otel_netmon.job.peers import Connection, Host, Peer
-from otel_netmon.monitors import PeerLatencyMonitor, icmp
+from otel_netmon.monitors import PeerLatencyMonitor, Point, icmp
 from otel_netmon.monitors.registry import BUILT_IN, choose
+from otel_netmon.monitors.tcp_connect import Attempts
 
 HOSTS = [Host(f"trainer-{number}", f"127.0.0.{number}") for number in range(2, 8)]
 
@@ -53,9 +54,9 @@ def test_nobody_is_probed_unless_the_user_asks(monkeypatch: pytest.MonkeyPatch) 
 def test_no_more_hosts_than_allowed_and_every_time_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[list[str]] = []
 
-    def ping(addresses: Collection[str], attempts: int, _timeout: float) -> dict[str, icmp.Echoes]:
+    def ping(addresses: Collection[str], attempts: int, _timeout: float) -> dict[str, Attempts]:
         sent.append(list(addresses))
-        return {one: icmp.Echoes([0.001] * (attempts - 1), ["timeout"]) for one in addresses}
+        return {one: Attempts([0.001] * (attempts - 1), ["timeout"]) for one in addresses}
 
     monkeypatch.setattr(icmp, "allowed", lambda: True)
     monkeypatch.setattr(icmp, "ping", ping)
@@ -64,7 +65,8 @@ def test_no_more_hosts_than_allowed_and_every_time_is_recorded(monkeypatch: pyte
     monitor.register(MeterProvider([reader], shutdown_on_exit=False).get_meter("test"))
     assert monitor.run_once()
     assert sent == [[host.address for host in HOSTS[:4]]]
-    assert monitor.latest["127.0.0.2"].loss == pytest.approx(0.2) and monitor.latest["127.0.0.2"].port is None
+    about = {semconv.LATENCY_METHOD: "icmp", semconv.PEER_ADDRESS: "127.0.0.2"}
+    assert Point(semconv.PEER_LATENCY_LOSS, 0.2, about) in monitor.points()
     data = reader.get_metrics_data()
     assert data is not None
     metrics = data.resource_metrics[0].scope_metrics[0].metrics
@@ -84,17 +86,22 @@ def test_without_icmp_only_the_store_is_connected_to(
         with caplog.at_level(logging.WARNING):
             for _ in range(2):
                 assert monitor.run_once()
-        (stats,) = monitor.latest.values()
-        assert (stats.loss, stats.attempts, stats.port) == (0, 2, server.getsockname()[1])
+        losses = [value for metric, value, _ in monitor.points() if metric is semconv.PEER_LATENCY_LOSS]
+        assert losses == [0]
+        server.settimeout(0)
+        for _ in range(2 * 2):
+            server.accept()[0].close()
+        with pytest.raises(BlockingIOError):
+            server.accept()
         assert job.asked == []
     assert len(caplog.records) == 1 and "net.ipv4.ping_group_range" in caplog.text
     nothing = PeerLatencyMonitor(directory=Job())
-    assert nothing.run_once() and nothing.latest == {}
+    assert nothing.run_once() and nothing.points() == ()
 
 
 def test_without_a_job_nothing_is_sent() -> None:
     monitor = PeerLatencyMonitor()
-    assert monitor.run_once() and monitor.latest == {}
+    assert monitor.run_once() and monitor.points() == ()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="datagram ICMP sockets are Linux'")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pkgutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from otel_netmon import config
-from otel_netmon.monitors import registry
+from otel_netmon.monitors import NetworkBandwidthMonitor, NetworkInterfaceMonitor, registry
 from otel_netmon.monitors.registry import BUILT_IN, choose, monitors_for
 
 NAMES = [one.name for one in BUILT_IN]
@@ -56,12 +57,16 @@ def test_a_bad_variable_names_what_is_accepted() -> None:
 
 def test_each_is_what_the_table_says_and_is_made_without_arguments() -> None:
     for one in BUILT_IN:
-        assert registry._load(one.target)().name == one.name
+        assert pkgutil.resolve_name(one.target)().name == one.name
 
 
-def test_the_bandwidth_monitor_shares_the_interface_monitor() -> None:
+def test_the_bandwidth_monitor_shares_the_interface_monitor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_NETMON_INTERFACES", "*")
     by_name = {monitor.name: monitor for monitor in monitors_for(host=True, rank=False)}
-    assert by_name["bandwidth"]._interface_monitor is by_name["interface"]  # type: ignore[attr-defined]
+    interface, bandwidth = by_name["interface"], by_name["bandwidth"]
+    assert isinstance(interface, NetworkInterfaceMonitor) and isinstance(bandwidth, NetworkBandwidthMonitor)
+    bandwidth.measure_bandwidth()
+    assert interface.latest
 
 
 def test_a_monitor_that_cannot_be_made_costs_no_other(

@@ -2,15 +2,18 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
+from otel_netmon import threads
 from otel_netmon.monitors import Monitor, Scheduler
+from otel_netmon.monitors.scheduler import Timetable
 
-from .helpers import Clock, held_by_another_thread, wait_for_child
+from .helpers import held_by_another_thread, wait_for_child
 
 
 class Counting(Monitor):
@@ -23,9 +26,12 @@ class Counting(Monitor):
         self.count = 0
         self.sampled = threading.Event()
         self.hang = hang
+        self.exits = False
 
     def sample(self) -> tuple[()]:
         self.count += 1
+        if self.exits:
+            sys.exit(3)
         self.sampled.set()
         if self.hang is not None:
             self.hang.wait(60)
@@ -35,25 +41,6 @@ class Counting(Monitor):
 class Probing(Counting):
     name = "probing"
     probes = True
-
-
-class Ticks(Scheduler):
-    """A scheduler whose thread is the test: notes when samples would start."""
-
-    def __init__(self, monitor: Monitor, interval: float, clock: Clock, jitter: float) -> None:
-        super().__init__([monitor], interval, clock=clock, jitter=lambda: jitter)
-        self.clock = clock
-        self.started: list[float] = []
-        self.jobs = self._timetable()
-
-    def _launch(self, monitor: Monitor) -> None:
-        self.started.append(self.clock.now)
-
-    def run_until(self, end: float, late: Callable[[], float] = lambda: 0.0) -> None:
-        while self.clock.now < end:
-            due = self._tick(self.jobs)
-            assert due is not None and due > self.clock.now
-            self.clock.now = due + late()
 
 
 @pytest.fixture
@@ -74,35 +61,49 @@ def ours() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name.startswith("otel-netmon")]
 
 
-def test_ticks_do_not_drift_however_late_each_one_is() -> None:
-    clock = Clock(1000.0)
+def test_turns_do_not_drift_however_late_each_one_is() -> None:
     draw = random.Random(1)
-    ticks = Ticks(Probing(), 10.0, clock, jitter=0.3)
-    ticks.run_until(11_000, late=lambda: draw.uniform(0, 0.5))
-    assert len(ticks.started) in (1000, 1001)
-    for number, at in enumerate(ticks.started):
-        assert 0 <= at - (1003 + 10 * number) < 0.5
+    turns = Timetable(10.0, 1000.0, at_once=False)
+    first = turns.due
+    now = first
+    late: list[float] = []
+    while now < 11_000:
+        late.append(now - (first + 10 * len(late)))
+        turns.advance(now)
+        assert turns.due > now
+        now = turns.due + draw.uniform(0, 0.5)
+    assert len(late) in (1000, 1001)
+    assert all(0 <= one < 0.5 for one in late)
 
 
-def test_ticks_that_were_missed_are_left_out() -> None:
-    clock = Clock(0.0)
-    ticks = Ticks(Probing(), 10.0, clock, jitter=0.0)
-    ticks._tick(ticks.jobs)
-    clock.now = 47.0  # the machine slept
-    assert ticks._tick(ticks.jobs) == 50.0
-    assert ticks.started == [0.0, 47.0]
+def test_turns_that_were_missed_are_left_out() -> None:
+    turns = Timetable(10.0, 0.0, at_once=False)
+    first = turns.due
+    turns.advance(first + 47)  # the machine slept
+    assert turns.due == first + 50
+
+
+def test_what_is_sampled_at_once_goes_on_with_its_first_turn() -> None:
+    turns = Timetable(10.0, 0.0, at_once=True)
+    assert turns.due == 0
+    turns.advance(0)
+    first = turns.due
+    assert 0 < first <= 10
+    turns.advance(first)
+    assert turns.due == first + 10
 
 
 def test_only_what_sends_something_waits_for_its_first_turn() -> None:
-    for monitor, first in ((Counting(), [0.0, 7.0, 17.0]), (Probing(), [7.0, 17.0])):
-        ticks = Ticks(monitor, 10.0, Clock(0.0), jitter=0.7)
-        ticks.run_until(20)
-        assert ticks.started == first
+    quiet, probing = Counting(), Probing()
+    scheduler = Scheduler([quiet, probing], 3600)
+    scheduler.start()
+    assert quiet.sampled.wait(30)
+    assert scheduler.stop(30)
+    assert (quiet.count, probing.count) == (1, 0)
 
 
-def test_hosts_started_together_do_not_tick_together() -> None:
-    schedulers = [Scheduler([Probing()], 10.0, clock=Clock(0.0)) for _ in range(1000)]
-    dues = [scheduler._timetable()[0].due for scheduler in schedulers]
+def test_hosts_started_together_do_not_sample_together() -> None:
+    dues = [Timetable(10.0, 0.0, at_once=False).due for _ in range(1000)]
     assert all(0 <= due < 10 for due in dues)
     assert min(sum(second <= due < second + 1 for due in dues) for second in range(10)) > 40
 
@@ -110,7 +111,7 @@ def test_hosts_started_together_do_not_tick_together() -> None:
 def test_the_users_random_numbers_are_left_alone() -> None:
     random.seed(7)
     state = random.getstate()
-    Scheduler([Probing()], 10.0)._timetable()
+    Timetable(10.0, 0.0, at_once=False)
     assert random.getstate() == state
 
 
@@ -133,14 +134,41 @@ def test_a_monitor_that_hangs_delays_no_other_and_is_not_started_twice(hang: thr
         assert scheduler.stop(timeout=30)
 
 
-def test_ticks_missed_in_a_hang_are_not_made_up_for(hang: threading.Event) -> None:
+def test_turns_missed_in_a_hang_are_not_made_up_for(hang: threading.Event) -> None:
     stuck = Counting(hang=hang)
     scheduler = Scheduler([stuck], 3600)
     for _ in range(5):
-        scheduler._launch(stuck)
+        assert not scheduler.sample_now(0)
     hang.set()
     assert scheduler.stop(30)
     assert stuck.count == 1
+
+
+def test_a_monitor_that_exits_is_sampled_again_and_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """As one of another package may, that calls a program's main()."""
+    exiting = Counting()
+    exiting.exits = True
+    scheduler = Scheduler([exiting], 0.01)
+    scheduler.start()
+    assert until(lambda: exiting.count >= 3)
+    assert scheduler.sample_now(30) and scheduler.stop(30)
+    assert [record.getMessage().partition(" (")[0] for record in caplog.records] == [
+        "monitor counting: SystemExit: 3"
+    ]
+
+
+def test_without_a_thread_it_says_so_and_raises_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def start(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as exhausted:
+        exhausted.setattr(threads, "start", start)
+        scheduler = Scheduler([Counting()], 3600)
+        scheduler.start()
+        assert scheduler.sample_now(0) and scheduler.stop(0)
+    assert "monitor counting gets no thread (can't start new thread): it is not sampled" in caplog.text
 
 
 def test_a_hundred_starts_and_stops_leave_no_thread() -> None:

@@ -17,7 +17,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from otel_netmon import semconv
-from otel_netmon.job.collective_window import CollectiveSample, CollectiveWindow
+from otel_netmon.job.collective_window import CollectiveWindow, SeriesKey
 from otel_netmon.monitors import (
     DistributedNetworkMonitor,
     Monitor,
@@ -80,7 +80,7 @@ def test_every_series_of_a_host(exported: Exported, tmp_path: Path, monkeypatch:
     tree = unpack("host", tmp_path)
     clock = Clock()
     window = CollectiveWindow(60, clock=clock)
-    window.extend([CollectiveSample(clock.now, "all_reduce", "gloo", "0", 1000, 0.1, 1.5)])
+    window.add(SeriesKey("all_reduce", "gloo", "0"), clock.now, 1000, 0.1, 1.5)
     monkeypatch.setattr(tcp_connect, "resolve", lambda host, port: [])
     monkeypatch.setattr(tcp_connect, "connect", lambda addresses, timeout: 0.001)
     monitor = RealNetworkMonitor(

@@ -16,7 +16,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from otel_netmon import config, semconv
 from otel_netmon.job.peers import Connection, Host, Peer, PeerTrafficBuffer
 from otel_netmon.monitors import TcpMonitor
-from otel_netmon.monitors.own_sockets import OwnSockets, TcpReader
+from otel_netmon.monitors.own_sockets import OwnSockets
 from otel_netmon.monitors.tcp_info import SocketReading, TcpInfo
 from otel_netmon.monitors.tcp_traffic import delta
 
@@ -48,7 +48,7 @@ class InMemoryDirectory:
         return None
 
 
-class CountingReader(TcpReader):
+class CountingSockets(OwnSockets):
     def __init__(self) -> None:
         super().__init__()
         self.read_of: set[Connection] = set()
@@ -59,11 +59,11 @@ class CountingReader(TcpReader):
 
 
 class Bench:
-    def __init__(self, reader: CountingReader | None = None) -> None:
+    def __init__(self, sockets: CountingSockets | None = None) -> None:
         self.directory, self.readings, self.clock = InMemoryDirectory(), PeerTrafficBuffer(), Clock()
-        self.reader = reader or CountingReader()
+        self.sockets = sockets or CountingSockets()
         self.monitor = TcpMonitor(
-            directory=self.directory, readings=self.readings, reader=self.reader, clock=self.clock
+            directory=self.directory, readings=self.readings, sockets=self.sockets, clock=self.clock
         )
         self._metrics = InMemoryMetricReader()
         self.monitor.register(MeterProvider([self._metrics], shutdown_on_exit=False).get_meter("test"))
@@ -126,7 +126,7 @@ def test_exact_bytes_by_peer_and_only_of_the_training(bench: Bench) -> None:
         assert found["io"][("store", "127.0.0.1", "transmit")] == 70 + SYN
         assert found["connections"] == {("collectives", "127.0.0.1"): 2, ("store", "127.0.0.1"): 1}
         assert connection(foreign) in bench.directory.asked
-        assert bench.reader.read_of == set(bench.directory.peers)
+        assert bench.sockets.read_of == set(bench.directory.peers)
         (reading,) = [one for one in bench.readings.until(time.monotonic_ns()) if one.peer == 3]
         assert (reading.bytes_sent, reading.bytes_received, reading.interval) == (100_000, 0, 2.0)
         assert reading.host == "trainer-2" and reading.rtt and reading.min_rtt and reading.connections == 1
@@ -179,7 +179,7 @@ def test_totals_keep_what_closed_and_never_fall(bench: Bench) -> None:
     assert bench.series()["io"][key] == 520 + 2 * SYN
 
 
-class Moody(CountingReader):
+class Moody(CountingSockets):
     """Reads, or cannot."""
 
     def __init__(self) -> None:
@@ -192,8 +192,8 @@ class Moody(CountingReader):
 
 def test_a_connection_that_could_not_be_read_for_once_is_not_counted_anew() -> None:
     """Nor one that the directory did not know for once."""
-    reader = Moody()
-    bench = Bench(reader)
+    sockets = Moody()
+    bench = Bench(sockets)
     key = ("collectives", "127.0.0.1", "transmit")
     with joined() as (near, far):
         peers = bench.directory.peers = {connection(near): Peer(1, "h")}
@@ -206,9 +206,9 @@ def test_a_connection_that_could_not_be_read_for_once_is_not_counted_anew() -> N
             return bench.series()["io"][key]
 
         assert sent(1000) == 1000 + SYN
-        reader.silent = True
+        sockets.silent = True
         assert sent(100) == 1000 + SYN
-        reader.silent = False
+        sockets.silent = False
         assert sent(10) == 1110 + SYN
         bench.directory.peers = {}
         bench.sample()
@@ -224,7 +224,7 @@ def test_a_connection_that_could_not_be_read_for_once_is_not_counted_anew() -> N
 
 def test_a_reused_address_begins_anew() -> None:
     """The same two ends, another socket: told apart by its inode, not compared with the old one."""
-    old = TcpInfo(*(0,) * 32)._replace(bytes_acked=9000, bytes_received=0)
+    old = TcpInfo(*(0,) * 5)._replace(bytes_acked=9000, bytes_received=0)
     new = old._replace(bytes_acked=10)
     assert delta(SocketReading(new, 0, 0, 7), old).counts["bytes_sent"] == 0  # never negative
     assert delta(SocketReading(new, 0, 0, 7), None).counts["bytes_sent"] == 10
@@ -232,21 +232,26 @@ def test_a_reused_address_begins_anew() -> None:
 
 
 @pytest.mark.parametrize(
-    ("by", "expected"),
-    [("address", {"127.0.0.1"}), ("host", {"trainer-2", "trainer-3"}), ("none", {None})],
+    ("by", "expected", "name"),
+    [
+        ("address", {"127.0.0.1"}, {semconv.PEER_ADDRESS}),
+        ("host", {"trainer-2", "trainer-3"}, {semconv.PEER_HOST}),
+        ("none", {None}, set()),
+    ],
 )
-def test_what_tells_peers_apart(by: str, expected: set[str | None], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_tells_peers_apart(
+    by: str, expected: set[str | None], name: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OTEL_NETMON_PEER_ATTRIBUTE", by)
     config.current.cache_clear()
     bench = Bench()
     with joined() as (near, far):
         bench.directory.peers = {connection(near): Peer(1, "trainer-2"), connection(far): Peer(2, "trainer-3")}
         bench.sample()
-        assert {stats.peer for stats in bench.monitor.latest} == expected
-        names = {None: set(), "127.0.0.1": {semconv.PEER_ADDRESS}}
-        wanted = next(iter(names.get(next(iter(expected)), {semconv.PEER_HOST})), None)
-        for metric, _, attributes in bench.monitor.points():
-            assert (wanted is None) or wanted in attributes, metric.name
+        points = bench.monitor.points()
+        names = (semconv.PEER_ADDRESS, semconv.PEER_HOST)
+        assert {next((a[n] for n in names if n in a), None) for _, _, a in points} == expected
+        assert {n for _, _, a in points for n in a if n in names} == name
     config.current.cache_clear()
 
 
@@ -270,8 +275,8 @@ def test_readers_do_not_wait_for_a_sample_nor_see_half_of_one(bench: Bench) -> N
 
         def read() -> None:
             for _ in range(50):
-                latest = bench.monitor.latest
-                assert not latest or latest[0].connections == 2
+                points = bench.monitor.points()
+                assert not points or [v for m, v, _ in points if m is semconv.TCP_CONNECTIONS] == [2]
                 bench.series()
 
         def sample() -> None:
@@ -302,4 +307,4 @@ def test_without_a_directory_nothing_is_looked_at() -> None:
 
     monitor = TcpMonitor(sockets=Never())
     assert monitor.run_once()
-    assert monitor.latest == ()
+    assert monitor.points() == ()

@@ -10,17 +10,17 @@ import random
 import shutil
 import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics import Histogram, MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
-from otel_netmon import semconv
-from otel_netmon.job.collective_window import CollectiveSample, CollectiveWindow
+from otel_netmon.job.collective_window import CollectiveWindow, SeriesKey
 from otel_netmon.job.peers import Connection, Peer, PeerTrafficBuffer
 from otel_netmon.job.peers import Host as PeerHost
 from otel_netmon.monitors import (
@@ -72,10 +72,10 @@ def rdma_tree() -> Path:
 class Host:
     """The five monitors over one host in memory, and the others over this one, registered with a reader."""
 
-    def __init__(self) -> None:
+    def __init__(self, source: nics.NicSource | None = None) -> None:
         self.window = CollectiveWindow()
         self.real = RealNetworkMonitor(
-            interface=NetworkInterfaceMonitor(source=FakeSource(), rate_window=1e-9),
+            interface=NetworkInterfaceMonitor(source=source or FakeSource(), rate_window=1e-9),
             latency=NetworkLatencyMonitor(TARGETS, timeout=20),
             window=self.window,
         )
@@ -95,7 +95,7 @@ class Host:
         return self._reader.get_metrics_data()
 
     def add_collectives(self) -> None:
-        self.window.extend([CollectiveSample(self.window._clock(), "all_reduce", "gloo", "0", 1000, 0.1, 1.0)])
+        self.window.add(SeriesKey("all_reduce", "gloo", "0"), time.monotonic(), 1000, 0.1, 1.0)
 
     def methods(self) -> list[Callable[[], object]]:
         """Everything public, the writers first."""
@@ -120,9 +120,8 @@ class Host:
             lambda: [metrics.time for metrics in self.distributed.performance_history],
             lambda: [stats.receive_rate for stats in self.real.bandwidth_history],
             lambda: [len(latency) for latency in self.real.latency_history],
-            lambda: [stats.to_dict() for stats in (*self.peers.latest.values(), *self.tcp.latest)],
             lambda: [stats.to_dict() for stats in self.rdma.latest.values()],
-            lambda: [sum(self.kernel.counts.values()), len(self.kernel.faults)],
+            lambda: [sum(point.value for point in monitor.points()) for monitor in self.monitors],
             self.collect,
         ]
 
@@ -216,7 +215,7 @@ def state_checks(host: Host) -> Iterator[list[str]]:
         check(self, name)
         object.__setattr__(self, name, value)
 
-    shared = set(vars(Idle())) | {"_latest", "_counts", "_faults"}
+    shared = set(vars(Idle())) | {"_latest"}
     states = {id(monitor): mutable(monitor) for monitor in host.monitors}
     assert all({"_duration", "_sampled_at", "_logged"} <= names for names in states.values())
     for monitor in host.monitors:
@@ -231,7 +230,8 @@ def test_state_is_only_touched_with_the_lock_held(host: Host, state_checks: list
     assert sorted(set(state_checks)) == []
 
 
-def test_no_lock_is_held_during_io(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_lock_is_held_during_io(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Host(nics.SysfsSource(Path("/proc"), Path("/sys")))
     found: list[str] = []
 
     def io(what: str, result: Any) -> Any:
@@ -259,9 +259,7 @@ def test_no_lock_is_held_during_io(host: Host, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(Peers, "exchange", lambda self, own: io("exchange", {}))
     monkeypatch.setattr(tcp_connect, "resolve", lambda host, port: io("resolve", [ADDRESS]))
     monkeypatch.setattr(tcp_connect, "connect", lambda addresses, timeout: io("connect", 0.001))
-    host.interface._source = nics.SysfsSource(Path("/proc"), Path("/sys"))
-    recorder = type("Recorder", (), {"record": lambda *_: io("record", None)})()
-    host.latency._histograms = {semconv.LATENCY.name: recorder}
+    monkeypatch.setattr(Histogram, "record", lambda *_: io("record", None))
     for method in host.methods():
         method()
     assert done == {"read", "resolve", "connect", "record", "ping", "sockets", "exchange"}
@@ -371,14 +369,14 @@ def test_rates_are_right_under_20_threads_of_which_each_reads_at_its_own_time() 
 def test_each_all_reduce_is_counted_once_by_20_threads() -> None:
     window = CollectiveWindow()
     # others in the window, so that reading it takes longer than a thread's turn
-    window.extend([CollectiveSample(window._clock(), "send", "gloo", "0", 8, 1.0, None)] * 2000)
+    for _ in range(2000):
+        window.add(SeriesKey("send", "gloo", "0"), time.monotonic(), 8, 1.0, None)
     monitor = DistributedNetworkMonitor(window=window)
     durations = itertools.count(1)
 
     def work() -> None:
         for _ in range(4):
-            sample = CollectiveSample(window._clock(), "all_reduce", "gloo", "0", 8, float(next(durations)), None)
-            window.extend([sample])
+            window.add(SeriesKey("all_reduce", "gloo", "0"), time.monotonic(), 8, float(next(durations)), None)
             monitor.measure_distributed_metrics()
 
     with restless():
