@@ -138,7 +138,7 @@ class Engine:
         """This process is in another job."""
         self._capture.steps.joined(again=job.number > 0)
         rank, size = job.rank.rank, job.rank.world_size
-        if job.world is None or rank is None or size is None:
+        if job.world is None or rank is None or not size:
             self._directory = None
         else:
             self._directory = StoreDirectory(job.store, rank, size)
