@@ -23,7 +23,7 @@ UNDOCUMENTED = {"GroupMember", "HookOpName", "pg_group_ranks", "pg_map", "pg_nam
 """Names of torch without an underscore that are no more public than those with one."""
 NO_TORCH_THERE = ("analysis", "cli", "delivery", "emit", "sdk")
 """Rooms with private names of OpenTelemetry: there, only those are wrong that internals reaches of torch."""
-PUBLIC = {"_field_defaults", "_replace", "_getframe", "_Unpickler", "_time"}
+PUBLIC = {"_asdict", "_field_defaults", "_fields", "_make", "_replace", "_getframe", "_Unpickler", "_time"}
 """Names with an underscore that are not torch's: of named tuples, ``sys``, ``pickle``, and the end of a name."""
 
 
