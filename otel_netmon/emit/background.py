@@ -78,6 +78,8 @@ class Background:
                 self._wake.clear()
             wait = self._interval
             asked, self._flush = self._flush, None
+            if asked is not None:  # before the groups go: what has completed is to be in it
+                guarded(self._rounds.await_callbacks)
             guarded(self._rounds.next)
             if asked is not None:
                 guarded(self._rounds.export)

@@ -220,7 +220,7 @@ class Rounds:
         while any(job.resolve() is None for job in jobs) and time.monotonic() < deadline:
             time.sleep(0.02)
         self._ids = {job: job.resolve(last_call=True) for job in jobs}
-        self._await_callbacks()
+        self.await_callbacks()
         last = self._steps.finish()
         marks = self._steps.take()._replace(open_step=last.index, open_key=last.key, settled=last.last_boundary)
         self._mark(marks, 0)
@@ -234,7 +234,7 @@ class Rounds:
             emitter.finish(run_id, last)
         self._count_errors()
 
-    def _await_callbacks(self) -> None:
+    def await_callbacks(self) -> None:
         """Let those in flight that did complete say so: C++ callers go on before a future's callbacks ran."""
         since = time.monotonic()
         while in_flight := self._ring.in_flight():
