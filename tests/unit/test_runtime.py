@@ -19,6 +19,12 @@ TORCHRUN = {"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "8"}
 
 
 @pytest.fixture(autouse=True)
+def in_no_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a process group said of this process in another file's tests is not known here."""
+    monkeypatch.setattr(roles, "_joined", [])
+
+
+@pytest.fixture(autouse=True)
 def fresh_settings() -> Iterator[None]:
     config.current.cache_clear()
     yield
