@@ -20,7 +20,7 @@ def collecting(phase: str, info: dict[str, int]) -> None:
 gc.callbacks.append(collecting)
 
 import torch  # noqa: E402  # what is collected while it is imported counts as well
-import torch.distributed as dist  # noqa: E402
+import torch.distributed as dist  # noqa: E402  # the same
 
 STEPS, WARM_UP = int(sys.argv[1]), 20
 

@@ -178,7 +178,7 @@ def _heard(lines: list[str]) -> Iterator[None]:
     """What the registry logs meanwhile, instead of on stderr."""
     logger = logging.getLogger(registry.__name__)
     handler = logging.Handler()
-    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]  # one of ours
     logger.addHandler(handler)
     propagate, logger.propagate = logger.propagate, False
     try:

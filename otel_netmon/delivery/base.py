@@ -77,7 +77,7 @@ class MetricsTo(_Exporter, FileMetricExporter):
     def __init__(self, sink: Sink, encode: Callable[[Any], bytes], **preferred: Any) -> None:
         super().__init__(sink, encode, stream=io.StringIO(), **preferred)
 
-    def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **_: Any) -> MetricExportResult:  # noqa: ARG002
+    def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **_: Any) -> MetricExportResult:  # noqa: ARG002 - as the SDK calls it
         """Hand over a collection; FAILURE when it is lost."""
         scopes = (scope for resource in metrics_data.resource_metrics for scope in resource.scope_metrics)
         points = sum(len(metric.data.data_points) for scope in scopes for metric in scope.metrics)

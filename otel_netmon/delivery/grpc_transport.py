@@ -53,5 +53,5 @@ def _retry_delay(error: Any) -> float | None:
     try:
         raw = dict(error.trailing_metadata() or ()).get("google.rpc.retryinfo-bin")
         return None if raw is None else RetryInfo.FromString(raw).retry_delay.ToTimedelta().total_seconds()
-    except Exception:  # noqa: BLE001
+    except Exception:  # noqa: BLE001 - a server's bytes can be anything
         return None

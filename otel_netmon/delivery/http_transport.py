@@ -28,7 +28,7 @@ _MOST_READ: Final = 1 << 16
 class _Rehearsal(requests.Session):
     """Given to an official exporter in place of a session, it notes what it is asked to send: its settings."""
 
-    def request(self, method: Any, url: Any, **options: Any) -> requests.Response:  # type: ignore[override]
+    def request(self, method: Any, url: Any, **options: Any) -> requests.Response:  # type: ignore[override]  # as it is called
         self.asked = method, str(url), bytes(options.pop("data")), float(options.pop("timeout")), options
         response = requests.Response()
         response.status_code = 200

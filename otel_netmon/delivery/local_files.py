@@ -60,11 +60,11 @@ class JsonFile:
             return False
         return True
 
-    def flush(self, timeout: float) -> bool:  # noqa: ARG002
+    def flush(self, timeout: float) -> bool:  # noqa: ARG002 - as a queue's
         """Nothing is held back."""
         return True
 
-    def close(self, timeout: float) -> None:  # noqa: ARG002
+    def close(self, timeout: float) -> None:  # noqa: ARG002 - as a queue's
         """What comes after is lost."""
         with self._lock:
             self._closed = True

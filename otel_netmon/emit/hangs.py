@@ -86,7 +86,7 @@ class HeartbeatSender:
 
     def began(self, events: list[CollectiveEvent]) -> None:
         """Remember how far the groups of these got."""
-        for event in events:
+        for event in events if self._interval else ():
             number = event.sequence
             if number is not None and number > self._sequences.get(event.group, 0):
                 self._sequences[event.group] = number

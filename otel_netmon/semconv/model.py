@@ -119,4 +119,4 @@ def create(meter: Meter, metric: Metric, callbacks: Sequence[CallbackT] | None =
     if metric.kind == "histogram":
         more = {"explicit_bucket_boundaries_advisory": metric.buckets}
     make = getattr(meter, "create_" + metric.kind)
-    return make(metric.name, unit=metric.unit, description=metric.description, **more)  # type: ignore[no-any-return]
+    return make(metric.name, unit=metric.unit, description=metric.description, **more)  # type: ignore[no-any-return]  # getattr
