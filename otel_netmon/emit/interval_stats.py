@@ -22,14 +22,12 @@ class IntervalStats:
 
     __slots__ = (
         *("_busy", "_durations", "_groups", "_kind", "_kinds", "_settled", "_starts"),
-        *("count", "first", "last", "size"),
+        *("count", "first", "size"),
     )
 
     def __init__(self, first: int) -> None:
         self.first = first
         """Start of the first collective."""
-        self.last = first
-        """End of the latest one that ended."""
         self.count = 0
         self.size = 0
         self._busy: list[tuple[int, int]] = []
@@ -46,7 +44,6 @@ class IntervalStats:
         self.first = min(self.first, event.start)
         self._add_call(event)
         if event.end is not None:
-            self.last = max(self.last, event.end)
             self._busy.append((event.start, event.end))
             if len(self._busy) > _MERGE_AT:
                 merged = _merged(self._busy)
