@@ -24,6 +24,7 @@ for _ in range(2):
     optimizer.step()
 dist.barrier()
 write(folder, rank, captured.report())
+dist.barrier()  # or the first to exit has torchrun end the other before it has written
 if attempt == 0:
     os._exit(7)
 dist.destroy_process_group()
