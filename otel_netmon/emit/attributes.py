@@ -21,21 +21,22 @@ def _dtype_name(dtype: Any) -> str:
 
 def collective(event: CollectiveEvent, about: AttributeSet) -> Collective:
     """The record of an event; ids and times are its span's."""
-    dtype, size, on_device = event.dtype, event.size, event.device_duration
+    kind, on_device = event.kind, event.device_duration
+    dtype, size = kind.dtype, kind.size
     algbw = busbw = None
     if size and event.error is None and (duration := event.duration):
         algbw = size * 1e9 / duration
-        if about.factor is not None and event.is_even:
+        if about.factor is not None and kind.is_even:
             busbw = algbw * about.factor
     return Collective(
         *about.known,
         semconv.CLOCK_HOST if on_device is None else semconv.CLOCK_DEVICE,
-        None if event.operation.buffer is None else size,
+        None if kind.operation.buffer is None else size,
         event.sequence,
         None if dtype is None else _dtype_name(dtype),
         None if dtype is None else size // dtype.itemsize,
-        event.reduce_op,
-        event.is_async,
+        kind.reduce_op,
+        kind.is_async,
         event.error,
         semconv.STATE_IN_FLIGHT if event.end is None else semconv.STATE_LATE if event.is_late else None,
         None if on_device is None else on_device / 1e9,

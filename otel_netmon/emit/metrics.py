@@ -195,7 +195,7 @@ class CollectiveMetrics:
             sets[event.group, event.operation, event.on_host] = about
             duration = event.duration
             if event.error is None and duration is not None:
-                factor = about.factor if event.is_even else None
+                factor = about.factor if event.kind.is_even else None
                 window.add(about.key, event.end / 1e9, event.size, duration / 1e9, factor)
         for key, amounts in tally.take().items():
             self._feed(sets[key.group, key.operation, key.on_host], key, amounts)
