@@ -37,3 +37,15 @@ def bus_factor(operation: str, group_size: int) -> float | None:
     if operation in _SHARE:
         return (group_size - 1) / group_size
     return 1.0 if operation in _ONE else None
+
+
+def rates(size: int, nanoseconds: int, factor: float | None) -> tuple[float, float | None]:
+    """algbw and busbw of a collective. From 1 MB/s on in whole bytes per second: the digits behind them, of which
+    no clock knows anything, would be a tenth of what its span takes when it is compressed."""
+    algbw = size * 1e9 / nanoseconds
+    busbw = None if factor is None else algbw * factor
+    return _whole(algbw), None if busbw is None else _whole(busbw)
+
+
+def _whole(rate: float) -> float:
+    return (rate + 0.5) // 1 if rate > 1e6 else rate

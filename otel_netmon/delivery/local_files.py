@@ -111,7 +111,8 @@ class LocalSpanExporter(SpansTo):
     """Spans to a file of this process; see ``JsonFile`` for its name."""
 
     def __init__(self) -> None:
-        super().__init__(JsonFile("traces"), SpanLines().encode)
+        lines = SpanLines()
+        super().__init__(JsonFile("traces"), lines.encode, lines.format)
 
 
 class LocalMetricExporter(MetricsTo):

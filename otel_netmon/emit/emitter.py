@@ -12,8 +12,8 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_netmon import semconv
+from otel_netmon.delivery.packed import Place
 from otel_netmon.emit.evidence import EvidenceWriter
-from otel_netmon.emit.finished_spans import Place
 from otel_netmon.emit.hangs import HangDetector, HeartbeatSender
 from otel_netmon.emit.interval_stats import IntervalStats
 from otel_netmon.emit.intervals import Interval, StepResolver, of_step, tied_by_group

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,14 +19,17 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from otel_netmon import schema, semconv
+from otel_netmon.delivery.packed import Place
 from otel_netmon.emit.attributes import collective
-from otel_netmon.emit.finished_spans import FastSpanWriter, Place
+from otel_netmon.emit.encoding import Trace
+from otel_netmon.emit.finished_spans import FastSpanWriter
 from otel_netmon.internals.otel_internals_spans import span_processors
 from otel_netmon.version import __version__
 
 if TYPE_CHECKING:
     from otel_netmon.capture.event import CollectiveEvent
     from otel_netmon.emit.metrics import AttributeSet
+    from otel_netmon.emit.packed_spans import PackedSpanWriter
 
 _SAMPLED: Final = trace.TraceFlags(trace.TraceFlags.SAMPLED)
 _EMPTY: Final = Context()
@@ -73,6 +77,7 @@ class SpanWriter:
         """Whether there is a provider that can make spans; looked up afresh, since it may be set late."""
         provider = self._given or trace.get_tracer_provider()
         if provider is not self._made_from:
+            self.flush()
             self._made_from = provider
             self._tracer = self._fast = None
             self._tried_fast = False
@@ -96,13 +101,37 @@ class SpanWriter:
             return True
         return bool(sampler.should_sample(_EMPTY, trace_id, name).decision.is_sampled())
 
+    def emit_events(self, events: Sequence[CollectiveEvent], trace_id: int, parent_id: int, epoch: int) -> None:
+        """Make the spans of collectives below one parent. ``epoch``: ns that make a monotonic time one since 1970."""
+        now = time.monotonic_ns()
+        packs = self._packs()
+        if packs is not None:
+            packs.collectives(events, Trace(trace_id, parent_id, epoch, now))
+            return
+        for event in events:
+            end = now if event.end is None else event.end
+            place = Place(trace_id, parent_id, event.span_id, event.start + epoch, end + epoch)
+            self.emit_event(event, event.kind.about, place)
+
     def emit_event(self, event: CollectiveEvent, about: AttributeSet, place: Place) -> None:
         """Make the span of a collective."""
-        if self._fast is not None and self._fast.fit():
-            self._fast.emit(event, about, place)
-            return
-        attributes = schema.attributes(collective(event, about))
-        self.emit(about.operation, place, attributes, error=event.error is not None)
+        fast = self._fast
+        if fast is None or not fast.fit():
+            attributes = schema.attributes(collective(event, about))
+            self.emit(about.operation, place, attributes, error=event.error is not None)
+        elif fast.packs is None:
+            fast.emit(event, about, place)
+        else:
+            fast.packs.collective(event, about, place)
+
+    def flush(self) -> None:
+        """Hand the spans that were made to the processors: those that are encoded here are packed until then."""
+        if self._fast is not None:
+            self._fast.flush()
+
+    def _packs(self) -> PackedSpanWriter | None:
+        """What encodes spans, where they are encoded here."""
+        return self._fast.packs if self._fast is not None and self._fast.fit() else None
 
     def emit(
         self,
@@ -115,6 +144,11 @@ class SpanWriter:
         events: Sequence[tuple[int, dict[str, Any]]] = (),
     ) -> None:
         """Start and end a span. ``events``: time and attributes of each reading of the connections to a peer."""
+        packs = self._packs()
+        if packs is not None and packs.takes(links or (), events):
+            about_peers = [(semconv.EVENT_TCP_PEER, *each) for each in events]
+            packs.span(name, place, attributes, error=error, links=links or (), events=about_peers)
+            return
         trace_id, parent_id, self._ids.span_id, start, end = place
         self._ids.trace_id = trace_id
         span = self._tracer.start_span(
@@ -126,8 +160,8 @@ class SpanWriter:
         )
         if error:
             span.set_status(trace.StatusCode.ERROR)
-        for time, about in events:
-            span.add_event(semconv.EVENT_TCP_PEER, about, time)
+        for at, about in events:
+            span.add_event(semconv.EVENT_TCP_PEER, about, at)
         span.end(end)
         if not self._tried_fast:
             self._tried_fast = True

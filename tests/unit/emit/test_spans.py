@@ -10,7 +10,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from otel_netmon import semconv
 from otel_netmon.bandwidth import bus_factor
 from otel_netmon.capture.operations import OPERATIONS
-from otel_netmon.emit.finished_spans import Place
+from otel_netmon.delivery.packed import Place
 from otel_netmon.emit.spans import SpanWriter
 from tests.unit.emit.a_rank import STEP, Rank, by_name, context
 
