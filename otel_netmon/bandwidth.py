@@ -44,8 +44,10 @@ def rates(size: int, nanoseconds: int, factor: float | None) -> tuple[float, flo
     no clock knows anything, would be a tenth of what its span takes when it is compressed."""
     algbw = size * 1e9 / nanoseconds
     busbw = None if factor is None else algbw * factor
-    return _whole(algbw), None if busbw is None else _whole(busbw)
+    if busbw is not None and busbw > 1e6:
+        busbw = busbw + _ROUND - _ROUND
+    return algbw + _ROUND - _ROUND if algbw > 1e6 else algbw, busbw
 
 
-def _whole(rate: float) -> float:
-    return (rate + 0.5) // 1 if rate > 1e6 else rate
+_ROUND: Final = 2.0**52
+"""A float of this size has no digits behind the point: adding it rounds, in a tenth of the time of ``round``."""

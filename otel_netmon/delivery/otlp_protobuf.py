@@ -30,6 +30,7 @@ _ERROR: Final = b"\x7a\x02\x18\x02"
 _START: Final = b"\x39"
 _END: Final = b"\x41"
 
+_pack_three: Final = struct.Struct("BBB").pack
 _pack_times: Final = struct.Struct("<QcQ").pack
 _pack_double: Final = struct.Struct("<d").pack
 _pack_fixed: Final = struct.Struct("<Q").pack
@@ -38,12 +39,12 @@ _pack_id: Final = struct.Struct(">Q").pack
 
 def varint(value: int) -> bytes:
     """``value`` of up to 64 bits; a negative one has ten bytes."""
-    if 0 <= value < 128:
-        return _ONE_BYTE[value]
-    if 0 <= value < 1 << 14:
-        return bytes((value & 127 | 128, value >> 7))
-    if 0 <= value < 1 << 21:
-        return bytes((value & 127 | 128, value >> 7 & 127 | 128, value >> 14))
+    if 0 <= value < 1 << 21:  # quickly
+        if value < 128:
+            return _ONE_BYTE[value]
+        if value < 1 << 14:
+            return bytes((value & 127 | 128, value >> 7))
+        return _pack_three(value & 127 | 128, value >> 7 & 127 | 128, value >> 14)
     value &= (1 << 64) - 1
     found = bytearray()
     while value > 127:

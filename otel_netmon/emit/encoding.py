@@ -45,7 +45,8 @@ class CollectiveEncoder:
 
     def __init__(self, format: SpanFormat) -> None:
         self._format = format
-        self._templates: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+        self._templates: tuple[dict[Any, Any], dict[Any, Any]] = {}, {}
+        """Of spans below another, and of roots."""
 
     def encode(
         self, events: Sequence[CollectiveEvent], ids: Sequence[int], about: AttributeSet | None, of: Trace
@@ -57,32 +58,32 @@ class CollectiveEncoder:
         made = self._format
         text_of_id, times, integer, double = made.span_id, made.times, made.integer, made.double
         nothing = made.nothing
-        templates, given, epoch = self._templates, about, of.epoch
+        templates, given, epoch = self._templates[of.parent_id is None], about, of.epoch
         before, after = made.around_id(of.trace_id, of.parent_id)
-        is_root = of.parent_id is None
         parts: list[Any] = []
         for event, span_id in zip(events, ids, strict=True):
             kind, end, error, on_device = event.kind, event.end, event.error, event.device_duration
             about = given or kind.about
             sequence = nothing if event.sequence is None else integer(event.sequence)
             device = algbw = busbw = nothing
+            timed: bool | None = None
             if on_device is not None:
-                device = double(on_device / 1e9)
+                timed, device = True, double(on_device / 1e9)
             elif event.device_bound is not None:
-                device = double(event.device_bound / 1e9)
+                timed, device = False, double(event.device_bound / 1e9)
             if error is None and kind.size and (duration := event.duration):
                 rate, on_bus = rates(kind.size, duration, about.factor if kind.is_even else None)
                 algbw = double(rate)
                 if on_bus is not None:
                     busbw = double(on_bus)
-            known = (on_device is None, device is nothing, algbw is nothing, end is None, event.is_late)
-            key = (kind, about, is_root, len(sequence), error, known)
+            state = None if end is None else event.is_late
+            key = (kind, about, len(sequence), error, state, timed, algbw is nothing)
             template = templates.get(key)
             if template is None:
                 length = len(sequence) + len(device) + len(algbw) + len(busbw)
-                template = self._template(event, about, length, is_root=is_root)
                 if len(templates) >= _MOST:
                     templates.clear()
+                template = self._template(event, about, length, is_root=of.parent_id is None)
                 templates[key] = template
             opening, name, first, second, third, fourth, closing = template
             until = of.now if end is None else end

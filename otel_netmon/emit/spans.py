@@ -102,7 +102,7 @@ class SpanWriter:
         return bool(sampler.should_sample(_EMPTY, trace_id, name).decision.is_sampled())
 
     def emit_events(self, events: Sequence[CollectiveEvent], trace_id: int, parent_id: int, epoch: int) -> None:
-        """Make the spans of collectives below one parent. ``epoch``: ns that make a monotonic time one since 1970."""
+        """Make the spans of collectives below one parent. ``epoch``: ns from the monotonic clock to 1970."""
         now = time.monotonic_ns()
         packs = self._packs()
         if packs is not None:
