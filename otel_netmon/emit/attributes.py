@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from otel_netmon import semconv
 from otel_netmon.bandwidth import rates
-from otel_netmon.records import Collective, InFlight
+from otel_netmon.records import Collective, InFlight, Pause, RankStep, ResourceUsage
 
 if TYPE_CHECKING:
     from otel_netmon.capture.event import CollectiveEvent
+    from otel_netmon.emit.interval_stats import IntervalStats
+    from otel_netmon.emit.intervals import Interval
     from otel_netmon.emit.metrics import AttributeSet
     from otel_netmon.job.roles import RankIdentity
+    from otel_netmon.job.steps import HeldUp, Step
 
 
 @functools.lru_cache(maxsize=256)
@@ -60,3 +63,50 @@ def in_flight(event: CollectiveEvent, rank: RankIdentity, now: int) -> InFlight:
         rank.local_rank,
         rank.world_size,
     )
+
+
+def rank_step(
+    interval: Interval,
+    rank: RankIdentity,
+    stats: IntervalStats | None,
+    step: Step | None,
+    bounds: tuple[int, int],
+) -> RankStep:
+    """The record of an interval, whose start and end are in nanoseconds of the monotonic clock as the record's own
+    are; ``stats`` where there were collectives, of which one may have begun before; ``step`` where it was one."""
+    start, end = bounds
+    since = start if stats is None else min(stats.first, start)
+    used = ResourceUsage() if step is None else step.used
+    is_incomplete = step is not None and not step.complete
+    return RankStep(
+        interval.kind,
+        rank=rank.rank,
+        local_rank=rank.local_rank,
+        world_size=rank.world_size,
+        step=interval.number if interval.kind == semconv.SPAN_TRAIN_STEP else None,
+        incomplete=is_incomplete or None,
+        first_collective=None if stats is None or stats.first < start else (stats.first - start) / 1e9,
+        collective_count=0 if stats is None else stats.count,
+        collective_size=0 if stats is None else stats.size,
+        collective_time=0.0 if stats is None else stats.busy(end) / 1e9,
+        wait_time=_seconds(used.wait),
+        gc_time=_seconds(used.gc),
+        data_time=_seconds(used.data),
+        cpu_time=_seconds(used.cpu),
+        run_queue_time=_seconds(used.run_queue),
+        switches_voluntary=used.voluntary,
+        switches_involuntary=used.involuntary,
+        groups=() if stats is None else stats.groups(),
+        calls=() if stats is None else stats.calls(since),
+        pauses=() if step is None else tuple(_pause(each, since) for each in step.pauses),
+        start=since,
+        end=end,
+    )
+
+
+def _pause(one: HeldUp, since: int) -> Pause:
+    return Pause(one.kind, max(0, one.start - since) // 1000, one.duration // 1000)
+
+
+def _seconds(nanoseconds: int | None) -> float | None:
+    return None if nanoseconds is None else nanoseconds / 1e9

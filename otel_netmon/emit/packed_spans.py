@@ -135,6 +135,8 @@ class PackedSpanWriter:
         events: Sequence[tuple[str, int, Attributes]],
     ) -> None:
         """Any other span of ours."""
+        if not place.span_id:
+            place = place._replace(span_id=secrets.randbits(64) or 1)
         for outlet in self._outlets:
             outlet.add(1, outlet.format.span(name, place, attributes, error=error, links=links, events=events))
 
