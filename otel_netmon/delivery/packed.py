@@ -122,12 +122,13 @@ class Request(NamedTuple):
     items: int
 
 
-def requests(packs: Iterable[PackedSpans]) -> Iterator[Request]:
+def requests(packs: Sequence[PackedSpans]) -> Iterator[Request]:
     """What ``packs`` hold, in order, in as few requests as their limits allow; a chunk is never divided."""
     last: Request | None = None
     size = 0
     for pack in packs:
         pack.is_taken = True
+    for pack in packs:
         for count, chunk in zip(pack.counts, pack.chunks, strict=True):
             if (
                 last is None

@@ -51,14 +51,16 @@ class _Outlet:
         """Handed to the processor. It drops some where spans of others fill its queue."""
 
     def add(self, count: int, chunk: bytes) -> None:
-        queued = [pack for each in self._queued if (pack := each()) is not None and not pack.is_taken]
-        waiting = self._open.count + sum(pack.count for pack in queued)
-        if waiting + count > self.most:
+        if self._waiting() + count > self.most:
             self._export()
-            waiting = 0
         self._open.add(count, chunk)
-        if waiting + count == self.most:
+        if self._waiting() >= self.most:
             self._export()
+
+    def _waiting(self) -> int:
+        """Spans that were not exported yet."""
+        queued = [pack for each in self._queued if (pack := each()) is not None and not pack.is_taken]
+        return self._open.count + sum(pack.count for pack in queued)
 
     def flush(self) -> None:
         """Hand over what was added; the processor exports it when it thinks fit."""

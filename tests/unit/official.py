@@ -1,4 +1,4 @@
-"""What OpenTelemetry's own encoders make of spans: what ours has to be."""
+"""What the official encoders make of spans, and a sink that reads what it is given with their classes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.json.common.trace_encoder import encode_spans as encode_as_json
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
@@ -39,8 +40,38 @@ def finished(name: str, place: Place, attributes: Any, *, error: bool = False, *
 
 
 def as_protobuf(spans: Sequence[ReadableSpan]) -> bytes:
-    return encode_spans(spans).SerializeToString()
+    return bytes(encode_spans(spans).SerializeToString())
 
 
 def as_json(spans: Sequence[ReadableSpan]) -> Any:
     return json.loads(json.dumps(encode_as_json(spans).to_dict()))
+
+
+class Kept:
+    """A sink that keeps what it is given, in either format; it says that it takes it, or that it does not."""
+
+    def __init__(self, *, takes: bool = True) -> None:
+        self.takes = takes
+        self.requests: list[Any] = []
+        self.items: list[int] = []
+
+    def put(self, data: bytes, items: int) -> bool:
+        request = json.loads(data) if data[:1] == b"{" else ExportTraceServiceRequest.FromString(data)
+        self.requests.append(request)
+        self.items.append(items)
+        return self.takes
+
+    @property
+    def spans(self) -> list[Any]:
+        return [
+            span
+            for request in self.requests
+            for each in (request["resourceSpans"] if isinstance(request, dict) else request.resource_spans)
+            for scope in (each["scopeSpans"] if isinstance(each, dict) else each.scope_spans)
+            for span in (scope["spans"] if isinstance(scope, dict) else scope.spans)
+        ]
+
+    def flush(self, timeout: float) -> bool:
+        return True
+
+    def close(self, timeout: float) -> None: ...
