@@ -102,8 +102,6 @@ class PackedSpans:
         self.most = most
         """Spans in a request."""
         self.count = 0
-        self.is_taken = False
-        """Whether it was handed to the exporter. What it holds is not changed after it was to the processor."""
         self.counts: list[int] = []
         self.chunks: list[bytes] = []
 
@@ -122,12 +120,10 @@ class Request(NamedTuple):
     items: int
 
 
-def requests(packs: Sequence[PackedSpans]) -> Iterator[Request]:
+def requests(packs: Iterable[PackedSpans]) -> Iterator[Request]:
     """What ``packs`` hold, in order, in as few requests as their limits allow; a chunk is never divided."""
     last: Request | None = None
     size = 0
-    for pack in packs:
-        pack.is_taken = True
     for pack in packs:
         for count, chunk in zip(pack.counts, pack.chunks, strict=True):
             if (

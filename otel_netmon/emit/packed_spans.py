@@ -48,7 +48,8 @@ class _Outlet:
         """What was on its way is the parent's."""
         self._open = PackedSpans(*self._of, self.most)
         self._queued: list[weakref.ref[PackedSpans]] = []
-        """Handed to the processor. It drops some where spans of others fill its queue."""
+        """Handed to the processor, which lets go of them when they are exported, or when spans of others fill its
+        queue."""
 
     def add(self, count: int, chunk: bytes) -> None:
         if self._waiting() + count > self.most:
@@ -59,15 +60,14 @@ class _Outlet:
 
     def _waiting(self) -> int:
         """Spans that were not exported yet."""
-        queued = [pack for each in self._queued if (pack := each()) is not None and not pack.is_taken]
+        queued = [pack for each in self._queued if (pack := each()) is not None]
         return self._open.count + sum(pack.count for pack in queued)
 
     def flush(self) -> None:
         """Hand over what was added; the processor exports it when it thinks fit."""
         if self._open.count:
             pack, self._open = self._open, PackedSpans(*self._of, self.most)
-            self._queued = [each for each in self._queued if (seen := each()) is not None and not seen.is_taken]
-            self._queued.append(weakref.ref(pack))
+            self._queued = [*(each for each in self._queued if each() is not None), weakref.ref(pack)]
             guarded(self._processor.on_end, pack)
 
     def _export(self) -> None:

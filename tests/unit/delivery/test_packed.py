@@ -57,6 +57,16 @@ def test_a_request_has_one_resource() -> None:
     assert [FORMAT.request(each.resource, SCOPE, []) for each in found][1] != FORMAT.request(RESOURCE, SCOPE, [])
 
 
+def test_a_request_that_is_lost_is_a_failure() -> None:
+    class Full(Kept):
+        def put(self, data: bytes, items: int) -> bool:
+            return super().put(data, items) and len(self.items) < 2
+
+    sink = Full()
+    assert SpansTo(sink, as_protobuf, FORMAT).export([pack("a", "b", most=1)]) is SpanExportResult.FAILURE
+    assert sink.items == [1, 1]
+
+
 def test_what_is_lost_is_a_failure_and_the_rest_is_tried() -> None:
     sink = Kept(takes=False)
     exporter = SpansTo(sink, as_protobuf, FORMAT)
