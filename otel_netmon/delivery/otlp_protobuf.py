@@ -21,6 +21,8 @@ from otel_netmon.delivery.packed import Attributes, Place
 from otel_netmon.records import Value
 
 _ONE_BYTE: Final = [bytes((value,)) for value in range(128)]
+_TAGS: Final = [bytes((number << 3 | 2,)) for number in range(16)]
+"""Before fields that have a length, by their number."""
 _LOCAL: Final = b"\x00\x01\x00\x00"
 _REMOTE: Final = b"\x00\x03\x00\x00"
 """Flags of a span or link: what it points to, the parent for a span, is remote, or is not."""
@@ -56,7 +58,8 @@ def varint(value: int) -> bytes:
 
 def field(number: int, data: bytes) -> bytes:
     """A field that has a length: text, bytes or a message."""
-    return b"%b%b%b" % (varint(number << 3 | 2), varint(len(data)), data)
+    length = len(data)
+    return _TAGS[number] + (_ONE_BYTE[length] if length < 128 else varint(length)) + data
 
 
 @functools.lru_cache(maxsize=256)
@@ -80,7 +83,7 @@ def _key_value(key: str, value: Value) -> bytes:
 
 
 def _all(number: int, attributes: Attributes) -> bytes:
-    return b"".join([field(number, _key_value(key, value)) for key, value in attributes.items()])
+    return b"".join([field(number, _key(key) + field(2, _value(value))) for key, value in attributes.items()])
 
 
 def _event(name: str, time: int, attributes: Attributes) -> bytes:
