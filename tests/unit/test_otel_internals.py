@@ -129,7 +129,7 @@ def test_the_size_of_a_batch_is_found_or_the_default() -> None:
     exporter = InMemorySpanExporter()
     batched = BatchSpanProcessor(exporter, max_export_batch_size=7)
     assert otel_internals_spans.batch_size(batched) == 7
-    batched.shutdown()
+    batched.shutdown()  # type: ignore[no-untyped-call]  # untyped in the SDK
     assert otel_internals_spans.batch_size(SimpleSpanProcessor(exporter)) == 512
     for other in (
         SimpleNamespace(),
