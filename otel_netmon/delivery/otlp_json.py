@@ -163,7 +163,10 @@ class Json:
         around = self._around
         if around[0] is not resource or around[1] is not scope:
             around = self._around = (resource, scope, *_around(resource, scope))
-        return b"%b%b%b\n" % (around[2], b",".join(chunks), around[3])
+        parts = [*chunks]
+        parts[0] = around[2] + parts[0]
+        parts[-1] += around[3]
+        return b",".join(parts)  # all is copied once
 
 
 def _around(resource: Resource, scope: InstrumentationScope | None) -> tuple[bytes, bytes]:
@@ -171,4 +174,4 @@ def _around(resource: Resource, scope: InstrumentationScope | None) -> tuple[byt
     encoded = encode_spans([like]).to_dict()
     encoded["resourceSpans"][0]["scopeSpans"][0]["spans"] = [_SPANS]
     head, _, tail = text(encoded).encode().partition(text(_SPANS).encode())
-    return head, tail
+    return head, tail + b"\n"

@@ -78,8 +78,11 @@ def _value(value: Value) -> bytes:
     return b"\x21" + _pack_double(value)
 
 
-def _key_value(key: str, value: Value) -> bytes:
-    return _key(key) + field(2, _value(value))
+@functools.lru_cache(maxsize=256)
+def _before_value(key: str, tag: bytes, length: int) -> bytes:
+    """The beginning of an attribute, to the tag of a value that has ``length`` bytes."""
+    inside = _key(key) + b"\x12" + varint(1 + length) + tag
+    return _TAGS[9] + varint(len(inside) + length) + inside
 
 
 def _all(number: int, attributes: Attributes) -> bytes:
@@ -123,12 +126,11 @@ class Protobuf:
     @staticmethod
     @functools.lru_cache(maxsize=1024, typed=True)
     def attribute(key: str, value: Value) -> bytes:
-        return field(9, _key_value(key, value))
+        return field(9, _key(key) + field(2, _value(value)))
 
     def slot(self, key: str, value: Value) -> tuple[bytes, bytes]:
-        whole = field(9, _key_value(key, value))
-        varies = len(_value(value)) - 1
-        return whole[: len(whole) - varies], b""
+        text = _value(value)
+        return _before_value(key, text[:1], len(text) - 1), b""
 
     def template(
         self, name: str, attributes: Sequence[bytes], length: int, *, is_root: bool, error: bool
