@@ -40,9 +40,9 @@ _COLLECTIVE: Final = """
 
 Rank within the host and size of the job, the same in all spans of a process, are on its resource (see below) and
 on the span above. Bandwidths of 1 MB/s and more are whole numbers, and ids of spans made together follow one
-another: what varies from span to span is what they cost when they are compressed. In a DDP job with 25 collectives a
-step, a collective and its share of the step's span take 800 bytes as protobuf, 56 with gzip, and 1,480 as JSON, 72
-with gzip.
+another: what varies from span to span is what they cost when they are compressed. In a DDP job with 25 collectives
+a step, a collective and its share of the step's span take 800 bytes as protobuf, 56 with gzip, and 1,480 as JSON,
+72 with gzip.
 """
 
 _LOGS: Final = f"""
