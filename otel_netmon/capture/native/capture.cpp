@@ -46,12 +46,14 @@ struct State {
 State& state = *new State;
 thread_local Calls calls;
 
-struct Waited {
+struct Followed {
   const c10d::Work* work = nullptr;
   Ring* ring = nullptr;
   uint64_t ticket = 0;
+  bool is_async = false;
+  bool is_complete = false;  // when the call returned
 };
-thread_local Waited latest;  // what a failing wait of this thread is most likely for
+thread_local Followed latest;  // what the next wait of this thread is most likely for
 
 void failure(const char* what) noexcept {
   std::lock_guard<std::mutex> guard(*state.lock);
@@ -166,13 +168,16 @@ void follow(Group& group, const Calls::Call& call, const c10::intrusive_ptr<c10d
   // A call without tensors on a device's backend: its future completes when the work is enqueued.
   const bool is_enqueued = future && !call.has_tensors && !future->devices().empty();
   if (future && !is_enqueued) {
-    if (!(call.flags & ASYNC)) latest = {work.get(), ring, ticket};
-    future->addCallback(
-        [ring, ticket](c10::ivalue::Future& done) noexcept {
-          const int64_t end = now();
-          ring->finish(ticket, end, done.hasError() ? error_class(done.exception_ptr()) : NO_ERROR);
-        },
-        /*uses_future=*/false);
+    const auto finish = [ring, ticket](c10::ivalue::Future& done) noexcept {
+      const int64_t end = now();
+      ring->finish(ticket, end, done.hasError() ? error_class(done.exception_ptr()) : NO_ERROR);
+    };
+    latest = {work.get(), ring, ticket, bool(call.flags & ASYNC), future->completed()};
+    if (latest.is_complete) {
+      finish(*future);
+    } else {
+      future->addCallback(finish, /*uses_future=*/false);
+    }
   } else if (is_pythons(*work)) {
     ring->finish(ticket, now(), NO_ERROR, LATE);
   } else {
@@ -182,6 +187,7 @@ void follow(Group& group, const Calls::Call& call, const c10::intrusive_ptr<c10d
 
 void after_call(Group& group, const c10d::PostHookArgs& args) noexcept {
   Calls::Call call;
+  latest = {};
   if (!calls.pop(group.number, args.op_id, call) || call.ticket == 0) return;
   try {
     if (args.work && call.flags & ON_HOST && state.active.load(std::memory_order_acquire)) {
@@ -198,6 +204,8 @@ void after_call(Group& group, const c10d::PostHookArgs& args) noexcept {
 // In place of torch's own `Work.wait`, which is no more than the call inside.
 bool wait(c10d::Work& work, std::chrono::milliseconds timeout) {
   const auto tracked = state.works->take(&work);
+  const bool is_latest = !tracked && latest.work == &work;
+  if (is_latest && latest.is_complete) return work.wait(timeout);  // it does not block
   if (tracked) tracked->ring->in_flight.mark_unseen(tracked->ticket, false);
   const int64_t since = now();
   bool result;
@@ -207,7 +215,7 @@ bool wait(c10d::Work& work, std::chrono::milliseconds timeout) {
     const uint32_t error = error_class(std::current_exception());
     if (tracked) {
       tracked->ring->finish(tracked->ticket, now(), error);
-    } else if (latest.work == &work) {
+    } else if (is_latest && !latest.is_async) {
       latest.ring->finish(latest.ticket, now(), error);
     }
     throw;
