@@ -176,15 +176,15 @@ def choose(kind: str) -> tuple[type[CaptureBackend], ...]:
                 return NativeBackend, *in_python
             if kind == "native" and loader.find() is None:
                 _logger.warning(
-                    "otel-netmon: OTEL_NETMON_CAPTURE=native, but the native capture is not built for this torch and "
-                    "Python: run `otel-netmon build`; capturing by hooks in Python, which see the same at a higher "
-                    "cost per call"
+                    "otel-netmon: OTEL_NETMON_CAPTURE=native, but the native capture is not built for this torch "
+                    "and Python: run `otel-netmon build`; capturing by hooks in Python, which see the same at a "
+                    "higher cost per call"
                 )
             return in_python
         if kind != "auto":
             _logger.warning(
-                "otel-netmon: OTEL_NETMON_CAPTURE=%s, but this torch has no process-group hooks (2.14 is the first "
-                "that has); capturing in the dispatcher, which sees the same at a higher cost per call",
+                "otel-netmon: OTEL_NETMON_CAPTURE=%s, but this torch has no process-group hooks (2.14 is the "
+                "first that has); capturing in the dispatcher, which sees the same at a higher cost per call",
                 kind,
             )
     return (DispatcherBackend,)

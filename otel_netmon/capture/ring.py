@@ -39,8 +39,8 @@ class EventSource(Protocol):
 class EventRing:
     """At most ``capacity`` finished events, the oldest going first, and as many in flight.
 
-    What goes is counted, and summed up in ``aggregator`` for the metrics. Events of ``source``, if there is one, are
-    in all that this gives.
+    What goes is counted, and summed up in ``aggregator`` for the metrics. Events of ``source``, if there is one,
+    are in all that this gives.
     """
 
     def __init__(self, capacity: int) -> None:

@@ -49,9 +49,9 @@ _FLUSH_EXIT: Final = "exit codes: 0 nothing is left, 1 something is left, 2 wron
 _BUILD: Final = """\
 compile the native capture for the installed torch, once per image or machine
 
-With it, and torch 2.14 or later, collectives are recorded in C++, at a tenth of the cost per call; without it they are
-recorded in Python. Needs a C++ compiler, ninja and Python's headers, here but not where the job runs. The result is
-put into ~/.cache/otel-netmon, or the folder that OTEL_NETMON_NATIVE_DIR names; its path is printed.
+With it, and torch 2.14 or later, collectives are recorded in C++, at a tenth of the cost per call; without it they
+are recorded in Python. Needs a C++ compiler, ninja and Python's headers, here but not where the job runs. What was
+built is put into ~/.cache/otel-netmon, or the folder that OTEL_NETMON_NATIVE_DIR names; its path is printed.
 """
 _BUILD_EXIT: Final = "exit codes: 0 it is there, 1 it cannot be built, 2 wrong usage"
 _DOCTOR: Final = """\

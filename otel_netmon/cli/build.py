@@ -19,7 +19,9 @@ def build(*, again: bool) -> int:
     try:
         import torch.distributed
     except (ImportError, OSError) as error:  # OSError: a library of CUDA is missing
-        say(f"torch cannot be imported: {error}; the native capture is compiled against the torch of your training")
+        say(
+            f"torch cannot be imported: {error}; the native capture is compiled against the torch of your training"
+        )
         return 1
     if not torch.distributed.is_available():
         say("this torch was built without torch.distributed: there is nothing to capture")
@@ -29,12 +31,17 @@ def build(*, again: bool) -> int:
 
     logging.getLogger("torch").setLevel(logging.ERROR)  # that no CUDA toolkit is found: none is needed
     warnings.simplefilter("ignore")
-    say(f"compiling the native capture for torch {torch.__version__}; this takes about half a minute")
     since, ended = time.monotonic(), threads.Event()
-    threads.start(_signs_of_life, "otel-netmon-build", since, ended)
+
+    def compiling() -> None:
+        say(f"compiling the native capture for torch {torch.__version__}; this takes about half a minute")
+        threads.start(_signs_of_life, "otel-netmon-build", since, ended)
+
     try:
         path, is_new = compile_it(
-            again=again, waiting=lambda: say("another process is building it: waiting for that one")
+            again=again,
+            waiting=lambda: say("another process is building it: waiting for that one"),
+            compiling=compiling,
         )
     except BuildError as error:
         say(str(error))

@@ -36,6 +36,7 @@ class CaptureBackend:
 
     sees_waits = False
     """Whether it sees the callers' waits itself: then nothing else replaces ``Work.wait``."""
+
     def __init__(self, recorder: Recorder, groups: Groups) -> None:
         self._recorder = recorder
         self._groups = groups

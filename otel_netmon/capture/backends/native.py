@@ -1,8 +1,8 @@
 """The backend on torch ≥ 2.14 where ``otel-netmon build`` was run: the hooks of ``HooksBackend``, in C++.
 
 Calls are recorded without the interpreter lock, and so are their ends, by a callback of the work's future on the
-thread that completes it. ``Work.wait`` is replaced by the same in C++, which also says how long the main thread was
-blocked. What has no hooks is captured as by ``HooksBackend``.
+thread that completes it. ``Work.wait`` is replaced by one in C++ that does the same and counts how long the main
+thread was blocked. What has no hooks is captured as by ``HooksBackend``.
 """
 
 from __future__ import annotations
@@ -79,9 +79,10 @@ class NativeBackend(HooksBackend):
             self._rest.remove()
             return
         super().remove()
-        counted = [group for _, group in self._numbered.values()]
-        for each in {*counted, *(group.begun for group in counted if group.begun is not None)}:
-            each.count_with(itertools.count)
+        for _, group in self._numbered.values():
+            group.count_with(itertools.count)
+            if group.begun is not None:
+                group.begun.count_with(itertools.count)
         self._recorder.steps.listen(None)
 
     def after_fork_in_child(self) -> None:

@@ -1,1 +1,1 @@
-"""The native capture: C++ that records each call without the interpreter lock, compiled by ``otel-netmon build``."""
+"""The native capture: C++ that records calls without the interpreter lock, compiled by ``otel-netmon build``."""

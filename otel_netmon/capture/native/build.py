@@ -24,11 +24,16 @@ class BuildError(Exception):
     """It cannot be built here; the message says what is missing, and what to do about it."""
 
 
-def build(*, again: bool = False, waiting: Callable[[], object] = lambda: None) -> tuple[Path, bool]:
+def build(
+    *,
+    again: bool = False,
+    waiting: Callable[[], object] = lambda: None,
+    compiling: Callable[[], object] = lambda: None,
+) -> tuple[Path, bool]:
     """The compiled module, and whether it was compiled just now: some 25 s of CPU. torch must be imported.
 
-    One that is there and works is left alone, unless ``again``. Another process that builds the same is waited for,
-    after a call of ``waiting``. Raises BuildError.
+    One that is there and works is left alone, unless ``again``; else ``compiling`` is called first. Another
+    process that builds the same is waited for, after a call of ``waiting``. Raises BuildError.
     """
     compiler, version = _tools()
     target = loader.folder() / f"{loader.NAME}-{compiler}-{version}.so"
@@ -37,11 +42,12 @@ def build(*, again: bool = False, waiting: Callable[[], object] = lambda: None) 
         with _alone(target.parent, waiting):
             if not again and _works(target):
                 return target, False
+            compiling()
             _compile(target)
     except OSError as error:
         raise BuildError(
-            f"{target.parent} cannot be written ({error.strerror}): set OTEL_NETMON_NATIVE_DIR to a folder that can be, "
-            "also where the job runs"
+            f"{target.parent} cannot be written ({error.strerror}): set OTEL_NETMON_NATIVE_DIR to a folder that "
+            "can be, also where the job runs"
         ) from error
     return target, True
 
@@ -52,8 +58,8 @@ def _tools() -> tuple[str, str]:
 
     if not hook_numbers():
         raise BuildError(
-            f"torch {torch.__version__} has no hooks on process groups, which the native capture is made of: torch "
-            "2.14 is the first that has them; collectives are captured in its dispatcher, with nothing to build"
+            f"torch {torch.__version__} has no hooks on process groups, of which the native capture is made: "
+            "torch 2.14 is the first that has them; collectives are captured in its dispatcher, without a build"
         )
     headers = sysconfig.get_path("include")
     if not Path(headers, "Python.h").exists():
@@ -108,7 +114,7 @@ def _compile(target: Path) -> None:
         try:
             extension.load(loader.NAME, [source], extra_cflags=list(_FLAGS), build_directory=folder)
         except (RuntimeError, ImportError) as error:
-            raise BuildError(f"it does not compile here, which is for otel-netmon's authors to mend:\n{error}") from error
+            raise BuildError(f"it does not compile with this torch and compiler:\n{error}") from error
         built = Path(folder, f"{loader.NAME}.so")
         try:
             loader.open_module(built)

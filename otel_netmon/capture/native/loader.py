@@ -74,8 +74,8 @@ def load() -> Any:
         return open_module(path)
     except Exception as error:  # noqa: BLE001 - a damaged file may raise anything; the Python hooks do the same
         _logger.warning(
-            "otel-netmon: the native capture in %s cannot be used (%s): collectives are captured by hooks in Python, "
-            "at a higher cost per call; `otel-netmon build --force` builds it anew",
+            "otel-netmon: the native capture in %s cannot be used (%s): collectives are captured by hooks in "
+            "Python, at a higher cost per call; `otel-netmon build --force` builds it anew",
             path,
             error,
         )
@@ -89,12 +89,14 @@ def open_module(path: Path) -> Any:
         status = each.stat()
         if status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o002:
             raise ImportError(f"{each} belongs to another user, or any user may write to it")
-    spec = importlib.util.spec_from_file_location(NAME, path, loader=importlib.machinery.ExtensionFileLoader(NAME, str(path)))
+    spec = importlib.util.spec_from_file_location(
+        NAME, path, loader=importlib.machinery.ExtensionFileLoader(NAME, str(path))
+    )
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     wrong = module.self_test()
-    if module.RECORD_BYTES != RECORD.size:
+    if RECORD.size != module.RECORD_BYTES:
         wrong = f"its records have {module.RECORD_BYTES} bytes, not {RECORD.size}"
     if wrong:
         raise ImportError(f"its self-test failed: {wrong}")

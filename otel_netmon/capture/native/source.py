@@ -53,7 +53,7 @@ class NativeSource:
         self._seen: dict[int, CollectiveEvent] = {}
         """By ticket, events that were given out while in flight."""
         self._vanished: set[int] = set()
-        """Of those, what had left when the queue was last found empty: it comes with the next records, or never."""
+        """Of those, what had left when the queue was last empty: it comes with the next records, or never."""
 
     def drain(self, at_most: int | None) -> list[CollectiveEvent]:
         """Take what has ended, oldest first; less than 1 µs each."""
@@ -88,7 +88,9 @@ class NativeSource:
         """What has not ended, in no order."""
         with self._lock:
             events = []
-            for ticket, start, _, sequence, boundary, kind, _, flags in RECORD.iter_unpack(self._module.in_flight()):
+            for ticket, start, _, sequence, boundary, kind, _, flags in RECORD.iter_unpack(
+                self._module.in_flight()
+            ):
                 event = self._seen.get(ticket) or self._event(kind, start, boundary, sequence)
                 if event is not None:
                     self._seen[ticket] = event
