@@ -140,6 +140,8 @@ py::list dtypes() {
 
 // Made as pybind makes torch's own: a method, without the interpreter lock, with its errors.
 py::object make_wait(const py::object& work_class, const py::object& original) {
+  py::options options;
+  options.disable_function_signatures();  // torch's is in its text
   static const std::string doc = py::cast<std::string>(py::str(original.attr("__doc__")));
   return py::cpp_function(&wait, py::name("wait"), py::is_method(work_class), py::arg("timeout") = kNoTimeout,
                           Unlocked(), doc.c_str());
