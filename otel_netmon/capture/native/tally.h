@@ -48,7 +48,7 @@ class Tally {
     const uint64_t kind = record[KIND], outcome = record[OUTCOME];
     const bool on_host = flags_in(kind) & ON_HOST;
     const TallyKey key{group_in(kind), operation_in(kind), on_host, error_in(outcome)};
-    std::lock_guard<std::mutex> guard(*lock_);
+    std::lock_guard<std::mutex> guard(lock_);
     ++count_;
     if (counted_.size() >= MOST && counted_.find(key) == counted_.end()) return;
     Distributions& one = counted_[key];
@@ -60,32 +60,32 @@ class Tally {
 
   // A call that there was no slot for.
   void lost() {
-    std::lock_guard<std::mutex> guard(*lock_);
+    std::lock_guard<std::mutex> guard(lock_);
     ++count_;
   }
 
   // What was counted since the last time.
   Counted take() {
     Counted taken;
-    std::lock_guard<std::mutex> guard(*lock_);
+    std::lock_guard<std::mutex> guard(lock_);
     taken.swap(counted_);
     return taken;
   }
 
   void reset() {
-    std::lock_guard<std::mutex> guard(*lock_);
+    std::lock_guard<std::mutex> guard(lock_);
     counted_.clear();
     count_ = 0;
   }
 
   uint64_t count() {
-    std::lock_guard<std::mutex> guard(*lock_);
+    std::lock_guard<std::mutex> guard(lock_);
     return count_;
   }
 
   // In a forked child, which is alone: another thread of the parent's may have held the lock.
   void forget() {
-    new (lock_) std::mutex;
+    new (&lock_) std::mutex;
     new (&counted_) Counted;  // it may have been half changed: leak it
     count_ = 0;
   }
@@ -94,7 +94,7 @@ class Tally {
   static constexpr size_t MOST = 65536;
 
   const std::vector<double> seconds_, sizes_;
-  std::mutex* const lock_ = new std::mutex;  // replaced in place after a fork
+  std::mutex lock_;
   Counted counted_;
   uint64_t count_ = 0;
 };
