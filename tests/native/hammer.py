@@ -1,4 +1,4 @@
-"""Runs with a sanitizer in the native capture: groups come and go while many threads call, and all of it is removed.
+"""Runs with a sanitizer in the native capture: groups come and go while many threads call; all of it is removed.
 
 ``python -m tests.native.hammer SECONDS``
 """

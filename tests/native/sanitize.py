@@ -1,7 +1,7 @@
-"""``make sanitize``: the native capture with address, undefined-behaviour and thread sanitizer, and ends of interpreters.
+"""``make sanitize``: the native capture under sanitizers, and interpreters that end in the middle of calls.
 
-``python -m tests.native.sanitize FOLDER [SHUTDOWNS]``: everything is compiled into FOLDER. About four minutes on two
-cores, and one second more for each of the SHUTDOWNS (1,000).
+``python -m tests.native.sanitize FOLDER [SHUTDOWNS]``: everything is compiled into FOLDER. About four minutes on
+two cores, and one second more for each of the SHUTDOWNS (1,000).
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 SOURCES = ROOT / "otel_netmon" / "capture" / "native"
 SANITIZERS = {"address,undefined": ("libasan.so", "libubsan.so"), "thread": ("libtsan.so",)}
-FLAGS = ("-std=c++20", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-pthread", "-fno-sanitize-recover=all")
+FLAGS = "-std=c++20 -O1 -g -pthread -Wall -Wextra -Werror -fno-sanitize-recover=all".split()
 OPTIONS = {
-    # Python and torch are not compiled with it: they leak on purpose, and ThreadSanitizer does not see their locks.
+    # Python and torch are not compiled with it: they leak on purpose, and their locks are not seen.
     "ASAN_OPTIONS": "detect_leaks=0",
     "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
     "TSAN_OPTIONS": "ignore_noninstrumented_modules=1:halt_on_error=1",
@@ -28,15 +28,15 @@ import sys
 from torch.utils.cpp_extension import load
 source, folder, sanitizer = sys.argv[1:]
 flags = [f"-fsanitize={sanitizer}"]
-load("otel_netmon_capture", [source], extra_cflags=["-O1", "-g", "-fvisibility=hidden", *flags], extra_ldflags=flags,
-     build_directory=folder)
+load("otel_netmon_capture", [source], extra_cflags=["-O1", "-g", "-fvisibility=hidden", *flags],
+     extra_ldflags=flags, build_directory=folder)
 """
 SECONDS = "20"
 
 
-def run(*command: str | Path, check: bool = True, **environ: str) -> None:
+def run(*command: str | Path, environ: dict[str, str] | None = None, check: bool = True) -> None:
     since = time.monotonic()
-    done = subprocess.run(list(map(str, command)), cwd=ROOT, env={**os.environ, **environ}, check=False)
+    done = subprocess.run(list(map(str, command)), cwd=ROOT, env={**os.environ, **(environ or {})}, check=False)
     if check and done.returncode:
         sys.exit(f"{' '.join(map(str, command))}: exit code {done.returncode}")
     print(f"  {time.monotonic() - since:.0f} s", flush=True)
@@ -65,11 +65,13 @@ def module(folder: Path, sanitizer: str) -> None:
     (place / "otel_netmon_capture.so").replace(place / "otel_netmon_capture-sanitized.so")
     names = SANITIZERS[sanitizer]
     libraries = [
-        subprocess.run(["g++", f"-print-file-name={name}"], check=True, capture_output=True, text=True).stdout.strip()
+        subprocess.run(
+            ["g++", f"-print-file-name={name}"], check=True, capture_output=True, text=True
+        ).stdout.strip()
         for name in names
     ]
     preload = {"LD_PRELOAD": ":".join(libraries), **OPTIONS, **own}
-    run(sys.executable, "-W", "ignore", "-m", "tests.native.hammer", SECONDS, **preload)
+    run(sys.executable, "-W", "ignore", "-m", "tests.native.hammer", SECONDS, environ=preload)
 
 
 def main() -> None:

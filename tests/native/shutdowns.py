@@ -1,8 +1,8 @@
 """Interpreters that end in the middle of calls, one forked child after the other; prints how they ended.
 
 ``python -m tests.native.shutdowns FOLDER COUNT [plain]``: in each child, threads that Python does not know call
-collectives until the interpreter is no more, and works that nobody waits for are on their way; with our hooks on the
-groups, or without (``plain``). ``FOLDER`` is where those threads' code is compiled.
+collectives until the interpreter is no more, and works that nobody waits for are on their way; with our hooks on
+the groups, or without (``plain``). ``FOLDER`` is where the code of those threads is compiled.
 """
 
 from __future__ import annotations

@@ -63,15 +63,17 @@ class NativeSource:
             events = []
             for ticket, start, end, sequence, boundary, kind, error, flags in RECORD.iter_unpack(records):
                 event = self._seen.pop(ticket, None) if self._seen else None
-                if event is None:
+                if event is not None:
+                    event.is_unseen = False
+                else:
                     event = self._event(kind, start, boundary, sequence)
                     if event is None:
                         continue
                 event.end = end
                 if error:
                     event.error = self._errors[error]
-                event.is_late = flags & _LATE != 0
-                event.is_unseen = False
+                if flags & _LATE:
+                    event.is_late = True
                 events.append(event)
             if self._seen and len(records) < most * RECORD.size:
                 self._forget()
@@ -94,7 +96,8 @@ class NativeSource:
                 event = self._seen.get(ticket) or self._event(kind, start, boundary, sequence)
                 if event is not None:
                     self._seen[ticket] = event
-                    event.is_unseen = flags & _UNSEEN != 0
+                    if event.is_unseen != (flags & _UNSEEN != 0):
+                        event.is_unseen = not event.is_unseen
                     events.append(event)
         return events
 

@@ -1,7 +1,9 @@
-"""Building and loading the native capture: what is missing is said, and what is damaged costs nothing but speed."""
+"""Building and loading the native capture: what is missing is said; what is damaged costs nothing but speed."""
 
 from __future__ import annotations
 
+import importlib.machinery
+import importlib.util
 import shutil
 import sys
 import sysconfig
@@ -142,13 +144,13 @@ def test_a_self_test_that_fails_is_a_file_that_is_damaged(
 ) -> None:
     put(folder)
     one = Module()
-    monkeypatch.setattr(loader.importlib.util, "module_from_spec", lambda _: one)
-    monkeypatch.setattr(loader.importlib.machinery.ExtensionFileLoader, "exec_module", lambda *_: None)
+    monkeypatch.setattr(importlib.util, "module_from_spec", lambda _: one)
+    monkeypatch.setattr(importlib.machinery.ExtensionFileLoader, "exec_module", lambda *_: None)
     assert loader.load() is one
     for wrong, size, words in (("a call ended twice", 64, "a call ended twice"), ("", 72, "72 bytes")):
         loader.load.cache_clear()
         caplog.clear()
-        one.wrong, one.RECORD_BYTES = wrong, size  # type: ignore[misc]
+        one.wrong, one.RECORD_BYTES = wrong, size
         assert loader.load() is None and words in caplog.text
 
 
