@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 _Pending: TypeAlias = "dict[int, CollectiveEvent]"
 """By thread, the call that it is inside of on one group: between its pre-hook and its post-hook."""
 
-_HOOK_ID: Final = 0x6F74656C  # "otel"; torch knows a hook by its number
+HOOK_ID: Final = 0x6F74656C  # "otel"; torch knows a hook by its number
 _UNKNOWN_ERROR: Final = "_OTHER"
 """OpenTelemetry's ``error.type`` for a failure of which the class is not known."""
 
-_WITHOUT_HOOKS: Final = {"monitored_barrier_": OPERATIONS["monitored_barrier_"]}
+_WITHOUTHOOKS: Final = {"monitored_barrier_": OPERATIONS["monitored_barrier_"]}
 
-_HOOKS: Final = {
+HOOKS: Final = {
     "SEND": ("send",),
     "RECV": ("recv_",),
     "BROADCAST": ("broadcast_",),
@@ -61,9 +61,10 @@ class HooksBackend(CaptureBackend):
 
     def __init__(self, recorder: Recorder, groups: Groups) -> None:
         super().__init__(recorder, groups)
-        self._rest = DispatcherBackend(recorder, groups, _WITHOUT_HOOKS)
+        self._rest = DispatcherBackend(recorder, groups, _WITHOUTHOOKS)
         self._lock = threads.RLock()
-        self._hooked: dict[int, tuple[weakref.ref[Any], _Pending]] = {}
+        self._hooked: dict[int, tuple[weakref.ref[Any], Any]] = {}
+        """By id, torch's groups and what ``_hook`` gave."""
         self._installed = False
         forks.register(self)
 
@@ -78,6 +79,9 @@ class HooksBackend(CaptureBackend):
     def after_fork_in_child(self) -> None:
         """No call of the parent's is under way here."""
         self._lock = threads.RLock()
+        self._forget_calls()
+
+    def _forget_calls(self) -> None:
         for _, pending in self._hooked.values():
             pending.clear()
 
@@ -89,10 +93,10 @@ class HooksBackend(CaptureBackend):
         with self._lock:
             hooked, self._hooked = self._hooked, {}
         for ref, _ in hooked.values():
-            group = ref()
-            if group is not None:
-                group.unregister_pre_hook(_HOOK_ID)
-                group.unregister_post_hook(_HOOK_ID)
+            process_group = ref()
+            if process_group is not None:
+                process_group.unregister_pre_hook(HOOK_ID)
+                process_group.unregister_post_hook(HOOK_ID)
 
     def close_failed_calls(self) -> None:
         """A call that raises has no post-hook."""
@@ -110,13 +114,17 @@ class HooksBackend(CaptureBackend):
             if known is not None and known[0]() is process_group:
                 return
             self._hooked = {key: one for key, one in self._hooked.items() if one[0]() is not None}
-            group, ref = self._groups.of(process_group), weakref.ref(process_group)
-            pending: _Pending = {}
-            self._hooked[id(process_group)] = ref, pending
-        pre, post = _hooks(group, ref, self._recorder, pending)
-        process_group.register_pre_hook(_HOOK_ID, pre)
-        process_group.register_post_hook(_HOOK_ID, post)
+            ref = weakref.ref(process_group)
+            self._hooked[id(process_group)] = ref, self._hook(process_group, self._groups.of(process_group), ref)
         self._rest.group_created(process_group)
+
+    def _hook(self, process_group: Any, group: Group, ref: weakref.ref[Any]) -> Any:
+        """Put the hooks on a group."""
+        pending: _Pending = {}
+        pre, post = _hooks(group, ref, self._recorder, pending)
+        process_group.register_pre_hook(HOOK_ID, pre)
+        process_group.register_post_hook(HOOK_ID, post)
+        return pending
 
 
 def _hooks(
@@ -127,8 +135,8 @@ def _hooks(
     # By number: hashing and comparing torch's enum members costs more than the rest of a look-up.
     known = {}
     for name, number in torch_internals.hook_numbers().items():
-        if name in _HOOKS:
-            chosen = tuple(OPERATIONS[one] for one in _HOOKS[name])
+        if name in HOOKS:
+            chosen = tuple(OPERATIONS[one] for one in HOOKS[name])
             known[number] = chosen, chosen[0].is_output
 
     def pre(args: Any) -> None:
