@@ -54,12 +54,27 @@ class Kinds:
 
 class CollectiveEvent:
     """One call of one collective on this rank. Times are nanoseconds of the monotonic clock. Compared by
-    identity."""
+    identity.
 
-    __slots__ = (
-        *("boundary", "device_bound", "device_duration", "end", "error", "future", "is_late", "is_unseen", "kind"),
-        *("sequence", "span_id", "start"),
-    )
+    What most events never have stands in the class: setting it would take a third of the time that one costs.
+    """
+
+    end: int | None = None
+    """``None`` while in flight."""
+    error: str | None = None
+    """Class of the failure; ``None`` on success."""
+    is_late = False
+    """True when the completion was noticed some time after it happened: ``end`` is then only a bound."""
+    is_unseen = False
+    """True while the end cannot be seen: no future, and nobody waits (gloo's sends and receives)."""
+    span_id = 0
+    """Id of its span, where that had to be named before it was made; 0 elsewhere."""
+    device_duration: int | None = None
+    """Nanoseconds on the device, where it was timed."""
+    device_bound: int | None = None
+    """Nanoseconds within which it ended on the device, where only that is known."""
+    future: Any = None
+    """torch's future that completes with it, while in flight."""
 
     def __init__(self, kind: CollectiveKind, start: int, boundary: int, sequence: int | None = None) -> None:
         self.kind = kind
@@ -68,22 +83,6 @@ class CollectiveEvent:
         """How many step boundaries had passed: which step it belongs to is worked out later."""
         self.sequence = sequence
         """Its number among the collectives of its group, from 1; ``None`` between two ranks."""
-        self.end: int | None = None
-        """``None`` while in flight."""
-        self.error: str | None = None
-        """Class of the failure; ``None`` on success."""
-        self.is_late = False
-        """True when the completion was noticed some time after it happened: ``end`` is then only a bound."""
-        self.is_unseen = False
-        """True while the end cannot be seen: no future, and nobody waits (gloo's sends and receives)."""
-        self.span_id = 0
-        """Id of its span, where that had to be named before it was made; 0 elsewhere."""
-        self.device_duration: int | None = None
-        """Nanoseconds on the device, where it was timed."""
-        self.device_bound: int | None = None
-        """Nanoseconds within which it ended on the device, where only that is known."""
-        self.future: Any = None
-        """torch's future that completes with it, while in flight."""
 
     @property
     def operation(self) -> Operation:

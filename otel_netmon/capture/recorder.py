@@ -109,10 +109,11 @@ class Recorder:
         future when the work is enqueued, and the times are of the host's call alone.
         """
         try:
-            if not event.on_host or work is None:
+            kind = event.kind
+            if not kind.on_host or work is None:
                 self.finished(event)
             elif not (
-                (event.is_async is False or (event.operation.is_p2p and not event.group.p2p_has_futures))
+                (kind.is_async is False or (kind.operation.is_p2p and not kind.group.p2p_has_futures))
                 and self._expect(work, event)
             ):
                 self.follow(event, work)

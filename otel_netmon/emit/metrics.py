@@ -14,7 +14,7 @@ from opentelemetry.metrics import CallbackOptions, Observation
 from otel_netmon import forks, semconv, threads
 from otel_netmon.bandwidth import bus_factor
 from otel_netmon.capture.aggregator import Histograms
-from otel_netmon.internals.otel_internals import add_to_point, forget, histogram_points
+from otel_netmon.internals.otel_internals import add_to_point, forget, histogram_points, is_enabled
 from otel_netmon.job import peers
 from otel_netmon.job.collective_window import SeriesKey, window
 from otel_netmon.job.roles import RankIdentity
@@ -76,12 +76,33 @@ class BulkHistogram:
 
     def __init__(self, meter: metrics.Meter, metric: semconv.Metric) -> None:
         self.instrument: Any = semconv.create(meter, metric)
+        self._points: dict[int, tuple[Mapping[str, str], list[Any]]] = {}
+        """By the id of the attributes, which are kept: looking for the points takes longer than all the rest."""
+
+    def forget(self) -> None:
+        """Drop what was measured: it is the parent's."""
+        self._points.clear()
+        forget(self.instrument)
+
+    def _find(self, attributes: Mapping[str, str], boundaries: tuple[float, ...]) -> list[Any] | None:
+        known = self._points.get(id(attributes))
+        if known is not None:
+            return known[1]
+        points = histogram_points(self.instrument, attributes, boundaries)
+        if points is not None:
+            if len(self._points) >= MOST_SERIES:
+                self._points.clear()
+            self._points[id(attributes)] = attributes, points
+        return points
 
     def record(self, distribution: Distribution, attributes: Mapping[str, str]) -> None:
-        """Record all values of ``distribution``: the points come out as if each had been recorded."""
+        """Record all values of ``distribution``: the points come out as if each had been recorded.
+
+        ``attributes`` are not to be changed afterwards.
+        """
         if not any(distribution.counts):
             return
-        points = histogram_points(self.instrument, attributes, distribution.boundaries)
+        points = self._find(attributes, distribution.boundaries) if is_enabled(self.instrument) else None
         if points is None:
             for value in distribution.values():
                 self.instrument.record(value, attributes)
@@ -150,7 +171,9 @@ class CollectiveMetrics:
         self._seen.clear()
         self._ring = None
         self.errors = 0
-        for one in (self._duration.instrument, self._size.instrument, self._io, self._step, self._in_collectives):
+        self._duration.forget()
+        self._size.forget()
+        for one in (self._io, self._step, self._in_collectives):
             forget(one)
 
     def detach(self) -> None:
