@@ -23,9 +23,15 @@ _instrumented: Final[list[bool]] = []
 
 
 def instrument_this_process() -> None:
-    """What ``opentelemetry-instrument`` does in each Python, once. For our own ``sitecustomize``."""
+    """What ``opentelemetry-instrument`` does in each Python, once. For our own ``sitecustomize``.
+
+    Some 60,000 objects are left by this, OpenTelemetry's modules for the most part, and nothing of the program is
+    there yet. Garbage collections of the training need not visit them: they are frozen. (That keeps 200 kB of
+    garbage alive, and saves 10 to 30 ms in each full collection, and a copy of their pages in each fork.)
+    """
     with without_collections():
         guarded(_instrument_this_process)
+        gc.freeze()
 
 
 def _instrument_this_process() -> None:
