@@ -29,7 +29,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
 from otel_netmon import TorchDistributedInstrumentor, config
-from otel_netmon.capture.event import CollectiveEvent
+from otel_netmon.capture.event import CollectiveEvent, CollectiveKind
 from otel_netmon.capture.operations import OPERATIONS
 from otel_netmon.capture.ring import EventRing
 from otel_netmon.emit.emitter import Emitter
@@ -172,9 +172,9 @@ def encoding(count: int = 2000) -> float:
 
 
 def fill(ring: EventRing, group: Group, count: int) -> None:
+    kind = CollectiveKind(ALL_REDUCE, group, 4096, torch.float32)
     for i in range(count):
-        event = CollectiveEvent(ALL_REDUCE, group, i * 1000, 0)
-        event.size, event.dtype, event.sequence = 4096, torch.float32, i
+        event = CollectiveEvent(kind, i * 1000, 0, i)
         ring.begin(event)
         ring.finish(event, i * 1000 + 500, None)
 

@@ -5,7 +5,8 @@ Memory is bounded by the number of series times the number of buckets.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_netmon import semconv, threads
@@ -35,13 +36,20 @@ class Distribution:
         self.least = float("inf")
         self.greatest = float("-inf")
 
-    def add(self, value: float) -> None:
-        """Count ``value``, which must not be NaN."""
-        index = bisect_left(self.boundaries, value)
-        self.counts[index] += 1
-        self.sums[index] += value
-        self.least = min(self.least, value)
-        self.greatest = max(self.greatest, value)
+    def add(self, values: Iterable[float]) -> None:
+        """Count ``values``, of which none may be NaN."""
+        values = sorted(values)
+        if not values:
+            return
+        self.least = min(self.least, values[0])
+        self.greatest = max(self.greatest, values[-1])
+        first, end = 0, len(values)
+        while first < end:
+            index = bisect_left(self.boundaries, values[first])
+            within = bisect_right(values, self.boundaries[index], first) if index < len(self.boundaries) else end
+            self.counts[index] += within - first
+            self.sums[index] += sum(values[first:within])
+            first = within
 
     def values(self) -> list[float]:
         """As many values with the same sum, extremes and counts per bucket."""
@@ -55,15 +63,21 @@ class Distribution:
 
 
 class Histograms:
-    """Durations in seconds and sizes in bytes of the events of one key."""
+    """Durations in seconds and sizes in bytes of some events."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: Iterable[float] = (), sizes: Iterable[int] = ()) -> None:
         self.seconds = Distribution(semconv.SECONDS_BUCKETS)
         self.sizes = Distribution(semconv.BYTES_BUCKETS)
+        self.add(seconds, sizes)
+
+    def add(self, seconds: Iterable[float], sizes: Iterable[int]) -> None:
+        """Count events: the durations of those that have one, and the sizes."""
+        self.seconds.add(seconds)
+        self.sizes.add(sizes)
 
 
 class Aggregator:
-    """Events by key. Safe to use from any thread."""
+    """Events that nobody drained, by key. Safe to use from any thread."""
 
     def __init__(self) -> None:
         self._lock = threads.RLock()
@@ -71,16 +85,16 @@ class Aggregator:
 
     def add(self, event: CollectiveEvent) -> None:
         """Count a finished event; some microseconds. A duration that is not known is left out."""
-        key = Key(event.group, event.operation, event.on_host, event.error)
+        kind, duration = event.kind, event.duration
+        key = Key(kind.group, kind.operation, kind.on_host, event.error)
         with self._lock:
             histograms = self._histograms.get(key)
             if histograms is None:
                 histograms = self._histograms[key] = Histograms()
-            duration = event.duration
-            if duration is not None:
-                histograms.seconds.add(duration / 1e9)
-            if event.operation.buffer is not None:
-                histograms.sizes.add(event.size)
+            histograms.add(
+                () if duration is None else (duration / 1e9,),
+                () if kind.operation.buffer is None else (kind.size,),
+            )
 
     def take(self) -> dict[Key, Histograms]:
         """What was counted since the last call."""

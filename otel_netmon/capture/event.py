@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from otel_netmon.text import bounded
 
@@ -11,23 +11,19 @@ if TYPE_CHECKING:
     from otel_netmon.capture.operations import Operation
     from otel_netmon.job.groups import Group
 
+_MOST_KINDS: Final = 4096
+
 
 @dataclass(slots=True, eq=False)
-class CollectiveEvent:
-    """One call of one collective on this rank. Times are nanoseconds of the monotonic clock. Compared by
-    identity."""
+class CollectiveKind:
+    """What many collectives have in common. Compared by identity: there is one object for many events."""
 
     operation: Operation
     group: Group
-    start: int
-    boundary: int
-    """How many step boundaries had passed: which step it belongs to is worked out later."""
     size: int = 0
     """Bytes of the buffer; see ``operations``. Of a sparse tensor its values: no formula counts the indices."""
     dtype: Any = None
     """torch's; ``None`` when there is no tensor, or tensors of several types."""
-    sequence: int | None = None
-    """Its number among the collectives of its group, from 1; ``None`` between two ranks."""
     is_async: bool | None = None
     is_even: bool = True
     """False for unequal splits, for which there is no bus bandwidth."""
@@ -35,15 +31,43 @@ class CollectiveEvent:
     """False when the tensors are on a device: then ``end`` is not when the transfer ended."""
     reduce_op: str | None = None
     """Its name; ``None`` where the backend does not know it."""
+    about: Any = None
+    """What whoever reads events keeps with their kind."""
+
+
+class Kinds:
+    """The kinds seen so far, one object each. Used by any thread without a lock: two threads at once may make two
+    of one kind, which costs nothing but memory."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Any, ...], CollectiveKind] = {}
+
+    def of(self, *key: Any) -> CollectiveKind:
+        """The kind made of these arguments of ``CollectiveKind``; some 0.2 µs."""
+        kind = self._known.get(key)
+        if kind is None:
+            if len(self._known) >= _MOST_KINDS:  # sizes may differ with every call
+                self._known.clear()
+            kind = self._known[key] = CollectiveKind(*key)
+        return kind
+
+
+class CollectiveEvent:
+    """One call of one collective on this rank. Times are nanoseconds of the monotonic clock. Compared by
+    identity.
+
+    What most events never have stands in the class: setting it would take a third of the time that one costs.
+    """
+
     end: int | None = None
     """``None`` while in flight."""
     error: str | None = None
     """Class of the failure; ``None`` on success."""
-    is_late: bool = False
+    is_late = False
     """True when the completion was noticed some time after it happened: ``end`` is then only a bound."""
-    is_unseen: bool = False
+    is_unseen = False
     """True while the end cannot be seen: no future, and nobody waits (gloo's sends and receives)."""
-    span_id: int = 0
+    span_id = 0
     """Id of its span, where that had to be named before it was made; 0 elsewhere."""
     device_duration: int | None = None
     """Nanoseconds on the device, where it was timed."""
@@ -51,6 +75,34 @@ class CollectiveEvent:
     """Nanoseconds within which it ended on the device, where only that is known."""
     future: Any = None
     """torch's future that completes with it, while in flight."""
+
+    def __init__(self, kind: CollectiveKind, start: int, boundary: int, sequence: int | None = None) -> None:
+        self.kind = kind
+        self.start = start
+        self.boundary = boundary
+        """How many step boundaries had passed: which step it belongs to is worked out later."""
+        self.sequence = sequence
+        """Its number among the collectives of its group, from 1; ``None`` between two ranks."""
+
+    @property
+    def operation(self) -> Operation:
+        return self.kind.operation
+
+    @property
+    def group(self) -> Group:
+        return self.kind.group
+
+    @property
+    def size(self) -> int:
+        return self.kind.size
+
+    @property
+    def is_async(self) -> bool | None:
+        return self.kind.is_async
+
+    @property
+    def on_host(self) -> bool:
+        return self.kind.on_host
 
     @property
     def duration(self) -> int | None:
@@ -60,7 +112,7 @@ class CollectiveEvent:
         """
         if self.device_duration is not None:
             return self.device_duration
-        if self.end is None or self.is_late or not self.on_host:
+        if self.end is None or self.is_late or not self.kind.on_host:
             return None
         return self.end - self.start
 

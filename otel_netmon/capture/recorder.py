@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Final
 
-from otel_netmon.capture.event import CollectiveEvent, error_type
+from otel_netmon.capture.event import CollectiveEvent, Kinds, error_type
 from otel_netmon.guard import guarded
 from otel_netmon.internals.torch_internals import future_after, sparse_values
 from otel_netmon.job.groups import backend_of
@@ -48,6 +48,7 @@ class Recorder:
         self._expect = expect
         self.on_first: Callable[[CollectiveEvent], None] | None = None
         """Called with the next event, and perhaps with that of another thread."""
+        self.kinds = Kinds()
         self._future_after, self._strided = future_after(), torch.strided
         self.errors = 0
         """Events lost to failures of ours."""
@@ -87,19 +88,8 @@ class Recorder:
                     size *= group.size
                 if not on_host and group.device_backend is None:
                     group.device_backend = backend_of(process_group, first.device.type)
-            event = CollectiveEvent(
-                operation,
-                group,
-                start,
-                self.steps.boundaries,
-                size,
-                dtype,
-                sequence,
-                is_async,
-                is_even,
-                on_host,
-                reduce_op,
-            )
+            kind = self.kinds.of(operation, group, size, dtype, is_async, is_even, on_host, reduce_op)
+            event = CollectiveEvent(kind, start, self.steps.boundaries, sequence)
             if not self.ring.begin(event):
                 return None
             announce = self.on_first
@@ -119,10 +109,11 @@ class Recorder:
         future when the work is enqueued, and the times are of the host's call alone.
         """
         try:
-            if not event.on_host or work is None:
+            kind = event.kind
+            if not kind.on_host or work is None:
                 self.finished(event)
             elif not (
-                (event.is_async is False or (event.operation.is_p2p and not event.group.p2p_has_futures))
+                (kind.is_async is False or (kind.operation.is_p2p and not kind.group.p2p_has_futures))
                 and self._expect(work, event)
             ):
                 self.follow(event, work)

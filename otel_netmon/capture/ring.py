@@ -56,7 +56,8 @@ class EventRing:
         if self._in_flight.pop(event, _GONE) is _GONE:
             return  # finished before, or abandoned
         event.end = end
-        event.error = error
+        if error is not None:
+            event.error = error
         self._finished.append(event)
         if len(self._finished) > self._capacity:
             self._overwrite()

@@ -94,7 +94,8 @@ class WorkWaitHook:
         cls = type(work)
         ours = cls is self._usual or (self._wait is not None and getattr(cls, "wait", None) is self._wait)
         if ours:
-            event.is_unseen = event.is_async is not False
+            if event.kind.is_async is not False:
+                event.is_unseen = True
             key = id(work)
             self._held[key] = work
             self._expected[key] = event
@@ -144,7 +145,8 @@ def _make_wait(original: Any, waits: WorkWaitHook, ring: EventRing) -> Any:
         key = id(self)
         event = expected.pop(key, None)
         if event is not None:
-            event.is_unseen = False
+            if event.is_unseen:
+                event.is_unseen = False
             if held.pop(key, None) is None:
                 handles.pop(key, None)
         since = clock()
@@ -158,7 +160,7 @@ def _make_wait(original: Any, waits: WorkWaitHook, ring: EventRing) -> Any:
         if get_ident() == waits._main:
             waits.blocked += end - since
         if event is not None:
-            if event.is_async is not False and since - event.start > _AT_ONCE:
+            if event.kind.is_async is not False and since - event.start > _AT_ONCE:
                 event.is_late = end - since < _BLOCKED
             finish(event, end)
         return result

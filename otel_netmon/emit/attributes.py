@@ -6,12 +6,15 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from otel_netmon import semconv
-from otel_netmon.records import Collective, InFlight
+from otel_netmon.records import Collective, InFlight, Pause, RankStep, ResourceUsage
 
 if TYPE_CHECKING:
     from otel_netmon.capture.event import CollectiveEvent
+    from otel_netmon.emit.interval_stats import IntervalStats
+    from otel_netmon.emit.intervals import Interval
     from otel_netmon.emit.metrics import AttributeSet
     from otel_netmon.job.roles import RankIdentity
+    from otel_netmon.job.steps import HeldUp, Step
 
 
 @functools.lru_cache(maxsize=256)
@@ -21,21 +24,22 @@ def _dtype_name(dtype: Any) -> str:
 
 def collective(event: CollectiveEvent, about: AttributeSet) -> Collective:
     """The record of an event; ids and times are its span's."""
-    dtype, size, on_device = event.dtype, event.size, event.device_duration
+    kind, on_device = event.kind, event.device_duration
+    dtype, size = kind.dtype, kind.size
     algbw = busbw = None
     if size and event.error is None and (duration := event.duration):
         algbw = size * 1e9 / duration
-        if about.factor is not None and event.is_even:
+        if about.factor is not None and kind.is_even:
             busbw = algbw * about.factor
     return Collective(
         *about.known,
         semconv.CLOCK_HOST if on_device is None else semconv.CLOCK_DEVICE,
-        None if event.operation.buffer is None else size,
+        None if kind.operation.buffer is None else size,
         event.sequence,
         None if dtype is None else _dtype_name(dtype),
         None if dtype is None else size // dtype.itemsize,
-        event.reduce_op,
-        event.is_async,
+        kind.reduce_op,
+        kind.is_async,
         event.error,
         semconv.STATE_IN_FLIGHT if event.end is None else semconv.STATE_LATE if event.is_late else None,
         None if on_device is None else on_device / 1e9,
@@ -60,3 +64,50 @@ def in_flight(event: CollectiveEvent, rank: RankIdentity, now: int) -> InFlight:
         rank.local_rank,
         rank.world_size,
     )
+
+
+def rank_step(
+    interval: Interval,
+    rank: RankIdentity,
+    stats: IntervalStats | None,
+    step: Step | None,
+    bounds: tuple[int, int],
+) -> RankStep:
+    """The record of an interval, whose start and end are in nanoseconds of the monotonic clock as the record's own
+    are; ``stats`` where there were collectives, of which one may have begun before; ``step`` where it was one."""
+    start, end = bounds
+    since = start if stats is None else min(stats.first, start)
+    used = ResourceUsage() if step is None else step.used
+    is_incomplete = step is not None and not step.complete
+    return RankStep(
+        interval.kind,
+        rank=rank.rank,
+        local_rank=rank.local_rank,
+        world_size=rank.world_size,
+        step=interval.number if interval.kind == semconv.SPAN_TRAIN_STEP else None,
+        incomplete=is_incomplete or None,
+        first_collective=None if stats is None or stats.first < start else (stats.first - start) / 1e9,
+        collective_count=0 if stats is None else stats.count,
+        collective_size=0 if stats is None else stats.size,
+        collective_time=0.0 if stats is None else stats.busy(end) / 1e9,
+        wait_time=_seconds(used.wait),
+        gc_time=_seconds(used.gc),
+        data_time=_seconds(used.data),
+        cpu_time=_seconds(used.cpu),
+        run_queue_time=_seconds(used.run_queue),
+        switches_voluntary=used.voluntary,
+        switches_involuntary=used.involuntary,
+        groups=() if stats is None else stats.groups(),
+        calls=() if stats is None else stats.calls(since),
+        pauses=() if step is None else tuple(_pause(each, since) for each in step.pauses),
+        start=since,
+        end=end,
+    )
+
+
+def _pause(one: HeldUp, since: int) -> Pause:
+    return Pause(one.kind, max(0, one.start - since) // 1000, one.duration // 1000)
+
+
+def _seconds(nanoseconds: int | None) -> float | None:
+    return None if nanoseconds is None else nanoseconds / 1e9

@@ -12,18 +12,19 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_netmon import semconv
+from otel_netmon.emit.attributes import rank_step
 from otel_netmon.emit.evidence import EvidenceWriter
 from otel_netmon.emit.finished_spans import Place
 from otel_netmon.emit.hangs import HangDetector, HeartbeatSender
 from otel_netmon.emit.interval_stats import IntervalStats
-from otel_netmon.emit.intervals import Interval, StepResolver, of_step, tied_by_group
+from otel_netmon.emit.intervals import Interval, StepResolver, Tie, of_step, tied_by_group
 from otel_netmon.emit.log_events import LogEvents
 from otel_netmon.emit.metrics import MOST_SERIES, AttributeSet, CollectiveMetrics
 from otel_netmon.guard import log_once
 from otel_netmon.job import identity
 from otel_netmon.job.cadence import Cadence
-from otel_netmon.job.steps import SETUP, HeldUp, Step, StepMarks
-from otel_netmon.records import Heartbeat, Pause, RankStep, ResourceUsage
+from otel_netmon.job.steps import SETUP, Step, StepMarks
+from otel_netmon.records import Heartbeat
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +39,11 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 _REMEMBERED: Final = 1024
+_AT_ONCE: Final = 64
+"""Events that are made spans of in one go: a fraction of a millisecond, during which no other thread of Python's
+runs."""
+_YIELD: Final = 0.0001
+"""Seconds; less would be over before another thread has woken up."""
 NEVER: Final = 1 << 62
 """As nanoseconds."""
 _PATIENCE: Final = 5_000_000_000
@@ -80,9 +86,12 @@ class Emitter:
 
     def take(self, events: list[CollectiveEvent]) -> None:
         """Feed the metrics; keep the events for their spans."""
-        about = self._about
-        self._metrics.record([(event, about(event.group, event.operation, event.on_host)) for event in events])
-        self._metrics.record_overwritten(about)
+        for event in events:
+            kind = event.kind
+            if kind.about is None or kind.about.rank is not self._rank:
+                kind.about = self._about(kind.group, kind.operation, kind.on_host)
+        self._metrics.record(events)
+        self._metrics.record_overwritten(self._about)
         self._heartbeat.began(events)
         self._waiting.extend(events)
         while len(self._waiting) > self._hold:
@@ -119,13 +128,21 @@ class Emitter:
         if run_id is None or not self._spans.ready():
             return
         waiting, self._waiting = self._waiting, deque()
+        known: dict[Interval, list[CollectiveEvent]] = {}
+        interval_of = self._intervals.reader()
         for event in waiting:
-            interval = self._intervals.of(event)
-            of_group = event.group.run_id
+            interval = interval_of(event)
+            of_group = event.kind.group.run_id
             if interval is None or (of_group is not None and of_group.resolve(last_call=last_call) is None):
                 self._waiting.append(event)
             else:
-                self._counted(self._emit_event, run_id, interval, event)
+                known.setdefault(interval, []).append(event)
+        for interval, events in known.items():
+            for first in range(0, len(events), _AT_ONCE):
+                self._emit_events(run_id, interval, events[first : first + _AT_ONCE])
+                if len(events) > _AT_ONCE:
+                    time.sleep(_YIELD)
+        self._counted(self._spans.flush)
 
     def emit_intervals(self, run_id: str | None, in_flight: int | None) -> None:
         """Make the spans of the steps and windows that ended.
@@ -204,30 +221,47 @@ class Emitter:
                 del self._verdicts[next(iter(self._verdicts))]
         return verdict
 
-    def _emit_event(self, run_id: str, interval: Interval, event: CollectiveEvent) -> None:
+    def _emit_events(self, run_id: str, interval: Interval, events: list[CollectiveEvent]) -> None:
         stats = self._stats.get(interval)
         if stats is None:
-            stats = self._stats[interval] = IntervalStats(event.start)
+            stats = self._stats[interval] = IntervalStats(events[0].start)
             if len(self._stats) > _REMEMBERED:  # of steps that were emitted before their last collective
                 del self._stats[next(iter(self._stats))]
-        stats.add(event)
-        of_group = tied_by_group(event)
-        if of_group is None:
-            if not self._traces_calls or not self._sampled(run_id, interval):
-                return
-            trace_id = identity.trace_id(run_id, interval.key)
-            parent_id: int | None = identity.rank_id(run_id, interval.key, self._member)
-            span_id = event.span_id
+        stats.add(events)
+        below = [event for event in events if event.kind.group.run_id is None]
+        if len(below) < len(events):
+            for event in events:
+                of_group = tied_by_group(event)
+                if of_group is None:
+                    below.append(event)
+                else:
+                    self._counted(self._emit_tied, of_group, event)
+        if below and self._traces_calls:
+            self._counted(self._emit_below_step, run_id, interval, below)
+
+    def _emit_below_step(self, run_id: str, interval: Interval, events: list[CollectiveEvent]) -> None:
+        if not self._sampled(run_id, interval):
+            return
+        trace_id = identity.trace_id(run_id, interval.key)
+        parent_id = identity.rank_id(run_id, interval.key, self._member)
+        if self._spans.packs:
+            self._spans.emit_events(events, trace_id, parent_id, self._epoch)
         else:
-            trace_id, parent_id, span_id = of_group.trace_id, of_group.root_id, event.span_id
-            if of_group.number % self._trace_every or not self._spans.is_sampled(trace_id, event.operation.name):
-                return
-            if of_group.is_root:
-                parent_id, span_id = None, of_group.root_id
-        about = self._about(event.group, event.operation, event.on_host)
+            for event in events:
+                self._counted(self._emit_event, event, trace_id, parent_id, event.span_id)
+
+    def _emit_tied(self, of_group: Tie, event: CollectiveEvent) -> None:
+        if of_group.number % self._trace_every:
+            return
+        if self._spans.is_sampled(of_group.trace_id, event.operation.name):
+            is_root = of_group.is_root
+            parent_id, span_id = (None, of_group.root_id) if is_root else (of_group.root_id, event.span_id)
+            self._emit_event(event, of_group.trace_id, parent_id, span_id)
+
+    def _emit_event(self, event: CollectiveEvent, trace_id: int, parent_id: int | None, span_id: int) -> None:
         start = event.start + self._epoch
         end = (time.monotonic_ns() if event.end is None else event.end) + self._epoch
-        self._spans.emit_event(event, about, Place(trace_id, parent_id, span_id, start, end))
+        self._spans.emit_event(event, event.kind.about, Place(trace_id, parent_id, span_id, start, end))
 
     def _emit_step(self, run_id: str, step: Step) -> None:
         interval = of_step(step.index, step.key)
@@ -238,49 +272,13 @@ class Emitter:
     def _emit_interval(
         self, run_id: str, interval: Interval, start: int, end: int, step: Step | None = None
     ) -> None:
-        stats = self._stats.pop(interval, None)
-        in_collectives = 0.0 if stats is None else stats.busy(end) / 1e9
-        since = start if stats is None else min(stats.first, start)
-        number = interval.number if interval.kind == semconv.SPAN_TRAIN_STEP else None
-        if step is not None and step.complete and number is not None:
-            self._metrics.record_step((end - since) / 1e9, in_collectives)
+        record = rank_step(interval, self._rank, self._stats.pop(interval, None), step, (start, end))
+        if step is not None and step.complete and record.step is not None:
+            self._metrics.record_step((end - record.start) / 1e9, record.collective_time or 0.0)
         in_trace = self._sampled(run_id, interval)
         self._verdicts.pop(interval, None)
-        used = ResourceUsage() if step is None else step.used
-        record = RankStep(
-            interval.kind,
-            run_id=run_id,
-            attempt=self._attempt or None,
-            rank=self._rank.rank,
-            local_rank=self._rank.local_rank,
-            world_size=self._rank.world_size,
-            step=number,
-            incomplete=True if step is not None and not step.complete else None,
-            sampled=in_trace and self._traces_calls,
-            first_collective=None if stats is None or stats.first < start else (stats.first - start) / 1e9,
-            collective_count=0 if stats is None else stats.count,
-            collective_size=0 if stats is None else stats.size,
-            collective_time=in_collectives,
-            wait_time=_seconds(used.wait),
-            gc_time=_seconds(used.gc),
-            data_time=_seconds(used.data),
-            cpu_time=_seconds(used.cpu),
-            run_queue_time=_seconds(used.run_queue),
-            switches_voluntary=used.voluntary,
-            switches_involuntary=used.involuntary,
-            groups=() if stats is None else stats.groups(),
-            calls=() if stats is None else stats.calls(since),
-            pauses=() if step is None else tuple(_pause(each, since) for each in step.pauses),
-            start=since,
-            end=end,
+        record = record._replace(
+            run_id=run_id, attempt=self._attempt or None, sampled=in_trace and self._traces_calls
         )
         is_root = self._rank.rank == 0 or (interval.kind == semconv.SPAN_WINDOW and bool(self._token))
         self._evidence.write(interval.kind, interval.key, record, in_trace=in_trace, is_root=is_root)
-
-
-def _pause(one: HeldUp, since: int) -> Pause:
-    return Pause(one.kind, max(0, one.start - since) // 1000, one.duration // 1000)
-
-
-def _seconds(nanoseconds: int | None) -> float | None:
-    return None if nanoseconds is None else nanoseconds / 1e9

@@ -86,12 +86,13 @@ class HeartbeatSender:
 
     def began(self, events: list[CollectiveEvent]) -> None:
         """Remember how far the groups of these got."""
+        sequences = self._sequences
         for event in events if self._interval else ():
-            number = event.sequence
-            if number is not None and number > self._sequences.get(event.group, 0):
-                self._sequences[event.group] = number
-                if len(self._sequences) > _MOST_GROUPS:
-                    del self._sequences[next(iter(self._sequences))]
+            number, group = event.sequence, event.kind.group
+            if number is not None and number > sequences.get(group, 0):
+                sequences[group] = number
+                if len(sequences) > _MOST_GROUPS:
+                    del sequences[next(iter(sequences))]
 
     def look(self, in_flight: list[CollectiveEvent], beat: Heartbeat, rank: RankIdentity) -> None:
         """Send one, if it is due: ``beat``, completed by what is in flight."""

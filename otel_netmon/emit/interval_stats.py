@@ -21,7 +21,7 @@ class IntervalStats:
     """What a rank's collectives in one interval add up to, and the first ones one by one. Times in nanoseconds."""
 
     __slots__ = (
-        *("_busy", "_durations", "_groups", "_kind", "_kinds", "_settled", "_starts"),
+        *("_busy_from", "_busy_until", "_durations", "_groups", "_kind", "_kinds", "_settled", "_starts"),
         *("count", "first", "size"),
     )
 
@@ -30,43 +30,47 @@ class IntervalStats:
         """Start of the first collective."""
         self.count = 0
         self.size = 0
-        self._busy: list[tuple[int, int]] = []
+        self._busy_from, self._busy_until = array("q"), array("q")
         self._settled = 0
         self._groups: dict[str, list[int]] = {}
         """By name: calls, bytes, calls with a known duration, their sum, the last sequence number, ranks."""
         self._kinds: dict[tuple[str, str], int] = {}
         self._kind, self._starts, self._durations = array("q"), array("q"), array("q")
 
-    def add(self, event: CollectiveEvent) -> None:
-        """Count an event."""
-        self.count += 1
-        self.size += event.size
-        self.first = min(self.first, event.start)
-        self._add_call(event)
-        if event.end is not None:
-            self._busy.append((event.start, event.end))
-            if len(self._busy) > _MERGE_AT:
-                merged = _merged(self._busy)
-                old, self._busy = merged[: -_MERGE_AT // 2], merged[-_MERGE_AT // 2 :]
-                self._settled += _total(old)  # events come by their end: nothing more will overlap the oldest
-
-    def _add_call(self, event: CollectiveEvent) -> None:
-        name, duration = event.group.name, event.duration
-        use = self._groups.get(name)
-        if use is None and len(self._groups) < _MOST_GROUPS:
-            use = self._groups[name] = [0, 0, 0, 0, 0, event.group.size]
-        if use is not None:
-            use[0] += 1
-            use[1] += event.size
-            if duration is not None:
-                use[2] += 1
-                use[3] += duration
-            use[4] = max(use[4], event.sequence or 0)
-        if len(self._starts) < MOST_CALLS:
-            kind = event.operation.name, name
-            self._kind.append(self._kinds.setdefault(kind, len(self._kinds)))
-            self._starts.append(event.start)
-            self._durations.append(_UNKNOWN if duration is None else duration)
+    def add(self, events: Iterable[CollectiveEvent]) -> None:
+        """Count some events; some 0.7 µs each."""
+        for event in events:
+            kind, start, end, duration, number = event.kind, event.start, event.end, event.duration, event.sequence
+            self.count += 1
+            self.size += kind.size
+            if start < self.first:  # noqa: PLR1730 - for every collective: min() takes twice as long
+                self.first = start
+            name = kind.group.name
+            use = self._groups.get(name)
+            if use is None and len(self._groups) < _MOST_GROUPS:
+                use = self._groups[name] = [0, 0, 0, 0, 0, kind.group.size]
+            if use is not None:
+                use[0] += 1
+                use[1] += kind.size
+                if duration is not None:
+                    use[2] += 1
+                    use[3] += duration
+                if number is not None and number > use[4]:
+                    use[4] = number
+            if len(self._starts) < MOST_CALLS:
+                self._kind.append(self._kinds.setdefault((kind.operation.name, name), len(self._kinds)))
+                self._starts.append(start)
+                self._durations.append(_UNKNOWN if duration is None else duration)
+            if end is not None:
+                self._busy_from.append(start)
+                self._busy_until.append(end)
+        if len(self._busy_from) > _MERGE_AT:
+            merged = self._merged()
+            # events come by their end: nothing more will overlap the oldest
+            self._settled += _total(merged[: -_MERGE_AT // 2])
+            recent = merged[-_MERGE_AT // 2 :]
+            self._busy_from = array("q", (start for start, _ in recent))
+            self._busy_until = array("q", (end for _, end in recent))
 
     def groups(self) -> tuple[GroupUse, ...]:
         """What was done on each group; of at most some of them."""
@@ -86,20 +90,17 @@ class IntervalStats:
 
     def busy(self, until: int) -> int:
         """Time with at least one collective in flight, before ``until``."""
-        return self._settled + _total(
-            (start, min(end, until)) for start, end in _merged(self._busy) if start < until
-        )
+        return self._settled + _total((start, min(end, until)) for start, end in self._merged() if start < until)
+
+    def _merged(self) -> list[tuple[int, int]]:
+        merged: list[tuple[int, int]] = []
+        for start, end in sorted(zip(self._busy_from, self._busy_until, strict=True)):
+            if merged and start <= merged[-1][1]:
+                merged[-1] = merged[-1][0], max(end, merged[-1][1])
+            else:
+                merged.append((start, end))
+        return merged
 
 
 def _total(intervals: Iterable[tuple[int, int]]) -> int:
     return sum(end - start for start, end in intervals)
-
-
-def _merged(intervals: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    merged: list[tuple[int, int]] = []
-    for start, end in sorted(intervals):
-        if merged and start <= merged[-1][1]:
-            merged[-1] = merged[-1][0], max(end, merged[-1][1])
-        else:
-            merged.append((start, end))
-    return merged

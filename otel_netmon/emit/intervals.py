@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_netmon import semconv
@@ -66,6 +67,20 @@ class StepResolver:
     def open(self) -> Interval:
         """The step that is open."""
         return of_step(self._now.open_step, self._now.open_key)
+
+    def reader(self) -> Callable[[CollectiveEvent], Interval | None]:
+        """``of``, for many events until the next marks: it looks up each boundary once."""
+        known: dict[int, Interval] = {}
+
+        def interval_of(event: CollectiveEvent) -> Interval | None:
+            interval = known.get(event.boundary)
+            if interval is None:
+                interval = self.of(event)
+                if interval is not None and interval.kind != semconv.SPAN_WINDOW:
+                    known[event.boundary] = interval
+            return interval
+
+        return interval_of
 
     def of(self, event: CollectiveEvent) -> Interval | None:
         """The event's interval; ``None`` when it is not known yet."""

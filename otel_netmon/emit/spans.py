@@ -96,6 +96,19 @@ class SpanWriter:
             return True
         return bool(sampler.should_sample(_EMPTY, trace_id, name).decision.is_sampled())
 
+    @property
+    def packs(self) -> bool:
+        """Whether ``emit_events`` may be used: no processor would miss anything."""
+        return False
+
+    def emit_events(self, events: list[CollectiveEvent], trace_id: int, parent_id: int, epoch: int) -> None:
+        """Make the spans of some collectives, all below one parent; ``epoch`` is what has to be added to a time of
+        the monotonic clock, in nanoseconds."""
+        raise NotImplementedError
+
+    def flush(self) -> None:
+        """Hand over what was packed."""
+
     def emit_event(self, event: CollectiveEvent, about: AttributeSet, place: Place) -> None:
         """Make the span of a collective."""
         if self._fast is not None and self._fast.fit():

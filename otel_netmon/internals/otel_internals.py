@@ -90,6 +90,13 @@ def forget(instrument: Any) -> None:
         _logger.debug("otel-netmon: what the parent measured is reported by the child too: %r", error)
 
 
+def is_enabled(instrument: Any) -> bool:
+    """Whether an instrument of the SDK's takes measurements: its meter may be switched off. True where that cannot
+    be told: then its points are not found either."""
+    real = getattr(instrument, "_real_instrument", None) or instrument
+    return bool(getattr(real, "_is_enabled", lambda: True)())
+
+
 def histogram_points(
     instrument: Any, attributes: Mapping[str, str], boundaries: Sequence[float]
 ) -> list[Any] | None:
@@ -107,8 +114,7 @@ def histogram_points(
             for match in storage._get_or_init_view_instrument_match(real):
                 (point,) = [a for a in list(match._attributes_aggregation.values()) if a._attributes == attributes]
                 if (
-                    not real._is_enabled()
-                    or match._reset_on_collect  # it drops its points at each collection
+                    match._reset_on_collect  # it drops its points at each collection
                     or type(point) is not _ExplicitBucketHistogramAggregation
                     or tuple(point._boundaries) != tuple(boundaries)
                     or not all(hasattr(point, name) for name in _FIELDS)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import time
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import repeat
 from typing import Final, NamedTuple
 
 from otel_netmon import forks, threads
@@ -70,20 +71,33 @@ class CollectiveWindow:
         return self._key, self._ends, self._sizes, self._durations, self._factors
 
     def add(self, key: SeriesKey, end: float, size: int, duration: float, factor: float | None) -> None:
-        """Add one that completed at ``end`` (s of the monotonic clock), with ``size`` bytes of this rank's buffer.
+        """Add one; see ``extend``."""
+        self.extend(key, [end], [size], [duration], factor)
 
-        ``duration`` is in seconds from the call to the completion seen on the host; ``factor`` nccl-tests' for the
-        operation and group size, ``None`` where there is none. Keeps no object but the first ``key`` of a series.
+    def extend(
+        self,
+        key: SeriesKey,
+        ends: Sequence[float],
+        sizes: Sequence[int],
+        durations: Sequence[float],
+        factor: float | None,
+    ) -> None:
+        """Add some that completed at ``ends`` (s of the monotonic clock), with ``sizes`` in bytes of this rank's
+        buffer.
+
+        ``durations`` are in seconds from the call to the completion seen on the host; ``factor`` nccl-tests' for
+        the operation and group size, ``None`` where there is none. Keeps no object but the first ``key`` of a
+        series.
         """
+        count = len(ends)
         with self._lock:
-            number = self._keys.setdefault(key, len(self._keys))
-            self._key.append(number)
-            self._ends.append(end)
-            self._sizes.append(size)
-            self._durations.append(duration)
-            self._factors.append(_NO_FACTOR if factor is None else factor)
+            self._key.extend(repeat(self._keys.setdefault(key, len(self._keys)), count))
+            self._ends.extend(ends)
+            self._sizes.extend(sizes)
+            self._durations.extend(durations)
+            self._factors.extend(repeat(_NO_FACTOR if factor is None else factor, count))
             if len(self._ends) >= 2 * MAX_SAMPLES:
-                self._cut(MAX_SAMPLES)
+                self._cut(len(self._ends) - MAX_SAMPLES)
 
     def _cut(self, count: int) -> None:
         for column in self._columns:

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otel_netmon.capture.device_times import DeviceTimes
-from otel_netmon.capture.event import CollectiveEvent
+from otel_netmon.capture.event import CollectiveEvent, CollectiveKind
 from otel_netmon.capture.operations import OPERATIONS
 from otel_netmon.flight_recorder import Dump, Entry, FlightRecorderError, load, parse
 from otel_netmon.job.groups import Group
@@ -249,7 +249,9 @@ class Device:
 
     def event(self, sequence: int, operation: str = "allreduce_") -> CollectiveEvent:
         start = sequence * 1_000_000_000
-        event = CollectiveEvent(OPERATIONS[operation], self.group, start, 0, 4096, None, sequence, on_host=False)
+        event = CollectiveEvent(
+            CollectiveKind(OPERATIONS[operation], self.group, 4096, on_host=False), start, 0, sequence
+        )
         event.end = start + 10_000
         return event
 

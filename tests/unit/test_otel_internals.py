@@ -159,7 +159,7 @@ def record(bulk: BulkHistogram, rounds: int = 3) -> None:
     for _ in range(rounds):
         values = Distribution(semconv.SECONDS_BUCKETS)
         for value in (0.001, 0.02, 3.0):
-            values.add(value)
+            values.add([value])
         bulk.record(values, {"a": "b"})
 
 

@@ -155,18 +155,11 @@ class FlightRecorderBackend(CaptureBackend):
             start = entry.created - self._epoch
             on_host = entry.backend != "nccl"
             sizes = entry.output_sizes if operation.is_output and not operation.is_p2p else entry.input_sizes
-            event = CollectiveEvent(
-                operation,
-                group,
-                start,
-                self._recorder.steps.boundaries_at(start),
-                _bytes(sizes, entry.dtypes) * (group.size if operation.is_share else 1),
-                None,
-                None if entry.is_p2p else entry.sequence,
-                None,
-                not operation.has_splits,
-                on_host,
-            )
+            size = _bytes(sizes, entry.dtypes) * (group.size if operation.is_share else 1)
+            is_even = not operation.has_splits
+            kind = self._recorder.kinds.of(operation, group, size, None, None, is_even, on_host)
+            sequence = None if entry.is_p2p else entry.sequence
+            event = CollectiveEvent(kind, start, self._recorder.steps.boundaries_at(start), sequence)
             if not on_host:
                 group.device_backend = entry.backend
             if not self._recorder.ring.begin(event):

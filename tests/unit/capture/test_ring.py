@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from otel_netmon.capture.event import CollectiveEvent
+from otel_netmon.capture.event import CollectiveEvent, CollectiveKind
 from otel_netmon.capture.operations import OPERATIONS
 from otel_netmon.capture.ring import EventRing
 from otel_netmon.job.groups import Group
@@ -18,7 +18,7 @@ ALL_REDUCE = OPERATIONS["allreduce_"]
 
 
 def event(start: int = 0) -> CollectiveEvent:
-    return CollectiveEvent(ALL_REDUCE, GROUP, start, 0)
+    return CollectiveEvent(CollectiveKind(ALL_REDUCE, GROUP), start, 0)
 
 
 @pytest.fixture

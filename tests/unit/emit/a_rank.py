@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import Sampler
 
-from otel_netmon.capture.event import CollectiveEvent
+from otel_netmon.capture.event import CollectiveEvent, CollectiveKind
 from otel_netmon.capture.operations import OPERATIONS
 from otel_netmon.capture.ring import EventRing
 from otel_netmon.config import Config
@@ -78,9 +78,18 @@ class Rank:
         self.emitter = Emitter(sink, SpanWriter(provider), settings, job_of(rank, attempt))
         self.group = Group("0", 4, rank, "gloo")
 
-    def event(self, boundary: int = 0, start: int = 1000, end: int | None = 2000, error: str | None = None) -> Any:
-        event = CollectiveEvent(ALL_REDUCE, self.group, start, boundary)
-        event.size, event.dtype, event.sequence = 4000, FLOAT32, 7
+    def event(
+        self,
+        boundary: int = 0,
+        start: int = 1000,
+        end: int | None = 2000,
+        error: str | None = None,
+        group: Group | None = None,
+        **kind: Any,
+    ) -> Any:
+        event = CollectiveEvent(
+            CollectiveKind(ALL_REDUCE, group or self.group, 4000, FLOAT32, **kind), start, boundary, 7
+        )
         event.end, event.error = end, error
         return event
 

@@ -10,7 +10,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 
 from otel_netmon import semconv
-from otel_netmon.capture.event import CollectiveEvent
+from otel_netmon.capture.event import CollectiveEvent, CollectiveKind
 from otel_netmon.capture.operations import Operation
 from otel_netmon.capture.ring import EventRing
 from otel_netmon.emit.emitter import Emitter
@@ -32,8 +32,9 @@ def test_ten_thousand_groups_are_two_thousand_series_and_one_more() -> None:
     sink = CollectiveMetrics.of(provider, ring)
     emitter = Emitter(sink, SpanWriter(TracerProvider()), settings_with(ring_size=100), job_of(0))
     for number in range(GROUPS):
-        event = CollectiveEvent(ALL_REDUCE, Group(f"group {number}", 2, 0, "gloo"), 1000, number)
-        event.size, event.end = 400, 2000
+        kind = CollectiveKind(ALL_REDUCE, Group(f"group {number}", 2, 0, "gloo"), 400)
+        event = CollectiveEvent(kind, 1000, number)
+        event.end = 2000
         emitter.marks(StepMarks([Step(number, last_boundary=number + 1, start=0, end=3000)], number + 1, number))
         emitter.take([event])
         emitter.emit("run")

@@ -10,7 +10,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, Sampler, TraceIdRatioBased
 
 from otel_netmon import semconv
-from otel_netmon.capture.event import CollectiveEvent
+from otel_netmon.capture.event import CollectiveEvent, CollectiveKind
 from otel_netmon.capture.ring import EventRing
 from otel_netmon.emit.metrics import CollectiveMetrics
 from otel_netmon.job import identity, peers
@@ -149,7 +149,7 @@ def test_what_the_ring_overwrote_still_counts() -> None:
     rank = Rank()
     rank.ring = CollectiveMetrics.of(rank.meter_provider, EventRing(4))._ring or rank.ring
     for i in range(10):
-        event = CollectiveEvent(ALL_REDUCE, rank.group, 1000 * i, 0, 4000, FLOAT32, i)
+        event = CollectiveEvent(CollectiveKind(ALL_REDUCE, rank.group, 4000, FLOAT32), 1000 * i, 0, i)
         rank.ring.begin(event)
         rank.ring.finish(event, 1000 * i + 100 * (i + 1))
     rank.emitter.take(rank.ring.drain())
@@ -228,8 +228,7 @@ def test_failure_and_in_flight() -> None:
 
 def test_a_device_collective_has_no_bandwidth() -> None:
     rank = Rank()
-    event = rank.event()
-    event.on_host = False
+    event = rank.event(on_host=False)
     (span,) = rank.play(events=[event])
     assert span.attributes is not None
     assert semconv.COLLECTIVE_ALGBW not in span.attributes

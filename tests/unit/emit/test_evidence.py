@@ -109,10 +109,10 @@ def test_what_a_rank_step_says_of_its_collectives(logged: InMemoryLogRecordExpor
     other = Group("tp", 2, 1, "gloo")
     events = [
         rank.event(start=2_000_000, end=2_500_000),
-        rank.event(start=1_000_000, end=4_000_000),
+        rank.event(start=1_000_000, end=4_000_000, group=other),
         rank.event(start=3_000_000, end=3_100_000),
     ]
-    events[1].group, events[1].sequence = other, 9
+    events[1].sequence = 9
     events[2].is_late = True  # its end is only a bound
     span = by_name(rank.play(STEPS[0], events=events))["rank_step"]
     one = record_of(RankStep, span.attributes, name="rank_step")
@@ -138,8 +138,8 @@ def test_a_rank_step_is_bounded(logged: InMemoryLogRecordExporter) -> None:
     rank = Rank(hold=10_000)
     events = []
     for n in range(3000):
-        events.append(rank.event(start=1_000_000 + n, end=1_000_500 + n))
-        events[-1].group = Group(f"group {n % 300}", 4, 0, "gloo")
+        group = Group(f"group {n % 300}", 4, 0, "gloo")
+        events.append(rank.event(start=1_000_000 + n, end=1_000_500 + n, group=group))
     span = by_name(rank.play(STEPS[0], events=events))["rank_step"]
     one = record_of(RankStep, span.attributes, name="rank_step")
     assert (one.collective_count, len(one.calls), len(one.groups)) == (3000, schema.MOST_CALLS, 64)

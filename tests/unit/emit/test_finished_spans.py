@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcess
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from otel_netmon import semconv
-from otel_netmon.capture.event import CollectiveEvent
+from otel_netmon.capture.event import CollectiveEvent, CollectiveKind
 from otel_netmon.emit.finished_spans import Place
 from otel_netmon.emit.metrics import AttributeSet
 from otel_netmon.emit.spans import SpanWriter
@@ -36,8 +36,9 @@ def emit(maker: SpanWriter, count: int) -> None:
     assert maker.ready()
     group = Group("0", 4, 0, "gloo")
     series = AttributeSet(group, ALL_REDUCE, True, RankIdentity(0, 0, 4))
+    kind = CollectiveKind(ALL_REDUCE, group, 4000, FLOAT32, False, True, True, "sum")
     for i in range(count):
-        event = CollectiveEvent(ALL_REDUCE, group, 10 + i, 0, 4000, FLOAT32, i, False, True, True, "sum")
+        event = CollectiveEvent(kind, 10 + i, 0, i)
         event.end, event.error = 20 + i, "RuntimeError" if i > 1 else None
         maker.emit_event(event, series, Place(5, 6, 7, event.start, event.end))
 

@@ -13,7 +13,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
-from otel_netmon.capture.event import CollectiveEvent
+from otel_netmon.capture.event import CollectiveEvent, CollectiveKind
 from otel_netmon.capture.ring import EventRing
 from otel_netmon.emit.emitter import Emitter
 from otel_netmon.emit.metrics import CollectiveMetrics
@@ -44,14 +44,14 @@ def test_memory_is_flat(ledger: Callable[..., None]) -> None:
     provider.add_span_processor(BatchSpanProcessor(exporter, max_queue_size=32_768, schedule_delay_millis=100))
     sink = CollectiveMetrics.of(MeterProvider([reader]), ring)
     emitter = Emitter(sink, SpanWriter(provider), settings_with(), job_of(0))
-    group = Group("0", 4, 0, "gloo")
+    kind = CollectiveKind(ALL_REDUCE, Group("0", 4, 0, "gloo"), 4000)
     me, resident = psutil.Process(), []
     for number in range(EVENTS // STEP):
         since = time.monotonic_ns()
         events = []
         for boundary in range(STEP):
-            event = CollectiveEvent(ALL_REDUCE, group, since + boundary, number)
-            event.size, event.end, event.sequence = 4000, since + boundary + 1000, number * STEP + boundary
+            event = CollectiveEvent(kind, since + boundary, number, number * STEP + boundary)
+            event.end = since + boundary + 1000
             events.append(event)
         emitter.marks(
             StepMarks([Step(number, last_boundary=number + 1, start=since, end=since + 2000)], number + 1, number)
