@@ -28,7 +28,8 @@ class Source(NamedTuple):
 
 
 class Collective(NamedTuple):
-    """One call of one collective on one rank: a span."""
+    """One call of one collective on one rank: a span. It says which rank, but not what is the same in all of a
+    process's spans: that is in ``source``, and in the ``RankStep`` above."""
 
     operation: Annotated[str, semconv.COLLECTIVE_NAME]
     group: Annotated[str | None, semconv.GROUP_NAME] = None
@@ -36,8 +37,6 @@ class Collective(NamedTuple):
     group_size: Annotated[int | None, semconv.GROUP_SIZE] = None
     group_rank: Annotated[int | None, semconv.GROUP_RANK] = None
     rank: Annotated[int | None, semconv.RANK] = None
-    local_rank: Annotated[int | None, semconv.LOCAL_RANK] = None
-    world_size: Annotated[int | None, semconv.WORLD_SIZE] = None
     clock: Annotated[str | None, semconv.COLLECTIVE_CLOCK] = None
     size: Annotated[int | None, semconv.COLLECTIVE_SIZE] = None
     sequence: Annotated[int | None, semconv.COLLECTIVE_SEQUENCE] = None

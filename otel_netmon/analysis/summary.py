@@ -76,17 +76,18 @@ class _Findings:
         """Take one record; each series of points in the order of time."""
         self.records += 1
         source = record.source or Source()
+        self._world_sizes.add(source.world_size)
         if isinstance(record, HostSample):
-            self._world_sizes.add(source.world_size)
             self._counted.add(record, source)
             if record.metric == semconv.NIC_IO.name:
                 self._nics.add(record, source)
         elif not isinstance(record, PeerTraffic):
             rank = source.rank if record.rank is None else record.rank
-            self._world_sizes.add(record.world_size or source.world_size)
             if isinstance(record, Collective):
                 self._collective(record, self._trace(record, rank), rank, source.instance)
-            elif isinstance(record, RankStep):
+                return
+            self._world_sizes.add(record.world_size)
+            if isinstance(record, RankStep):
                 self._step(record, self._trace(record, rank), rank, source.instance)
             elif rank is not None:
                 self._signs[rank] = max(self._signs.get(rank, record), record, key=lambda each: each.time)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import logging
 import os
 import time
@@ -15,6 +16,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from otel_netmon import config
+from otel_netmon.delivery.packed import PackedSpans, Request, SpanFormat, TakesPacked, requests
 from otel_netmon.guard import log_once
 from otel_netmon.internals.otel_internals_logs import LogRecordExporter, LogRecordExportResult, ReadableLogRecord
 
@@ -42,11 +44,11 @@ class _Exporter:
         self.sink = sink
         self._encode = encode
 
-    def _put(self, batch: Any, items: int) -> bool:
+    def _put(self, batch: Any, items: int, encode: Callable[[Any], bytes] | None = None) -> bool:
         if not items:
             return True
         try:
-            return self.sink.put(self._encode(batch), items)
+            return self.sink.put((encode or self._encode)(batch), items)
         except Exception as error:  # noqa: BLE001  # law 1
             log_once(_logger, error, f"otel-netmon: {type(self).__name__} lost a batch; going on with the next")
             return False
@@ -62,12 +64,33 @@ class _Exporter:
         self.sink.close(max(0.0, min(timeout_millis / 1000, left)))
 
 
-class SpansTo(_Exporter, SpanExporter):
-    """Spans to a sink."""
+class SpansTo(_Exporter, SpanExporter, TakesPacked):
+    """Spans to a sink: those of others, which are encoded here, and packed ones in ``format``."""
 
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Hand over a batch; FAILURE when it is lost."""
-        return SpanExportResult.SUCCESS if self._put(spans, len(spans)) else SpanExportResult.FAILURE
+    def __init__(
+        self, sink: Sink, encode: Callable[[Any], bytes], format: SpanFormat | None = None, **settings: Any
+    ) -> None:
+        super().__init__(sink, encode, **settings)
+        self.format = format
+
+    def export(self, spans: Sequence[ReadableSpan | PackedSpans]) -> SpanExportResult:
+        """Hand over a batch; FAILURE when some of it is lost."""
+        taken = [self._put_some(list(some)) for _, some in itertools.groupby(spans, _is_packed)]
+        return SpanExportResult.SUCCESS if all(taken) else SpanExportResult.FAILURE
+
+    def _put_some(self, spans: list[Any]) -> bool:
+        if not isinstance(spans[0], PackedSpans) or self.format is None:
+            return self._put(spans, len(spans))
+        taken = [self._put(each, each.items, self._request) for each in requests(spans)]
+        return all(taken)
+
+    def _request(self, what: Request) -> bytes:
+        assert self.format is not None
+        return self.format.request(what.resource, what.scope, what.chunks)
+
+
+def _is_packed(span: ReadableSpan | PackedSpans) -> bool:
+    return isinstance(span, PackedSpans)
 
 
 class MetricsTo(_Exporter, FileMetricExporter):

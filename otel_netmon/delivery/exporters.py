@@ -15,6 +15,7 @@ from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from otel_netmon import config
 from otel_netmon.delivery.base import LogsTo, MetricsTo, SpansTo
 from otel_netmon.delivery.connect import connect
+from otel_netmon.delivery.otlp_protobuf import Protobuf
 from otel_netmon.delivery.send_queue import SendQueue
 from otel_netmon.delivery.stats import report
 from otel_netmon.internals.otel_internals_logs import encode_logs
@@ -34,7 +35,8 @@ class OtlpSpanExporter(SpansTo):
     """Spans by OTLP, over gRPC or HTTP as the standard variables say."""
 
     def __init__(self, **arguments: Any) -> None:
-        super().__init__(_queue("traces", **arguments), lambda batch: encode_spans(batch).SerializeToString())
+        queue = _queue("traces", **arguments)
+        super().__init__(queue, lambda batch: encode_spans(batch).SerializeToString(), Protobuf())
 
 
 class OtlpMetricExporter(MetricsTo):

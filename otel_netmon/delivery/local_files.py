@@ -11,10 +11,9 @@ import secrets
 import socket
 from typing import Any
 
-from opentelemetry.exporter.otlp.json.common.metrics_encoder import encode_metrics
-
 from otel_netmon import config, forks, threads
 from otel_netmon.delivery.base import LogsTo, MetricsTo, SpansTo
+from otel_netmon.delivery.metric_lines import metrics_line
 from otel_netmon.delivery.segment import write_whole
 from otel_netmon.delivery.span_lines import SpanLines, json_line
 from otel_netmon.internals.otel_internals_logs import encode_logs_as_json
@@ -111,14 +110,15 @@ class LocalSpanExporter(SpansTo):
     """Spans to a file of this process; see ``JsonFile`` for its name."""
 
     def __init__(self) -> None:
-        super().__init__(JsonFile("traces"), SpanLines().encode)
+        lines = SpanLines()
+        super().__init__(JsonFile("traces"), lines.encode, lines.format)
 
 
 class LocalMetricExporter(MetricsTo):
     """Metrics to a file of this process; takes ``preferred_temporality`` and ``preferred_aggregation``."""
 
     def __init__(self, **preferred: Any) -> None:
-        super().__init__(JsonFile("metrics"), lambda batch: json_line(encode_metrics(batch)), **preferred)
+        super().__init__(JsonFile("metrics"), metrics_line, **preferred)
 
 
 class LocalLogExporter(LogsTo):

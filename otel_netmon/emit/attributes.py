@@ -6,6 +6,7 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from otel_netmon import semconv
+from otel_netmon.bandwidth import rates
 from otel_netmon.records import Collective, InFlight, Pause, RankStep, ResourceUsage
 
 if TYPE_CHECKING:
@@ -28,9 +29,7 @@ def collective(event: CollectiveEvent, about: AttributeSet) -> Collective:
     dtype, size = kind.dtype, kind.size
     algbw = busbw = None
     if size and event.error is None and (duration := event.duration):
-        algbw = size * 1e9 / duration
-        if about.factor is not None and kind.is_even:
-            busbw = algbw * about.factor
+        algbw, busbw = rates(size, duration, about.factor if kind.is_even else None)
     return Collective(
         *about.known,
         semconv.CLOCK_HOST if on_device is None else semconv.CLOCK_DEVICE,

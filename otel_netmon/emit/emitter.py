@@ -12,9 +12,9 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_netmon import semconv
+from otel_netmon.delivery.packed import Place
 from otel_netmon.emit.attributes import rank_step
 from otel_netmon.emit.evidence import EvidenceWriter
-from otel_netmon.emit.finished_spans import Place
 from otel_netmon.emit.hangs import HangDetector, HeartbeatSender
 from otel_netmon.emit.interval_stats import IntervalStats
 from otel_netmon.emit.intervals import Interval, StepResolver, Tie, of_step, tied_by_group
@@ -159,6 +159,7 @@ class Emitter:
             self._counted(self._emit_step, run_id, self._steps.popleft())
         for interval in [interval for interval in self._stats if self._intervals.ended(interval, now - _PATIENCE)]:
             self._counted(self._emit_interval, run_id, interval, *self._intervals.bounds(interval))
+        self._counted(self._spans.flush)
 
     def _counted(self, make: Callable[..., None], *what: Any) -> None:
         """Make spans. Samplers and processors are the user's: what they raise costs those spans, and no others."""
@@ -209,6 +210,7 @@ class Emitter:
                     SETUP, last.last_boundary, last.start, now, complete=False, used=last.used, pauses=last.pauses
                 )
                 self._counted(self._emit_step, run_id, setup)
+        self._counted(self._spans.flush)
 
     def _sampled(self, run_id: str, interval: Interval) -> bool:
         verdict = self._verdicts.get(interval)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_netmon import schema, semconv
-from otel_netmon.emit.finished_spans import Place
+from otel_netmon.delivery.packed import Place
 from otel_netmon.emit.intervals import of_step
 from otel_netmon.emit.spans import link_to
 from otel_netmon.job import identity, peers

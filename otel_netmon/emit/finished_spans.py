@@ -7,7 +7,7 @@ SDK's own, which do nothing when a span starts; any other, and limits on attribu
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
@@ -18,10 +18,12 @@ from opentelemetry.trace.status import Status, StatusCode
 
 from otel_netmon import schema
 from otel_netmon.emit.attributes import collective
+from otel_netmon.emit.packed_spans import PackedSpanWriter
 from otel_netmon.internals.otel_internals_spans import FinishedSpan, can_be_finished, span_limits, span_processors
 
 if TYPE_CHECKING:
     from otel_netmon.capture.event import CollectiveEvent
+    from otel_netmon.delivery.packed import Place
     from otel_netmon.emit.metrics import AttributeSet
 
 _SAMPLED: Final = trace.TraceFlags(trace.TraceFlags.SAMPLED)
@@ -34,14 +36,17 @@ _MOST_ATTRIBUTES: Final = 64
 class FastSpanWriter:
     """Makes spans like ``like``, a span that the SDK made for the same provider. Used by one thread."""
 
-    def __init__(self, provider: Any, like: ReadableSpan) -> None:
+    def __init__(self, provider: Any, like: ReadableSpan, limits: SpanLimits) -> None:
         self._provider = provider
+        self._limits = limits
         self.resource = like.resource
         self.scope = like.instrumentation_scope
         self.kind = like.kind
         self.flags = _SAMPLED if like.context is None else like.context.trace_flags
         self._processors: tuple[SpanProcessor, ...] = ()
         self._fit = False
+        self.packs: PackedSpanWriter | None = None
+        """Where the processors, of which ``fit`` says that they are, lead to exporters that take packed spans."""
         self._parent: trace.SpanContext | None = None
 
     def parent(self, trace_id: int, span_id: int) -> trace.SpanContext:
@@ -54,9 +59,10 @@ class FastSpanWriter:
     @classmethod
     def of(cls, provider: Any, span: Any) -> FastSpanWriter | None:
         """For ``provider``, whose tracer just made ``span``; ``None`` where the SDK's own way has to be taken."""
-        if not isinstance(span, ReadableSpan) or not span.context or not _is_roomy(span_limits(provider)):
+        limits = span_limits(provider)
+        if not isinstance(span, ReadableSpan) or not span.context or limits is None or not _is_roomy(limits):
             return None
-        made = cls(provider, span)
+        made = cls(provider, span, limits)
         return made if made.fit() and can_be_finished(made.resource) else None
 
     def fit(self) -> bool:
@@ -65,25 +71,24 @@ class FastSpanWriter:
         if processors is None:
             return False
         if processors is not self._processors:
+            self.flush()
             self._processors = processors
             self._fit = all(type(each) in (BatchSpanProcessor, SimpleSpanProcessor) for each in processors)
+            self.packs = None
+            if self._fit:
+                self.packs = PackedSpanWriter.of(processors, self.resource, self.scope, self._limits)
         return self._fit
+
+    def flush(self) -> None:
+        """Hand over the spans that were packed."""
+        if self.packs is not None:
+            self.packs.flush()
 
     def emit(self, event: CollectiveEvent, series: AttributeSet, place: Place) -> None:
         """Hand a finished span to the processors."""
         span = EventSpan(self, event, series, place)
         for processor in self._processors:
             processor.on_end(span)
-
-
-class Place(NamedTuple):
-    """Where a span stands: ids, and nanoseconds since the epoch. ``span_id`` 0 is a random one."""
-
-    trace_id: int
-    parent_id: int | None
-    span_id: int
-    start: int
-    end: int
 
 
 class EventSpan(FinishedSpan):
@@ -135,8 +140,8 @@ class EventSpan(FinishedSpan):
         return self._of.scope
 
 
-def _is_roomy(limits: SpanLimits | None) -> bool:
-    if limits is None or limits.max_span_attribute_length is not None:
+def _is_roomy(limits: SpanLimits) -> bool:
+    if limits.max_span_attribute_length is not None or limits.max_attribute_length is not None:
         return False
-    most = (limits.max_span_attributes, limits.max_attributes)
+    most = (limits.max_span_attributes, limits.max_attributes, limits.max_event_attributes)
     return all(each is None or each >= _MOST_ATTRIBUTES for each in most)

@@ -48,7 +48,7 @@ class AttributeSet:
             self.backend,
             group.size if group.size > 0 else None,  # a group need not say
             group.rank if group.rank >= 0 else None,
-            *(rank.rank, rank.local_rank, rank.world_size),
+            rank.rank,
         )
         """The first fields of a ``Collective``."""
         self.metric = {

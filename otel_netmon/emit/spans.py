@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,14 +19,17 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from otel_netmon import schema, semconv
+from otel_netmon.delivery.packed import Place
 from otel_netmon.emit.attributes import collective
-from otel_netmon.emit.finished_spans import FastSpanWriter, Place
+from otel_netmon.emit.encoding import Trace
+from otel_netmon.emit.finished_spans import FastSpanWriter
 from otel_netmon.internals.otel_internals_spans import span_processors
 from otel_netmon.version import __version__
 
 if TYPE_CHECKING:
     from otel_netmon.capture.event import CollectiveEvent
     from otel_netmon.emit.metrics import AttributeSet
+    from otel_netmon.emit.packed_spans import PackedSpanWriter
 
 _SAMPLED: Final = trace.TraceFlags(trace.TraceFlags.SAMPLED)
 _EMPTY: Final = Context()
@@ -73,6 +77,7 @@ class SpanWriter:
         """Whether there is a provider that can make spans; looked up afresh, since it may be set late."""
         provider = self._given or trace.get_tracer_provider()
         if provider is not self._made_from:
+            self.flush()
             self._made_from = provider
             self._tracer = self._fast = None
             self._tried_fast = False
@@ -99,23 +104,33 @@ class SpanWriter:
     @property
     def packs(self) -> bool:
         """Whether ``emit_events`` may be used: no processor would miss anything."""
-        return False
+        return self._packs() is not None
 
     def emit_events(self, events: list[CollectiveEvent], trace_id: int, parent_id: int, epoch: int) -> None:
-        """Make the spans of some collectives, all below one parent; ``epoch`` is what has to be added to a time of
-        the monotonic clock, in nanoseconds."""
-        raise NotImplementedError
-
-    def flush(self) -> None:
-        """Hand over what was packed."""
+        """Make the spans of some collectives, all below one parent, as long as ``packs``; ``epoch`` is what has to
+        be added to a time of the monotonic clock, in nanoseconds."""
+        if self._fast is not None and self._fast.packs is not None:
+            self._fast.packs.collectives(events, Trace(trace_id, parent_id, epoch, time.monotonic_ns()))
 
     def emit_event(self, event: CollectiveEvent, about: AttributeSet, place: Place) -> None:
         """Make the span of a collective."""
-        if self._fast is not None and self._fast.fit():
-            self._fast.emit(event, about, place)
-            return
-        attributes = schema.attributes(collective(event, about))
-        self.emit(about.operation, place, attributes, error=event.error is not None)
+        fast = self._fast
+        if fast is None or not fast.fit():
+            attributes = schema.attributes(collective(event, about))
+            self.emit(about.operation, place, attributes, error=event.error is not None)
+        elif fast.packs is None:
+            fast.emit(event, about, place)
+        else:
+            fast.packs.collective(event, about, place)
+
+    def flush(self) -> None:
+        """Hand the spans that were made to the processors: those that are encoded here are packed until then."""
+        if self._fast is not None:
+            self._fast.flush()
+
+    def _packs(self) -> PackedSpanWriter | None:
+        """What encodes spans, where they are encoded here."""
+        return self._fast.packs if self._fast is not None and self._fast.fit() else None
 
     def emit(
         self,
@@ -128,6 +143,11 @@ class SpanWriter:
         events: Sequence[tuple[int, dict[str, Any]]] = (),
     ) -> None:
         """Start and end a span. ``events``: time and attributes of each reading of the connections to a peer."""
+        packs = self._packs()
+        if packs is not None and packs.takes(links or (), events):
+            about_peers = [(semconv.EVENT_TCP_PEER, *each) for each in events]
+            packs.span(name, place, attributes, error=error, links=links or (), events=about_peers)
+            return
         trace_id, parent_id, self._ids.span_id, start, end = place
         self._ids.trace_id = trace_id
         span = self._tracer.start_span(
@@ -139,8 +159,8 @@ class SpanWriter:
         )
         if error:
             span.set_status(trace.StatusCode.ERROR)
-        for time, about in events:
-            span.add_event(semconv.EVENT_TCP_PEER, about, time)
+        for at, about in events:
+            span.add_event(semconv.EVENT_TCP_PEER, about, at)
         span.end(end)
         if not self._tried_fast:
             self._tried_fast = True

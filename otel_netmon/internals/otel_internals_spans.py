@@ -20,6 +20,13 @@ def span_limits(provider: Any) -> SpanLimits | None:
     return limits if isinstance(limits, SpanLimits) else None
 
 
+def batch_size(processor: Any) -> int:
+    """Spans in a request of a processor of the SDK's; the SDK's default where it cannot be found, or there is
+    none, as in a ``SimpleSpanProcessor``."""
+    found = getattr(getattr(processor, "_batch_processor", None), "_max_export_batch_size", None)
+    return found if isinstance(found, int) and found > 0 else 512
+
+
 class FinishedSpan(ReadableSpan):
     """A span whose parts are computed when they are read: a subclass overrides ``ReadableSpan``'s properties.
 

@@ -85,8 +85,6 @@ def test_attributes_of_a_call(run: Run, request: pytest.FixtureRequest) -> None:
             TD + "group.rank": rank,
             TD + "backend": "gloo",
             TD + "rank": rank,
-            TD + "local_rank": rank,
-            TD + "world_size": RANKS,
         }
         assert plain["kind"] == "SpanKind.INTERNAL"
         assert plain["status"] == {"status_code": "UNSET"}

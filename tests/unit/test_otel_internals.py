@@ -15,7 +15,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from otel_netmon import semconv
@@ -123,6 +123,19 @@ def test_without_one_of_these_the_sdk_makes_them(name: str, monkeypatch: pytest.
             return super().__getattribute__(asked)
 
     assert spans_made(Provider(shutdown_on_exit=False), monkeypatch) == (4, 4)
+
+
+def test_the_size_of_a_batch_is_found_or_the_default() -> None:
+    exporter = InMemorySpanExporter()
+    batched = BatchSpanProcessor(exporter, max_export_batch_size=7)
+    assert otel_internals_spans.batch_size(batched) == 7
+    batched.shutdown()  # type: ignore[no-untyped-call]  # untyped in the SDK
+    assert otel_internals_spans.batch_size(SimpleSpanProcessor(exporter)) == 512
+    for other in (
+        SimpleNamespace(),
+        SimpleNamespace(_batch_processor=SimpleNamespace(_max_export_batch_size="7")),
+    ):
+        assert otel_internals_spans.batch_size(other) == 512
 
 
 def test_a_span_with_another_part_is_made_by_the_sdk(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "monitors": JOB | {"monitors"},
     "sdk": JOB | {"sdk"},
     "delivery": JOB | {"sdk", "delivery"},
-    "emit": JOB | {"capture", "sdk", "emit"},
+    "emit": JOB | {"capture", "sdk", "delivery", "emit"},
     "termination": JOB | {"sdk"},
     "engine": JOB | {"capture", "emit", "termination"},
     "instrumentor": JOB | {"capture", "emit", "monitors", "sdk", "engine"},

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import json
-import math
 from typing import Any
 
 import pytest
@@ -23,10 +22,10 @@ RESOURCE = Resource({"service.name": "träin", "process.pid": 7})
 SCOPE = InstrumentationScope("scope", "1", "https://example.org/schema")
 IDS = st.integers(1, 2**64 - 1)
 VALUES = st.one_of(
-    st.text(min_size=1),
+    st.text(),
     st.booleans(),
     st.integers(-(2**63), 2**63 - 1),
-    st.floats(allow_nan=False, allow_infinity=False),
+    st.floats(),
 )
 
 
@@ -50,8 +49,8 @@ def span(
 
 
 @given(
-    attributes=st.dictionaries(st.text(min_size=1), VALUES, max_size=5),
-    name=st.text(min_size=1),
+    attributes=st.dictionaries(st.text(), VALUES, max_size=5),
+    name=st.text(),
     ids=st.tuples(st.integers(1, 2**128 - 1), IDS, st.none() | IDS),
     remote=st.booleans(),
     failed=st.booleans(),
@@ -62,19 +61,14 @@ def test_they_are_what_the_official_encoder_makes(
     status = Status(StatusCode.ERROR if failed else StatusCode.UNSET)
     one = span(attributes, trace_id=ids[0], span_id=ids[1], parent=ids[2], name=name, remote=remote, status=status)
     text = SpanLines().line([one, one])
-    assert text is not None and "\n" not in text
+    assert text is not None and text.find(b"\n") == len(text) - 1
     assert json.loads(text) == json.loads(json.dumps(encode_spans([one, one]).to_dict()))
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        span({"a": math.nan}),
-        span({"a": math.inf}),
         span({"a": (1, 2)}),
-        span({"a": ""}),
-        span({"": "a"}),
-        span({}, name=""),
         span({}, events=[Event("e", {"a": 1}, 3)]),
         span({}, links=[trace.Link(trace.SpanContext(1, 2, True))]),
         span({}, kind=trace.SpanKind.CLIENT),

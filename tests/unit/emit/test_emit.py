@@ -44,8 +44,6 @@ def test_the_whole_of_a_step() -> None:
         semconv.GROUP_RANK: 0,
         semconv.BACKEND: "gloo",
         semconv.RANK: 0,
-        semconv.LOCAL_RANK: 0,
-        semconv.WORLD_SIZE: 4,
     }
     assert rank_step.attributes is not None
     assert rank_step.attributes[semconv.STEP] == 0

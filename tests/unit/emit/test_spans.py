@@ -8,9 +8,9 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from otel_netmon import semconv
-from otel_netmon.bandwidth import bus_factor
+from otel_netmon.bandwidth import bus_factor, rates
 from otel_netmon.capture.operations import OPERATIONS
-from otel_netmon.emit.finished_spans import Place
+from otel_netmon.delivery.packed import Place
 from otel_netmon.emit.spans import SpanWriter
 from tests.unit.emit.a_rank import STEP, Rank, by_name, context
 
@@ -70,6 +70,15 @@ def test_the_launchers_trace_is_a_link(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_bus_factors_are_those_of_nccl_tests(operation: str, ranks: int, expected: float | None) -> None:
     assert bus_factor(operation, ranks) == expected
+
+
+@pytest.mark.parametrize(("size", "took"), [(4, 300_001), (4000, 7001), (25 << 20, 31_000_007), (1 << 40, 999)])
+def test_rates_are_whole_bytes_per_second_where_they_are_large(size: int, took: int) -> None:
+    algbw, busbw = rates(size, took, 1.5)
+    assert algbw == pytest.approx(size * 1e9 / took, abs=0.5 if algbw > 1e6 else 1e-6)
+    assert busbw == pytest.approx(size * 1.5e9 / took, abs=0.5 if algbw > 1e6 else 1e-6)
+    assert algbw < 1e6 or (algbw.is_integer() and busbw is not None and busbw.is_integer())
+    assert rates(size, took, None) == (algbw, None)
 
 
 def test_the_names_of_spans_are_those_of_the_operations() -> None:
