@@ -39,28 +39,32 @@ class IntervalStats:
 
     def add(self, events: Iterable[CollectiveEvent]) -> None:
         """Count some events; some 0.7 µs each."""
+        groups, kinds, starts, durations = self._groups, self._kinds, self._starts, self._durations
+        room = MOST_CALLS - len(starts)
         for event in events:
             kind, start, end, duration, number = event.kind, event.start, event.end, event.duration, event.sequence
+            group, size = kind.group, kind.size
             self.count += 1
-            self.size += kind.size
+            self.size += size
             if start < self.first:  # noqa: PLR1730 - for every collective: min() takes twice as long
                 self.first = start
-            name = kind.group.name
-            use = self._groups.get(name)
-            if use is None and len(self._groups) < _MOST_GROUPS:
-                use = self._groups[name] = [0, 0, 0, 0, 0, kind.group.size]
+            name = group.name
+            use = groups.get(name)
+            if use is None and len(groups) < _MOST_GROUPS:
+                use = groups[name] = [0, 0, 0, 0, 0, group.size]
             if use is not None:
                 use[0] += 1
-                use[1] += kind.size
+                use[1] += size
                 if duration is not None:
                     use[2] += 1
                     use[3] += duration
                 if number is not None and number > use[4]:
                     use[4] = number
-            if len(self._starts) < MOST_CALLS:
-                self._kind.append(self._kinds.setdefault((kind.operation.name, name), len(self._kinds)))
-                self._starts.append(start)
-                self._durations.append(_UNKNOWN if duration is None else duration)
+            if room > 0:
+                room -= 1
+                self._kind.append(kinds.setdefault((kind.operation.name, name), len(kinds)))
+                starts.append(start)
+                durations.append(_UNKNOWN if duration is None else duration)
             if end is not None:
                 self._busy_from.append(start)
                 self._busy_until.append(end)
