@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 SOURCES = ROOT / "otel_netmon" / "capture" / "native"
 SANITIZERS = {"address,undefined": ("libasan.so", "libubsan.so"), "thread": ("libtsan.so",)}
-FLAGS = "-std=c++20 -O1 -g -pthread -Wall -Wextra -Werror -fno-sanitize-recover=all".split()
+FLAGS = ["-std=c++20", "-O1", "-g", "-pthread", "-Wall", "-Wextra", "-Werror", "-fno-sanitize-recover=all"]
 OPTIONS = {
     # Python and torch are not compiled with it: they leak on purpose, and their locks are not seen.
     "ASAN_OPTIONS": "detect_leaks=0",
