@@ -24,7 +24,7 @@ from wrapt import register_post_import_hook
 
 from otel_netmon import config, forks, semconv
 from otel_netmon.job import roles
-from otel_netmon.sdk.setup import sdk_is_disabled
+from otel_netmon.sdk.setup import sdk_is_disabled, without_collections
 from otel_netmon.version import __version__
 
 if TYPE_CHECKING:
@@ -161,10 +161,11 @@ def _torch_imported(_module: Any) -> None:
 
 
 def _start_engine(instrumentor: TorchDistributedInstrumentor, *providers: Any) -> None:
-    from otel_netmon.engine import Engine
+    with without_collections():
+        from otel_netmon.engine import Engine
 
-    engine = Engine(*providers, joined=NetmonInstrumentor().joined)
-    engine.start(from_the_start=not instrumentor._is_late)
+        engine = Engine(*providers, joined=NetmonInstrumentor().joined)
+        engine.start(from_the_start=not instrumentor._is_late)
     instrumentor._engine = engine
 
 

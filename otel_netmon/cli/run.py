@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import sys
 import time
 from collections.abc import Sequence
@@ -81,7 +80,7 @@ def _can_start() -> bool:
 def _make_folder(output: Path | None) -> Path:
     if output is None:
         RUNS.mkdir(mode=0o700, exist_ok=True)
-        output = RUNS / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+        output = RUNS / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(2).hex()}"
     folder = output.absolute()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder

@@ -2,10 +2,13 @@
 
 import os
 
-from otel_netmon.sdk.check import apply, names
-from otel_netmon.sdk.values import Checked
+_READ = {"OTEL_PROPAGATORS", "OTEL_PYTHON_CONTEXT"}
 
-_checked = Checked(os.environ)
-names(_checked, {"OTEL_PROPAGATORS", "OTEL_PYTHON_CONTEXT"})
-if _checked.problems:
-    apply(_checked.environ, _checked.problems)
+if any(os.environ.get(name, "").strip() for name in _READ):
+    from otel_netmon.sdk.check import apply, names
+    from otel_netmon.sdk.values import Checked
+
+    _checked = Checked(os.environ)
+    names(_checked, _READ)
+    if _checked.problems:
+        apply(_checked.environ, _checked.problems)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import PurePath
 from typing import Final
 
@@ -20,8 +23,15 @@ _instrumented: Final[list[bool]] = []
 
 
 def instrument_this_process() -> None:
-    """What ``opentelemetry-instrument`` does in each Python, once. For our own ``sitecustomize``."""
-    guarded(_instrument_this_process)
+    """What ``opentelemetry-instrument`` does in each Python, once. For our own ``sitecustomize``.
+
+    Some 60,000 objects are left by this, OpenTelemetry's modules for the most part, and nothing of the program is
+    there yet. Garbage collections of the training need not visit them: they are frozen. (That keeps 200 kB of
+    garbage alive, and saves 10 to 30 ms in each full collection, and a copy of their pages in each fork.)
+    """
+    with without_collections():
+        guarded(_instrument_this_process)
+        gc.freeze()
 
 
 def _instrument_this_process() -> None:
@@ -34,6 +44,21 @@ def _instrument_this_process() -> None:
         return
     _instrumented.append(True)
     auto_instrumentation.initialize()
+
+
+@contextmanager
+def without_collections() -> Iterator[None]:
+    """No garbage collections meanwhile. For imports of ours, which leave thousands of objects that all stay.
+
+    Where torch is imported as well, the full collection that they otherwise cause takes longer than they do.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def sdk_is_disabled() -> bool:

@@ -8,9 +8,8 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from otel_netmon.text import is_secret, listed, without_secrets
 from otel_netmon.values import Kind, choice, number
@@ -64,10 +63,17 @@ class Checked:
             self.environ[name] = value
 
 
-@functools.cache
 def installed(group: str) -> list[str]:
-    """The names of what is installed in a group of entry points. Some 10 ms for each group, once."""
-    return sorted({point.name for point in entry_points(group=group)})
+    """The names of what is installed in a group of entry points. Some 3 ms for 100 packages, once."""
+    return sorted({point.name for point in _entry_points().select(group=group)})
+
+
+@functools.cache
+def _entry_points() -> Any:
+    """Those of all groups: to read one group, all packages are read as well."""
+    from importlib.metadata import entry_points
+
+    return entry_points()
 
 
 def is_installed(module: str) -> bool:

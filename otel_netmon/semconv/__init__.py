@@ -1,8 +1,9 @@
 """Every metric, span and attribute name that this package emits, with its unit and meaning.
 
 No such literal stands anywhere else: code imports from here, and ``docs/data.md`` is held to this file by a
-test. Names that OpenTelemetry's semantic conventions define (schema 1.44.0, status Development) are imported
-from ``opentelemetry.semconv``; the conventions say nothing of collectives, so those are ours, under
+test. Attributes that OpenTelemetry's semantic conventions define (schema 1.44.0, status Development) are imported
+from ``opentelemetry.semconv``; its metrics' names stand here, held to it by a test, because its modules of metrics
+import OpenTelemetry's API as well. The conventions say nothing of collectives, so those are ours, under
 ``torch.distributed.``. The health of the package itself is under ``otel_netmon.``.
 
 Units are seconds and bytes throughout (UCUM ``s``, ``By``).

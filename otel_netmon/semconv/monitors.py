@@ -6,8 +6,6 @@ from typing import Final
 
 from opentelemetry.semconv._incubating.attributes import hw_attributes as _hw
 from opentelemetry.semconv._incubating.attributes import network_attributes as _net
-from opentelemetry.semconv._incubating.metrics import hw_metrics as _hw_metrics
-from opentelemetry.semconv._incubating.metrics import system_metrics as _system
 from opentelemetry.semconv.attributes import server_attributes as _server
 
 from otel_netmon.semconv.model import SECONDS_BUCKETS, Metric, counter, gauge, up_down_counter
@@ -34,20 +32,20 @@ _TARGET = (SERVER_ADDRESS, SERVER_PORT)
 _MONITOR = (MONITOR_NAME,)
 
 # NetworkInterfaceMonitor
-NIC_IO: Final = counter(_system.SYSTEM_NETWORK_IO, "By", "Bytes a NIC sent and received.", _NIC)
+NIC_IO: Final = counter("system.network.io", "By", "Bytes a NIC sent and received.", _NIC)
 NIC_PACKETS: Final = counter(
-    _system.SYSTEM_NETWORK_PACKET_COUNT, "{packet}", "Packets a NIC sent and received.", (DEVICE, DIRECTION)
+    "system.network.packet.count", "{packet}", "Packets a NIC sent and received.", (DEVICE, DIRECTION)
 )
-NIC_DROPPED: Final = counter(_system.SYSTEM_NETWORK_PACKET_DROPPED, "{packet}", "Packets a NIC dropped.", _NIC)
-NIC_ERRORS: Final = counter(_system.SYSTEM_NETWORK_ERRORS, "{error}", "Errors a NIC counted.", _NIC)
+NIC_DROPPED: Final = counter("system.network.packet.dropped", "{packet}", "Packets a NIC dropped.", _NIC)
+NIC_ERRORS: Final = counter("system.network.errors", "{error}", "Errors a NIC counted.", _NIC)
 NIC_UP: Final = up_down_counter(
-    _hw_metrics.HW_NETWORK_UP, "1", "1 when the port of a physical NIC is up, 0 when it is down.", (HW_ID, HW_NAME)
+    "hw.network.up", "1", "1 when the port of a physical NIC is up, 0 when it is down.", (HW_ID, HW_NAME)
 )
 NIC_LIMIT: Final = up_down_counter(
-    _hw_metrics.HW_NETWORK_BANDWIDTH_LIMIT, "By/s", "Link speed of a physical NIC.", (HW_ID, HW_NAME)
+    "hw.network.bandwidth.limit", "By/s", "Link speed of a physical NIC.", (HW_ID, HW_NAME)
 )
 NIC_UTILIZATION: Final = gauge(
-    _hw_metrics.HW_NETWORK_BANDWIDTH_UTILIZATION,
+    "hw.network.bandwidth.utilization",
     "1",
     "Share of a physical NIC's link speed in use, per direction, over the last window.",
     _HW,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from opentelemetry.semconv._incubating.metrics import hw_metrics as _hw_metrics
-
 from otel_netmon.semconv.model import Metric, counter, gauge
 from otel_netmon.semconv.monitors import DIRECTION, HW_ID, HW_NAME, INTERFACE
 
@@ -16,10 +14,8 @@ RDMA_NUMA_NODE: Final = "otel_netmon.rdma.numa_node"
 _PORT: Final = (HW_ID, HW_NAME)
 _DIRECTED: Final = (*_PORT, DIRECTION)
 
-HW_IO: Final = counter(_hw_metrics.HW_NETWORK_IO, "By", "Bytes an RDMA port sent and received.", _DIRECTED)
-HW_PACKETS: Final = counter(
-    _hw_metrics.HW_NETWORK_PACKETS, "{packet}", "Packets an RDMA port sent and received.", _DIRECTED
-)
+HW_IO: Final = counter("hw.network.io", "By", "Bytes an RDMA port sent and received.", _DIRECTED)
+HW_PACKETS: Final = counter("hw.network.packets", "{packet}", "Packets an RDMA port sent and received.", _DIRECTED)
 RDMA_PORT: Final = gauge(
     "otel_netmon.rdma.port",
     "1",

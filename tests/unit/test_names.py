@@ -19,6 +19,7 @@ import opentelemetry.sdk.environment_variables as sdk_variables
 import opentelemetry.semconv._incubating.attributes as borrowed
 import pytest
 from opentelemetry.sdk.trace import sampling
+from opentelemetry.semconv._incubating.metrics import hw_metrics, system_metrics
 
 from otel_netmon import config, semconv
 from otel_netmon.monitors import registry
@@ -297,3 +298,11 @@ def test_rules_and_dashboards_sum_by_labels_that_exist(file: Path) -> None:
 )
 def test_a_name_that_does_not_exist_is_found(reader: Callable[[str], Iterator[str]], text: str) -> None:
     assert list(reader(text))
+
+
+def test_metrics_named_like_opentelemetrys_are_its() -> None:
+    modules = (hw_metrics, system_metrics)
+    conventions = {value for module in modules for value in vars(module).values() if isinstance(value, str)}
+    borrowed_names = {one.name for one in semconv.METRICS if one.name.startswith(("hw.", "system."))}
+    assert borrowed_names <= conventions
+    assert len(borrowed_names) > 5

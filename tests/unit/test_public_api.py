@@ -6,7 +6,10 @@ import ast
 import inspect
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
+
+import pytest
 
 import otel_netmon
 
@@ -39,9 +42,36 @@ def test_init_only_re_exports() -> None:
     body = ast.parse((PACKAGE / "__init__.py").read_text()).body
     docstring, *rest = body
     assert isinstance(docstring, ast.Expr)
-    assert all(isinstance(node, ast.ImportFrom | ast.Assign) for node in rest)
-    imported = {alias.name for node in rest if isinstance(node, ast.ImportFrom) for alias in node.names}
-    assert imported == set(otel_netmon.__all__)
+    assert all(isinstance(node, ast.ImportFrom | ast.Assign | ast.If) for node in rest)
+    (for_types,) = (node for node in rest if isinstance(node, ast.If))
+    assert ast.unparse(for_types.test) == "TYPE_CHECKING"
+    imported = {alias.name for node in for_types.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert imported | {"__version__"} == set(otel_netmon.__all__)
+
+
+@pytest.mark.parametrize("package", ["otel_netmon", "otel_netmon.monitors"])
+def test_names_are_what_type_checkers_see(package: str) -> None:
+    module = import_module(package)
+    tree = ast.parse(Path(inspect.getfile(module)).read_text())
+    (for_types,) = (node for node in tree.body if isinstance(node, ast.If))
+    homes = {
+        alias.name: node.module
+        for node in for_types.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert homes.keys() == set(module.__all__) - {"__version__"}
+    for name, home in homes.items():
+        assert getattr(module, name) is getattr(import_module(str(home)), name)
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        module.Nothing  # noqa: B018  # it is looked up
+
+
+def test_importing_costs_no_opentelemetry() -> None:
+    """Each Python below ``otel-netmon run`` imports the package: launchers, workers, helpers."""
+    code = "import sys, otel_netmon; print([one for one in sys.modules if one.startswith('opentelemetry.')])"
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert output.stdout.strip() == "[]", output.stderr
 
 
 def test_no_import_brings_torch_or_rich() -> None:

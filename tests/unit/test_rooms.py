@@ -15,7 +15,7 @@ PACKAGE = Path(inspect.getfile(otel_netmon)).parent
 
 BOTTOM = {
     *("semconv", "config", "records", "bandwidth", "internals", "threads", "forks", "patches", "guard", "text"),
-    *("streams", "version", "schema", "values"),
+    *("streams", "version", "schema", "values", "lazy"),
 }
 JOB = {"job", "flight_recorder"} | BOTTOM
 MAY_IMPORT = {

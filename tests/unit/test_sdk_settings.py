@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 
 from otel_netmon.delivery.connect import connect, protocol
 from otel_netmon.sdk.check import check, silenced
+from otel_netmon.sdk.setup import without_collections
 from otel_netmon.sdk.values import SIGNALS
 from tests.installed import ROOT, python_path
 
@@ -228,3 +230,16 @@ def test_a_provider_that_is_named_is_no_reason_for_none(kind: str, tmp_path: Pat
     code = PROGRAM + f"print(os.environ[{name!r}])"
     done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, timeout=60)
     assert "seen" in done.stdout and "counted" in done.stdout and environ[name] in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_collections_go_on_as_before_once_we_are_set_up(enabled: bool) -> None:
+    was_enabled = gc.isenabled()
+    (gc.enable if enabled else gc.disable)()
+    try:
+        with pytest.raises(ValueError, match="one of ours"), without_collections():
+            assert not gc.isenabled()
+            raise ValueError("one of ours")
+        assert gc.isenabled() is enabled
+    finally:
+        (gc.enable if was_enabled else gc.disable)()

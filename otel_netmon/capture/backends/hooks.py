@@ -32,7 +32,7 @@ HOOK_ID: Final = 0x6F74656C  # "otel"; torch knows a hook by its number
 _UNKNOWN_ERROR: Final = "_OTHER"
 """OpenTelemetry's ``error.type`` for a failure of which the class is not known."""
 
-_WITHOUTHOOKS: Final = {"monitored_barrier_": OPERATIONS["monitored_barrier_"]}
+_WITHOUT_HOOKS: Final = {"monitored_barrier_": OPERATIONS["monitored_barrier_"]}
 
 HOOKS: Final = {
     "SEND": ("send",),
@@ -47,8 +47,8 @@ HOOKS: Final = {
     "REDUCE_SCATTER": ("_reduce_scatter_base_", "reduce_scatter_", "reduce_scatter_tensor_coalesced_"),
     "ALLTOALL": ("alltoall_base_", "alltoall_", "alltoall_"),
 }
-"""By torch's ``HookOpName``: one operation; or three, chosen by the numbers of tensors: with one input and one
-output, with one on one side and a list on the other, with lists on both. What is no collective is left out."""
+"""By torch's ``HookOpName``: one operation; or three, chosen by the numbers of tensors: with one in the buffer,
+with a list there and one on the other side, with lists on both. What is no collective is left out."""
 
 
 def are_available() -> bool:
@@ -61,7 +61,7 @@ class HooksBackend(CaptureBackend):
 
     def __init__(self, recorder: Recorder, groups: Groups) -> None:
         super().__init__(recorder, groups)
-        self._rest = DispatcherBackend(recorder, groups, _WITHOUTHOOKS)
+        self._rest = DispatcherBackend(recorder, groups, _WITHOUT_HOOKS)
         self._lock = threads.RLock()
         self._hooked: dict[int, tuple[weakref.ref[Any], Any]] = {}
         """By id, torch's groups and what ``_hook`` gave."""
@@ -132,7 +132,7 @@ def _hooks(
 ) -> tuple[Callable[[Any], None], Callable[[Any], None]]:
     begin, watch, get_ident = recorder.begin, recorder.watch, threading.get_ident
     next_sequence = group.next_sequence
-    # By number: hashing and comparing torch's enum members costs more than the rest of a look-up.
+    # By number: hashing and comparing torch's enum members costs more than the rest of a look-up; so does int().
     known = {}
     for name, number in torch_internals.hook_numbers().items():
         if name in HOOKS:
@@ -141,20 +141,18 @@ def _hooks(
 
     def pre(args: Any) -> None:
         try:
-            found = known.get(int(args.name))
+            found = known.get(args.name.value)
             if found is None:
                 return
             operations, is_output = found
-            operation, is_even = operations[0], True
+            operation = operations[0]
             sequence = None if operation.is_p2p else next_sequence()
             tensors = args.output_tensors if is_output else args.input_tensors
-            if len(operations) > 1:
+            if len(operations) > 1 and len(tensors) != 1:
                 # An all_reduce has no outputs; lists of lists arrive flattened.
-                count, others = len(tensors), len(args.input_tensors if is_output else args.output_tensors)
-                if count != 1 or others > 1:
-                    operation = operations[1 if count == 1 or others == 1 else 2]
-                is_even = not operation.splits
-            event = begin(operation, group, process_group, tensors, args.async_op, sequence, is_even)
+                others = args.input_tensors if is_output else args.output_tensors
+                operation = operations[1 if len(others) == 1 else 2]
+            event = begin(operation, group, process_group, tensors, args.async_op, sequence, not operation.splits)
             thread = get_ident()
             if thread in pending:  # the call before had no post-hook: it raised
                 recorder.abandoned(pending.pop(thread), _UNKNOWN_ERROR)

@@ -128,7 +128,7 @@ class NativeSource:
             group.device_backend = backend_of(process_group, self._module.device_name(device))
         if len(self._kinds) >= _MOST_KINDS:  # sizes may differ with every call
             self._kinds.clear()
-        kind = self._kinds[packed] = self._recorder.kinds.of(
+        kind = self._kinds[packed] = self._recorder.kinds[
             _OPERATIONS[operation],
             group,
             size,
@@ -137,7 +137,7 @@ class NativeSource:
             flags & _EVEN != 0,
             on_host,
             None,
-        )
+        ]
         return kind
 
     @property

@@ -15,6 +15,7 @@ import pytest
 from opentelemetry.instrumentation import auto_instrumentation
 
 from otel_netmon.cli.environment import SITE
+from tests.installed import ROOT
 from tests.unit.cli.conftest import Cli, clean_environment
 
 USERS = """
@@ -140,3 +141,8 @@ def test_its_text_is_that_of_any_python() -> None:
         if isinstance(node, ast.FunctionDef):
             assert not (node.returns or node.args.kwonlyargs or node.args.posonlyargs)
             assert not any(argument.annotation for argument in node.args.args)
+
+
+def test_garbage_collections_do_not_visit_what_was_set_up() -> None:
+    out, err = python("import gc; print(gc.isenabled(), gc.get_freeze_count() > 10_000)", [SITE, ROOT])
+    assert (out, err) == ("True True", "")
