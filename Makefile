@@ -11,6 +11,7 @@ PIP_FLAGS ?=
 PYTEST_FLAGS ?=
 TEST_JOBS ?= 2
 FUZZ_SECONDS ?= 600
+SHUTDOWNS ?= 1000
 NEWEST_TORCH ?=
 DEMO ?= examples/train_digits.py
 
@@ -19,7 +20,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet $(PIP_FLAGS)
 CODE := otel_netmon tests benchmarks examples docs dashboards
 
-.PHONY: demo test test-trainers e2e chaos audit newest lab fuzz lint bench docs build clean
+.PHONY: demo test native sanitize test-trainers e2e chaos audit newest lab fuzz lint bench docs build clean
 
 demo: $(VENV)/.installed-demo
 	PATH="$(BIN):$$PATH" OMP_NUM_THREADS=1 otel-netmon run -- torchrun --standalone --nproc-per-node 4 $(DEMO)
@@ -30,6 +31,15 @@ demo: $(VENV)/.installed-demo
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m compileall -q otel_netmon
 	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_FLAGS)
+
+# The native capture, for a torch that has hooks: make native VENV=.venv214 TORCH=torch==2.14.1. Then `make test` with
+# the same variables tests it too.
+native: $(VENV)/.installed-dev
+	$(INSTALL) ninja
+	$(BIN)/otel-netmon build
+
+sanitize: native
+	PATH="$(BIN):$$PATH" $(BIN)/python -m tests.native.sanitize build/sanitize $(SHUTDOWNS)
 
 test-trainers: .venv-trainers/.installed
 	$(abspath .venv-trainers)/bin/python -m pytest tests/trainers $(PYTEST_FLAGS)

@@ -66,8 +66,14 @@ class Config:
     )
     capture: str = _var(
         "auto",
-        choice("auto", "hooks", "dispatcher", "flight_recorder", "off"),
-        "The capture backend; auto: hooks if torch has them, else the dispatcher; off: no collective is captured.",
+        choice("auto", "native", "hooks", "dispatcher", "flight_recorder", "off"),
+        "The capture backend; auto: native if it is built, else hooks if torch has them, else the dispatcher; "
+        "off: no collective is captured.",
+    )
+    native_dir: Path | None = _var(
+        None,
+        PATH,
+        "Where `otel-netmon build` puts the native capture, and a rank looks for it; unset: ~/.cache/otel-netmon.",
     )
     ring_size: int = _var(
         16384,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from otel_netmon import semconv, threads
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from otel_netmon.capture.event import CollectiveEvent
     from otel_netmon.capture.operations import Operation
     from otel_netmon.job.groups import Group
+
+
+_Counted: TypeAlias = "tuple[list[int], list[float], float, float]"
 
 
 class Key(NamedTuple):
@@ -50,6 +53,14 @@ class Distribution:
             self.counts[index] += within - first
             self.sums[index] += sum(values[first:within])
             first = within
+
+    def add_counted(self, counts: list[int], sums: list[float], least: float, greatest: float) -> None:
+        """Count what another has counted by the same boundaries."""
+        for index, (count, total) in enumerate(zip(counts, sums, strict=True)):
+            self.counts[index] += count
+            self.sums[index] += total
+        self.least = min(self.least, least)
+        self.greatest = max(self.greatest, greatest)
 
     def values(self) -> list[float]:
         """As many values with the same sum, extremes and counts per bucket."""
@@ -95,6 +106,14 @@ class Aggregator:
                 () if duration is None else (duration / 1e9,),
                 () if kind.operation.buffer is None else (kind.size,),
             )
+
+    def merge(self, key: Key, seconds: _Counted, sizes: _Counted | None) -> None:
+        """Count events that were counted elsewhere, as ``Distribution.add_counted`` takes them."""
+        with self._lock:
+            histograms = self._histograms.setdefault(key, Histograms())
+            histograms.seconds.add_counted(*seconds)
+            if sizes is not None:
+                histograms.sizes.add_counted(*sizes)
 
     def take(self) -> dict[Key, Histograms]:
         """What was counted since the last call."""

@@ -11,6 +11,8 @@ from otel_netmon.capture.backends import hooks
 from otel_netmon.capture.backends.base import CaptureBackend, installed
 from otel_netmon.capture.backends.dispatcher import DispatcherBackend
 from otel_netmon.capture.backends.flight_recorder import FlightRecorderBackend
+from otel_netmon.capture.backends.native import NativeBackend
+from otel_netmon.capture.native import loader
 from otel_netmon.capture.recorder import Recorder
 from otel_netmon.capture.ring import EventRing
 from otel_netmon.capture.steps import StepTracker
@@ -49,7 +51,7 @@ class Capture:
         self._on_activity, self._on_closing, self._on_destroyed = on_activity, on_closing, on_destroyed
         self.ring = EventRing(capacity)
         self._waits = WorkWaitHook(self.ring)
-        self._usage = UsageSampler(lambda: self._waits.blocked)
+        self._usage = UsageSampler(self._blocked)
         self.steps = StepTracker(read=self._usage.read, begun=begun, pauses=self._usage.pauses_before)
         self.recorder = Recorder(self.ring, self.steps, self._waits.expect)
         self._patches = Patches()
@@ -69,7 +71,7 @@ class Capture:
         if self._backend is None:
             return False
         self.steps.from_the_start = from_the_start
-        if self._backend.records_calls:
+        if self._backend.records_calls and not self._backend.sees_waits:
             installed(
                 "the ends of blocking calls are seen late",
                 lambda: self._waits.install(self.recorder.follow_unwaited),
@@ -88,6 +90,9 @@ class Capture:
             if installed(f"{cls.__name__} cannot be installed: {costs}", backend.install, backend.remove):
                 return backend
         return None
+
+    def _blocked(self) -> int:
+        return self._waits.blocked + (0 if self._backend is None else self._backend.blocked)
 
     def _watch_lifecycle(self) -> None:
         self._sees_groups = lifecycle.install(
@@ -164,12 +169,22 @@ def choose(kind: str) -> tuple[type[CaptureBackend], ...]:
     after it the one that stands in where it cannot be installed."""
     if kind == "flight_recorder":
         return FlightRecorderBackend, DispatcherBackend
-    if kind in ("auto", "hooks"):
+    if kind in ("auto", "native", "hooks"):
         if hooks.are_available():
-            return hooks.HooksBackend, DispatcherBackend
-        if kind == "hooks":
+            in_python = hooks.HooksBackend, DispatcherBackend
+            if kind != "hooks" and loader.load() is not None:
+                return NativeBackend, *in_python
+            if kind == "native" and loader.find() is None:
+                _logger.warning(
+                    "otel-netmon: OTEL_NETMON_CAPTURE=native, but the native capture is not built for this torch "
+                    "and Python: run `otel-netmon build`; capturing by hooks in Python, which see the same at a "
+                    "higher cost per call"
+                )
+            return in_python
+        if kind != "auto":
             _logger.warning(
-                "otel-netmon: OTEL_NETMON_CAPTURE=hooks, but this torch has no process-group hooks (2.14 is the "
-                "first that has); capturing in the dispatcher, which sees the same at a higher cost per call"
+                "otel-netmon: OTEL_NETMON_CAPTURE=%s, but this torch has no process-group hooks (2.14 is the "
+                "first that has); capturing in the dispatcher, which sees the same at a higher cost per call",
+                kind,
             )
     return (DispatcherBackend,)

@@ -88,7 +88,7 @@ class Recorder:
                     size *= group.size
                 if not on_host and group.device_backend is None:
                     group.device_backend = backend_of(process_group, first.device.type)
-            kind = self.kinds.of(operation, group, size, dtype, is_async, is_even, on_host, reduce_op)
+            kind = self.kinds[operation, group, size, dtype, is_async, is_even, on_host, reduce_op]
             event = CollectiveEvent(kind, start, self.steps.boundaries, sequence)
             if not self.ring.begin(event):
                 return None

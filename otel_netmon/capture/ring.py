@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter, deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from otel_netmon import forks, threads
 from otel_netmon.capture.aggregator import Aggregator
@@ -23,14 +23,29 @@ if TYPE_CHECKING:
 _GONE: Final = object()
 
 
+class EventSource(Protocol):
+    """Another place where events are held, in the same bounds."""
+
+    def drain(self, at_most: int | None) -> list[CollectiveEvent]: ...
+    def in_flight(self) -> list[CollectiveEvent]: ...
+    def abandon(self, which: Callable[[CollectiveEvent], bool]) -> list[CollectiveEvent]: ...
+    def sum_up(self, aggregator: Aggregator) -> None:
+        """Move what it has counted of overwritten events to ``aggregator``."""
+
+    @property
+    def overwritten(self) -> int: ...
+
+
 class EventRing:
     """At most ``capacity`` finished events, the oldest going first, and as many in flight.
 
-    What goes is counted, and summed up in ``aggregator`` for the metrics.
+    What goes is counted, and summed up in ``aggregator`` for the metrics. Events of ``source``, if there is one,
+    are in all that this gives.
     """
 
     def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
+        self.capacity = capacity
+        self.source: EventSource | None = None
         self.after_fork_in_child()
         forks.register(self)
 
@@ -40,11 +55,18 @@ class EventRing:
         self._finished: deque[CollectiveEvent] = deque()
         self._in_flight: dict[CollectiveEvent, None] = {}
         self._overwritten = 0
-        self.aggregator = Aggregator()
+        self._aggregator = Aggregator()
+
+    @property
+    def aggregator(self) -> Aggregator:
+        """What was overwritten."""
+        if self.source is not None:
+            self.source.sum_up(self._aggregator)
+        return self._aggregator
 
     def begin(self, event: CollectiveEvent) -> bool:
         """Hold ``event`` as in flight. False when that many already are: it is counted as lost, and not held."""
-        if len(self._in_flight) >= self._capacity:
+        if len(self._in_flight) >= self.capacity:
             with self._lock:
                 self._overwritten += 1
             return False
@@ -59,7 +81,7 @@ class EventRing:
         if error is not None:
             event.error = error
         self._finished.append(event)
-        if len(self._finished) > self._capacity:
+        if len(self._finished) > self.capacity:
             self._overwrite()
 
     def _overwrite(self) -> None:
@@ -69,7 +91,7 @@ class EventRing:
             except IndexError:  # drained just now
                 return
             self._overwritten += 1
-            self.aggregator.add(event)
+            self._aggregator.add(event)
 
     def missed(self, count: int) -> None:
         """Count events that were overwritten before they came here."""
@@ -78,27 +100,33 @@ class EventRing:
 
     def drain(self, at_most: int | None = None) -> list[CollectiveEvent]:
         """Take the finished events out, oldest first."""
-        events: list[CollectiveEvent] = []
+        events = [] if self.source is None else self.source.drain(at_most)
         with contextlib.suppress(IndexError):
-            most = len(self._finished) if at_most is None else at_most
+            most = len(self._finished) if at_most is None else at_most - len(events)
             events.extend(self._finished.popleft() for _ in range(most))
         return events
 
     def in_flight(self) -> list[CollectiveEvent]:
         """The events started and not yet finished, oldest first."""
-        return list(self._in_flight)
+        events = list(self._in_flight)
+        if self.source is not None:
+            events += self.source.in_flight()
+            events.sort(key=lambda event: event.start)
+        return events
 
     def abandon(self, which: Callable[[CollectiveEvent], bool] = lambda _: True) -> list[CollectiveEvent]:
         """Take out events in flight: the process, or their job, ends, and they will not finish here."""
         chosen = [event for event in list(self._in_flight) if which(event)]
-        return [event for event in chosen if self._in_flight.pop(event, _GONE) is not _GONE]
+        events = [event for event in chosen if self._in_flight.pop(event, _GONE) is not _GONE]
+        return events if self.source is None else events + self.source.abandon(which)
 
     def active(self) -> Counter[tuple[Group, Operation, bool]]:
         """How many are in flight, by group, operation and whether the tensors are on the host."""
-        return Counter((event.group, event.operation, event.on_host) for event in list(self._in_flight))
+        return Counter((event.group, event.operation, event.on_host) for event in self.in_flight())
 
     @property
     def overwritten(self) -> int:
         """Events lost because the ring was full."""
         with self._lock:
-            return self._overwritten
+            count = self._overwritten
+        return count if self.source is None else count + self.source.overwritten

@@ -55,6 +55,7 @@ class StepTracker:
         """Where what is setup so far ends: boundary and moment."""
         self.boundaries = 0
         """How many so far. Read by the recorder without the lock: it only ever grows."""
+        self._listener: Callable[[int], object] | None = None
         self._start = _At(clock(), ResourceUsage(), 0)
         self._last = self._start
         self._without_collectives = 0
@@ -76,6 +77,13 @@ class StepTracker:
         self._lock = threads.RLock()
         self._closed = []
         self._depth = 0
+
+    def listen(self, listener: Callable[[int], object] | None) -> None:
+        """Have ``listener`` called with ``boundaries``, now and whenever it changes. It must not raise."""
+        with self._lock:
+            self._listener = listener
+            if listener is not None:
+                listener(self.boundaries)
 
     def _now(self) -> _At:
         return _At(self._clock(), self._read(), self._begun())
@@ -164,6 +172,8 @@ class StepTracker:
 
     def _add_boundary(self) -> None:
         self.boundaries += 1
+        if self._listener is not None:
+            self._listener(self.boundaries)
         self._boundary_times.append(self._clock())
 
     def boundaries_at(self, time: int) -> int:

@@ -107,6 +107,13 @@ def _torch(environ: Mapping[str, str]) -> Iterator[Finding]:
         )
         return
     yield Finding("ok", "torch", f"{found}: collectives are captured {_BACKENDS.get(backend, f'by {backend}')}")
+    if backend == "HooksBackend" and capture != "hooks":
+        yield Finding(
+            "note",
+            "native capture",
+            "not built: collectives are recorded in Python, at ten times the cost per call",
+            "run `otel-netmon build`; in a Dockerfile: RUN otel-netmon build",
+        )
 
 
 def _backend(capture: str) -> str:
@@ -121,6 +128,7 @@ def _backend(capture: str) -> str:
 
 
 _BACKENDS: Final = {
+    "NativeBackend": "by native hooks on its process groups",
     "HooksBackend": "by hooks on its process groups",
     "DispatcherBackend": "in its dispatcher",
     "FlightRecorderBackend": "by reading its Flight Recorder",

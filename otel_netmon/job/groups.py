@@ -6,9 +6,9 @@ import itertools
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from otel_netmon import threads
 from otel_netmon.guard import guarded
@@ -18,6 +18,8 @@ from otel_netmon.text import bounded
 if TYPE_CHECKING:
     from otel_netmon.job.identity import RunId
     from otel_netmon.job.job import Job, SharedCount
+
+_I = TypeVar("_I", bound=Iterator[int])
 
 _MOST_NAMES: Final = 1024
 _SAME_NAME: Final = 16
@@ -50,7 +52,7 @@ class Group:
     """What counts its collectives, if all ranks of the job take part in them."""
 
     def __post_init__(self) -> None:
-        self._counter = itertools.count(1)
+        self._counter: Iterator[int] = itertools.count(1)
 
     def serving_backend(self, on_host: bool) -> str:
         """Name of the backend that serves tensors on the host, or on a device."""
@@ -61,6 +63,12 @@ class Group:
         place, self._place = self._place, None
         if place is not None:
             guarded(place, self)
+
+    def count_with(self, make: Callable[[int], _I]) -> _I:
+        """Go on with another iterator, which is made with the next number; it is given back."""
+        counter = make(next(self._counter))
+        self._counter = counter
+        return counter
 
     def next_sequence(self) -> int:
         """Number of the collective that starts now, from 1.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import secrets
 import weakref
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +21,18 @@ class SharedCount:
     between the same two collectives, whatever else a rank does."""
 
     def __init__(self) -> None:
-        self.count = itertools.count(1)
+        self.count: Iterator[int] = itertools.count(1)
         """Drawn from when one more begins, without a lock; what was drawn is the ``value``."""
         self.value = 0
+
+    def last(self) -> int:
+        """How many by now, whoever counts."""
+        return int(getattr(self.count, "last", self.value))
+
+    def count_with(self, make: Callable[[int], Iterator[int]]) -> None:
+        """Go on with another iterator, which is made with the next number and may know the ``last`` one itself."""
+        self.value = self.last()
+        self.count = make(self.value + 1)
 
 
 @dataclass(eq=False)

@@ -46,7 +46,7 @@ class Jobs:
     def begun(self) -> int:
         """The ``SharedCount`` of the job of now."""
         job = self.current
-        return 0 if job is None else job.begun.value
+        return 0 if job is None else job.begun.last()
 
     def refresh(self) -> Job | None:
         """The job of now, after a look at whether a default group has come or gone."""

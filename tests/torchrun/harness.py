@@ -18,16 +18,20 @@ import psutil
 import pytest
 from torch.distributed import ProcessGroup
 
+from otel_netmon.capture.native import loader
+
 PROGRAMS = Path(__file__).parent / "programs"
 ROOT = Path(__file__).parents[2]
 
 _NO_HOOKS = "this torch has no process-group hooks: make test VENV=.venv214 TORCH=torch==2.14.1"
+_NOT_BUILT = "the native capture is not built for this torch: make native VENV=.venv214 TORCH=torch==2.14.1"
 SEAMS = (
     "dispatcher",
     pytest.param(
         "hooks",
         marks=pytest.mark.skipif(not hasattr(ProcessGroup, "register_pre_hook"), reason=_NO_HOOKS),
     ),
+    pytest.param("native", marks=pytest.mark.skipif(loader.find() is None, reason=_NOT_BUILT)),
 )
 """Values of ``OTEL_NETMON_CAPTURE`` to parametrize a test with: each backend that this torch may have."""
 

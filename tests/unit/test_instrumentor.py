@@ -18,6 +18,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 import otel_netmon
 from otel_netmon import NetmonInstrumentor, TorchDistributedInstrumentor, config, semconv
+from otel_netmon.capture.native import loader
 
 
 @pytest.fixture(autouse=True)
@@ -109,7 +110,14 @@ def test_instrumenting_does_not_import_torch() -> None:
     assert python(code) == "False"
 
 
-@pytest.mark.parametrize("capture", ["dispatcher", "auto"])
+BACKENDS = [
+    *("dispatcher", "hooks"),
+    pytest.param("native", marks=pytest.mark.skipif(loader.find() is None, reason="make native")),
+]
+"""Hooks are the dispatcher where torch has none."""
+
+
+@pytest.mark.parametrize("capture", BACKENDS)
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_everything_is_put_back_by_identity(when: str, capture: str) -> None:
     """What is replaced in torch is there again after uninstrument(); kernels and hooks are gone."""
@@ -142,10 +150,10 @@ def test_everything_is_put_back_by_identity(when: str, capture: str) -> None:
         assert kernel() and len(optimizer._global_optimizer_post_hooks) == 1
         TorchDistributedInstrumentor().uninstrument()
         without = names()
-        hooks = hasattr(dist.ProcessGroup, "register_pre_hook") and {capture!r} == "auto"
+        hooks = hasattr(dist.ProcessGroup, "register_pre_hook") and {capture!r} != "dispatcher"
         assert changed(with_us, without) == [
             "__init__", "__init__", "__next__", "_register_process_group", "_unregister_all_process_groups",
-            "_update_default_pg", "recv", "recv_anysource", "send", "wait",
+            "_update_default_pg", *([] if {capture!r} == "native" else ["recv", "recv_anysource", "send"]), "wait",
         ]
         assert not kernel() and not optimizer._global_optimizer_post_hooks
         assert not group._has_hooks() if hooks and hasattr(group, "_has_hooks") else True
@@ -199,7 +207,7 @@ def test_step_without_capture_is_nothing_and_lets_exceptions_pass() -> None:
         raise KeyError
 
 
-@pytest.mark.parametrize("capture", ["dispatcher", "auto"])
+@pytest.mark.parametrize("capture", BACKENDS)
 def test_a_group_that_was_there_before_is_seen(capture: str) -> None:
     code = """
         import torch, torch.distributed as dist

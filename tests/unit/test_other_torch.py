@@ -34,11 +34,18 @@ WITHOUT_KERNELS = ("_C._dispatch_keyset_full_after", "ProcessGroup.unbox")
 """What the dispatcher's kernels are made with: where those are all that there is, nothing is captured."""
 
 
-@pytest.fixture(scope="module", params=["auto", "dispatcher"])
+ENVIRON = {
+    "native, if it is built": {},
+    "hooks, if there are any": {"OTEL_NETMON_NATIVE_DIR": "/nothing-is-built-here"},
+    "dispatcher": {"OTEL_NETMON_CAPTURE": "dispatcher"},
+}
+
+
+@pytest.fixture(scope="module", params=ENVIRON)
 def seen(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-m", "tests.unit.other_torch"],
-        env={**os.environ, "OTEL_NETMON_CAPTURE": request.param},
+        env={**os.environ, **ENVIRON[request.param]},
         capture_output=True,
         text=True,
         timeout=150,
@@ -51,7 +58,7 @@ def test_each_name_costs_only_what_it_gives(seen: tuple[str, dict[str, Any]]) ->
     from otel_netmon.capture.backends import hooks
 
     capture, cases = seen
-    has_hooks = capture == "auto" and hooks.are_available()
+    has_hooks = capture != "dispatcher" and hooks.are_available()
     expected = {name: {**WHOLE, **lost} for name, (lost, _) in LOST.items()}
     for name in WITHOUT_KERNELS:
         expected[name] = WHOLE if has_hooks else NOTHING
@@ -63,7 +70,9 @@ def test_each_name_costs_only_what_it_gives(seen: tuple[str, dict[str, Any]]) ->
 def test_what_is_lost_is_said_once(seen: tuple[str, dict[str, Any]]) -> None:
     capture, cases = seen
     for name, one in cases.items():
-        _, words = LOST.get(name, ({}, "is not captured" if capture == "auto" else "no collective is captured"))
+        _, words = LOST.get(
+            name, ({}, "is not captured" if capture != "dispatcher" else "no collective is captured")
+        )
         if name in WITHOUT_KERNELS:
             assert len(one["said"]) == 1 and "captured" in one["said"][0], one["said"]
         else:

@@ -34,9 +34,17 @@ class CaptureBackend:
     """Whether code of ours runs in each call: then the first one starts the background thread, and the end of a
     wait can be seen. False where collectives are found by polling alone."""
 
+    sees_waits = False
+    """Whether it sees the callers' waits itself: then nothing else replaces ``Work.wait``."""
+
     def __init__(self, recorder: Recorder, groups: Groups) -> None:
         self._recorder = recorder
         self._groups = groups
+
+    @property
+    def blocked(self) -> int:
+        """Nanoseconds that the main thread spent in waits which it saw."""
+        return 0
 
     def install(self) -> None:
         """Begin to capture; initialises no device. Raises where this torch lacks the means."""

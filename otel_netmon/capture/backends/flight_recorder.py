@@ -157,7 +157,7 @@ class FlightRecorderBackend(CaptureBackend):
             sizes = entry.output_sizes if operation.is_output and not operation.is_p2p else entry.input_sizes
             size = _bytes(sizes, entry.dtypes) * (group.size if operation.is_share else 1)
             is_even = not operation.has_splits
-            kind = self._recorder.kinds.of(operation, group, size, None, None, is_even, on_host)
+            kind = self._recorder.kinds[operation, group, size, None, None, is_even, on_host]
             sequence = None if entry.is_p2p else entry.sequence
             event = CollectiveEvent(kind, start, self._recorder.steps.boundaries_at(start), sequence)
             if not on_host:

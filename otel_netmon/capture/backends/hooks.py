@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 _Pending: TypeAlias = "dict[int, CollectiveEvent]"
 """By thread, the call that it is inside of on one group: between its pre-hook and its post-hook."""
 
-_HOOK_ID: Final = 0x6F74656C  # "otel"; torch knows a hook by its number
+HOOK_ID: Final = 0x6F74656C  # "otel"; torch knows a hook by its number
 _UNKNOWN_ERROR: Final = "_OTHER"
 """OpenTelemetry's ``error.type`` for a failure of which the class is not known."""
 
 _WITHOUT_HOOKS: Final = {"monitored_barrier_": OPERATIONS["monitored_barrier_"]}
 
-_HOOKS: Final = {
+HOOKS: Final = {
     "SEND": ("send",),
     "RECV": ("recv_",),
     "BROADCAST": ("broadcast_",),
@@ -47,8 +47,8 @@ _HOOKS: Final = {
     "REDUCE_SCATTER": ("_reduce_scatter_base_", "reduce_scatter_", "reduce_scatter_tensor_coalesced_"),
     "ALLTOALL": ("alltoall_base_", "alltoall_", "alltoall_"),
 }
-"""By torch's ``HookOpName``: one operation; or three, chosen by the numbers of tensors: with one input and one
-output, with one on one side and a list on the other, with lists on both. What is no collective is left out."""
+"""By torch's ``HookOpName``: one operation; or three, chosen by the numbers of tensors: with one in the buffer,
+with a list there and one on the other side, with lists on both. What is no collective is left out."""
 
 
 def are_available() -> bool:
@@ -63,7 +63,8 @@ class HooksBackend(CaptureBackend):
         super().__init__(recorder, groups)
         self._rest = DispatcherBackend(recorder, groups, _WITHOUT_HOOKS)
         self._lock = threads.RLock()
-        self._hooked: dict[int, tuple[weakref.ref[Any], _Pending]] = {}
+        self._hooked: dict[int, tuple[weakref.ref[Any], Any]] = {}
+        """By id, torch's groups and what ``_hook`` gave."""
         self._installed = False
         forks.register(self)
 
@@ -78,6 +79,9 @@ class HooksBackend(CaptureBackend):
     def after_fork_in_child(self) -> None:
         """No call of the parent's is under way here."""
         self._lock = threads.RLock()
+        self._forget_calls()
+
+    def _forget_calls(self) -> None:
         for _, pending in self._hooked.values():
             pending.clear()
 
@@ -89,10 +93,10 @@ class HooksBackend(CaptureBackend):
         with self._lock:
             hooked, self._hooked = self._hooked, {}
         for ref, _ in hooked.values():
-            group = ref()
-            if group is not None:
-                group.unregister_pre_hook(_HOOK_ID)
-                group.unregister_post_hook(_HOOK_ID)
+            process_group = ref()
+            if process_group is not None:
+                process_group.unregister_pre_hook(HOOK_ID)
+                process_group.unregister_post_hook(HOOK_ID)
 
     def close_failed_calls(self) -> None:
         """A call that raises has no post-hook."""
@@ -110,13 +114,17 @@ class HooksBackend(CaptureBackend):
             if known is not None and known[0]() is process_group:
                 return
             self._hooked = {key: one for key, one in self._hooked.items() if one[0]() is not None}
-            group, ref = self._groups.of(process_group), weakref.ref(process_group)
-            pending: _Pending = {}
-            self._hooked[id(process_group)] = ref, pending
-        pre, post = _hooks(group, ref, self._recorder, pending)
-        process_group.register_pre_hook(_HOOK_ID, pre)
-        process_group.register_post_hook(_HOOK_ID, post)
+            ref = weakref.ref(process_group)
+            self._hooked[id(process_group)] = ref, self._hook(process_group, self._groups.of(process_group), ref)
         self._rest.group_created(process_group)
+
+    def _hook(self, process_group: Any, group: Group, ref: weakref.ref[Any]) -> Any:
+        """Put the hooks on a group."""
+        pending: _Pending = {}
+        pre, post = _hooks(group, ref, self._recorder, pending)
+        process_group.register_pre_hook(HOOK_ID, pre)
+        process_group.register_post_hook(HOOK_ID, post)
+        return pending
 
 
 def _hooks(
@@ -124,29 +132,27 @@ def _hooks(
 ) -> tuple[Callable[[Any], None], Callable[[Any], None]]:
     begin, watch, get_ident = recorder.begin, recorder.watch, threading.get_ident
     next_sequence = group.next_sequence
-    # By number: hashing and comparing torch's enum members costs more than the rest of a look-up.
+    # By number: hashing and comparing torch's enum members costs more than the rest of a look-up; so does int().
     known = {}
     for name, number in torch_internals.hook_numbers().items():
-        if name in _HOOKS:
-            chosen = tuple(OPERATIONS[one] for one in _HOOKS[name])
+        if name in HOOKS:
+            chosen = tuple(OPERATIONS[one] for one in HOOKS[name])
             known[number] = chosen, chosen[0].is_output
 
     def pre(args: Any) -> None:
         try:
-            found = known.get(int(args.name))
+            found = known.get(args.name.value)
             if found is None:
                 return
             operations, is_output = found
-            operation, is_even = operations[0], True
+            operation = operations[0]
             sequence = None if operation.is_p2p else next_sequence()
             tensors = args.output_tensors if is_output else args.input_tensors
-            if len(operations) > 1:
+            if len(operations) > 1 and len(tensors) != 1:
                 # An all_reduce has no outputs; lists of lists arrive flattened.
-                count, others = len(tensors), len(args.input_tensors if is_output else args.output_tensors)
-                if count != 1 or others > 1:
-                    operation = operations[1 if count == 1 or others == 1 else 2]
-                is_even = not operation.splits
-            event = begin(operation, group, process_group, tensors, args.async_op, sequence, is_even)
+                others = args.input_tensors if is_output else args.output_tensors
+                operation = operations[1 if len(others) == 1 else 2]
+            event = begin(operation, group, process_group, tensors, args.async_op, sequence, not operation.splits)
             thread = get_ident()
             if thread in pending:  # the call before had no post-hook: it raised
                 recorder.abandoned(pending.pop(thread), _UNKNOWN_ERROR)

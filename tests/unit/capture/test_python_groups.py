@@ -10,7 +10,9 @@ import pytest
 
 from otel_netmon.capture.backends.dispatcher import DispatcherBackend
 from otel_netmon.capture.backends.hooks import HooksBackend, are_available
+from otel_netmon.capture.backends.native import NativeBackend
 from otel_netmon.capture.backends.python_groups import PythonGroups
+from otel_netmon.capture.native import loader
 from otel_netmon.capture.recorder import Recorder
 from otel_netmon.capture.ring import EventRing
 from otel_netmon.capture.steps import StepTracker
@@ -121,7 +123,11 @@ def test_torchs_own_groups_are_not_touched() -> None:
     assert groups._replaced == []
 
 
-BACKENDS = [DispatcherBackend, *([HooksBackend] if are_available() else [])]
+BACKENDS = [
+    DispatcherBackend,
+    *([HooksBackend] if are_available() else []),
+    *([NativeBackend] if loader.load() is not None else []),
+]
 
 
 @pytest.mark.parametrize("backend_of", BACKENDS)

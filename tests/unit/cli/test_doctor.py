@@ -143,24 +143,32 @@ def test_torch(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("there", "capture", "words"),
+    ("there", "built", "capture", "words"),
     [
-        (True, "auto", "by hooks on its process groups"),
-        (False, "auto", "in its dispatcher"),
-        (True, "dispatcher", "in its dispatcher"),
-        (True, "flight_recorder", "by reading its Flight Recorder"),
+        (True, True, "auto", "by native hooks on its process groups"),
+        (True, True, "native", "by native hooks on its process groups"),
+        (True, True, "hooks", "by hooks on its process groups"),
+        (True, False, "auto", "by hooks on its process groups"),
+        (True, False, "native", "by hooks on its process groups"),
+        (False, False, "auto", "in its dispatcher"),
+        (True, True, "dispatcher", "in its dispatcher"),
+        (True, True, "flight_recorder", "by reading its Flight Recorder"),
     ],
 )
 def test_what_captures_is_what_a_rank_would_choose(
-    monkeypatch: pytest.MonkeyPatch, there: bool, capture: str, words: str
+    monkeypatch: pytest.MonkeyPatch, there: bool, built: bool, capture: str, words: str
 ) -> None:
     pytest.importorskip("torch")
     from otel_netmon.capture.backends import hooks
     from otel_netmon.capture.capture import choose
+    from otel_netmon.capture.native import loader
 
     monkeypatch.setattr(hooks, "are_available", lambda: there)
-    (finding,) = module._torch({"OTEL_NETMON_CAPTURE": capture})
+    monkeypatch.setattr(loader, "load", lambda: object() if built else None)
+    finding, *rest = module._torch({"OTEL_NETMON_CAPTURE": capture})
     assert finding.level == "ok" and words in finding.found
+    expected = there and not built
+    assert ["RUN otel-netmon build" in str(one) for one in rest] == ([True] if expected else [])
     assert module._BACKENDS[choose(capture)[0].__name__] == words
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry import trace
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -24,6 +25,9 @@ from otel_netmon.job.groups import Group
 from otel_netmon.job.roles import RankIdentity
 from tests.unit.emit.a_rank import ALL_REDUCE, FLOAT32
 from tests.unit.official import RESOURCE, SCOPE, as_json, as_protobuf, finished
+
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "200"))
+many = settings(max_examples=EXAMPLES, deadline=None)
 
 EPOCH = 1_700_000_000_000_000_000
 SPAN_IDS = st.integers(1, 2**64 - 1)
@@ -66,6 +70,7 @@ def official(event: CollectiveEvent, span_id: int, of: Trace) -> ReadableSpan:
     return finished(about.operation, place, attributes, error=event.error is not None)
 
 
+@many
 @given(data=st.data(), trace_id=TRACE_IDS, parent=st.none() | SPAN_IDS, first_id=st.integers(1, 2**63))
 def test_collectives_are_what_the_official_encoders_make(
     data: Any, trace_id: int, parent: int | None, first_id: int
@@ -90,6 +95,7 @@ ATTRIBUTES = st.dictionaries(TEXT, VALUES, max_size=4)
 LINKS = st.builds(trace.SpanContext, TRACE_IDS, SPAN_IDS, st.booleans()).map(trace.Link)
 
 
+@many
 @given(
     name=TEXT,
     ids=st.tuples(TRACE_IDS, st.none() | SPAN_IDS, SPAN_IDS),

@@ -1,0 +1,90 @@
+"""``make sanitize``: the native capture under sanitizers, and interpreters that end in the middle of calls.
+
+``python -m tests.native.sanitize FOLDER [SHUTDOWNS]``: everything is compiled into FOLDER. About four minutes on
+two cores, and one second more for each of the SHUTDOWNS (1,000).
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+SOURCES = ROOT / "otel_netmon" / "capture" / "native"
+SANITIZERS = {"address,undefined": ("libasan.so", "libubsan.so"), "thread": ("libtsan.so",)}
+FLAGS = "-std=c++20 -O1 -g -pthread -Wall -Wextra -Werror -fno-sanitize-recover=all".split()
+OPTIONS = {
+    # Python and torch are not compiled with it: they leak on purpose, and their locks are not seen.
+    "ASAN_OPTIONS": "detect_leaks=0",
+    "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
+    "TSAN_OPTIONS": "ignore_noninstrumented_modules=1:halt_on_error=1",
+}
+COMPILE = """
+import sys
+from torch.utils.cpp_extension import load
+source, folder, sanitizer = sys.argv[1:]
+flags = [f"-fsanitize={sanitizer}"]
+load("otel_netmon_capture", [source], extra_cflags=["-O1", "-g", "-fvisibility=hidden", *flags],
+     extra_ldflags=flags, build_directory=folder)
+"""
+SECONDS = "20"
+
+
+def run(*command: str | Path, environ: dict[str, str] | None = None, check: bool = True) -> None:
+    since = time.monotonic()
+    done = subprocess.run(list(map(str, command)), cwd=ROOT, env={**os.environ, **(environ or {})}, check=False)
+    if check and done.returncode:
+        sys.exit(f"{' '.join(map(str, command))}: exit code {done.returncode}")
+    print(f"  {time.monotonic() - since:.0f} s", flush=True)
+
+
+def ring(folder: Path, sanitizer: str) -> None:
+    """The ring by itself, which every sanitizer sees whole."""
+    print(f"ring, {sanitizer}", flush=True)
+    program = folder / f"ring-{sanitizer}"
+    run("g++", *FLAGS, f"-fsanitize={sanitizer}", "-I", SOURCES, HERE / "ring_stress.cpp", "-o", program)
+    run(program, "300000")
+
+
+def module(folder: Path, sanitizer: str) -> None:
+    """The module as Python loads it."""
+    print(f"module, {sanitizer}", flush=True)
+    root = folder / f"module-{sanitizer}"
+    own = {"OTEL_NETMON_NATIVE_DIR": str(root), "OMP_NUM_THREADS": "1"}
+    find = "import torch; from otel_netmon.capture.native import loader; print(loader.folder())"
+    environ = {**os.environ, **own}
+    found = subprocess.run([sys.executable, "-c", find], env=environ, check=True, capture_output=True, text=True)
+    place = Path(found.stdout.strip())
+    place.mkdir(parents=True, exist_ok=True)
+    # It compiles, and then cannot be imported without the sanitizer's library.
+    run(sys.executable, "-W", "ignore", "-c", COMPILE, SOURCES / "capture.cpp", place, sanitizer, check=False)
+    (place / "otel_netmon_capture.so").replace(place / "otel_netmon_capture-sanitized.so")
+    names = SANITIZERS[sanitizer]
+    libraries = [
+        subprocess.run(
+            ["g++", f"-print-file-name={name}"], check=True, capture_output=True, text=True
+        ).stdout.strip()
+        for name in names
+    ]
+    preload = {"LD_PRELOAD": ":".join(libraries), **OPTIONS, **own}
+    run(sys.executable, "-W", "ignore", "-m", "tests.native.hammer", SECONDS, environ=preload)
+
+
+def main() -> None:
+    folder = Path(sys.argv[1]).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    for sanitizer in SANITIZERS:
+        ring(folder, sanitizer)
+    for sanitizer in SANITIZERS:
+        module(folder, sanitizer)
+    shutdowns = sys.argv[2] if len(sys.argv) > 2 else "1000"
+    print(f"{shutdowns} interpreters that end in the middle of calls", flush=True)
+    run(sys.executable, "-W", "ignore", "-m", "tests.native.shutdowns", folder / "caller", shutdowns)
+
+
+if __name__ == "__main__":
+    main()
