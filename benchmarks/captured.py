@@ -132,7 +132,7 @@ void detach(const c10::intrusive_ptr<c10d::ProcessGroup>& group) {
 def empty_hooks() -> Any:
     """A module with ``attach(group)`` and ``detach(group)`` for a pair of C++ hooks that do nothing.
 
-    ``None`` where it cannot be compiled. Takes a minute the first time; torch keeps it with its extensions.
+    ``None`` where it cannot be compiled. Takes a minute the first time; torch keeps it with its other extensions.
     """
     from torch.utils.cpp_extension import load_inline
 
