@@ -25,7 +25,7 @@ from otel_netmon.records import (
     Value,
 )
 from otel_netmon.semconv import Attribute
-from otel_netmon.text import printable
+from otel_netmon.text import as_json, printable
 
 MOST_CALLS: Final = 512
 """Collectives of a step that are packed, at most: some 7 kB."""
@@ -137,7 +137,7 @@ def attributes(record: Collective | RankStep | PeerTraffic | InFlight | Heartbea
     if packs:
         values = list(values)
         for place, pack in packs:
-            values[place] = json.dumps(pack(values[place]), separators=(",", ":")) if values[place] else None
+            values[place] = as_json(pack(values[place])) if values[place] else None
     return {name: value for name, value in zip(names, values, strict=False) if value is not None}
 
 

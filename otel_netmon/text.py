@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Final
 
 MOST: Final = 255
 """Characters of a name: host names have no more, and one that is longer was never meant to be read."""
+
+as_json: Final = json.JSONEncoder(separators=(",", ":")).encode
+"""A value as JSON in ASCII, without blanks. ``json.dumps`` would make an encoder for each."""
 
 
 def bounded(value: str) -> str:

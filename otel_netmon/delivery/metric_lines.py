@@ -17,7 +17,7 @@ from opentelemetry.sdk.metrics.export import Metric, MetricsData, ResourceMetric
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from otel_netmon.delivery.otlp_json import text
+from otel_netmon.text import as_json
 
 _AT_ONCE: Final = 8
 """Points."""
@@ -34,7 +34,7 @@ def metrics_line(data: MetricsData) -> bytes:
         for scope, those in zip(resource.scope_metrics, its.get("scopeMetrics", ()), strict=True):
             those["metrics"] = [_HERE]
             metrics.append(",".join(map(_json, scope.metrics)))
-    first, *between = text(around).split(text(_HERE))
+    first, *between = as_json(around).split(as_json(_HERE))
     put = "".join(f"{found}{after}" for found, after in zip(metrics, between, strict=True))
     return f"{first}{put}\n".encode()
 
@@ -45,9 +45,9 @@ def _json(metric: Metric) -> str:
         found = encode_metrics(_alone(piece)).to_dict()["resourceMetrics"][0]["scopeMetrics"][0]["metrics"][0]
         for about in found.values():
             if isinstance(about, dict) and "dataPoints" in about:
-                points.append(text(about["dataPoints"])[1:-1])
+                points.append(as_json(about["dataPoints"])[1:-1])
                 about["dataPoints"] = [_HERE]
-    return text(found).replace(text(_HERE), ",".join(points))
+    return as_json(found).replace(as_json(_HERE), ",".join(points))
 
 
 def _without_metrics(data: MetricsData) -> MetricsData:

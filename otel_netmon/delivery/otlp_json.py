@@ -8,7 +8,6 @@ templates, in a thirtieth. Resource and scope are still encoded by it, once for 
 from __future__ import annotations
 
 import functools
-import json
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -21,6 +20,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from otel_netmon.delivery.packed import Attributes, Place
 from otel_netmon.records import Value
+from otel_netmon.text import as_json
 
 REMOTE: Final = 0x100 | 0x200
 LOCAL: Final = 0x100
@@ -28,12 +28,7 @@ LOCAL: Final = 0x100
 _SPANS: Final = "@spans"
 
 
-def text(value: Any) -> str:
-    """``value`` as JSON, in ASCII."""
-    return json.dumps(value, separators=(",", ":"))
-
-
-_quoted: Final = functools.lru_cache(maxsize=256)(json.dumps)
+_quoted: Final = functools.lru_cache(maxsize=256)(as_json)
 """The same for names."""
 
 
@@ -41,7 +36,7 @@ def attribute(key: str, value: Any) -> str | None:
     """A pair of key and value; ``None`` for a value that is none of ``Value``."""
     kind = type(value)
     if kind is str:
-        found = f'"stringValue":{text(value)}'
+        found = f'"stringValue":{as_json(value)}'
     elif kind is bool:
         found = '"boolValue":true' if value else '"boolValue":false'
     elif kind is int:
@@ -173,5 +168,5 @@ def _around(resource: Resource, scope: InstrumentationScope | None) -> tuple[byt
     like = ReadableSpan("", trace.SpanContext(1, 1, False), None, resource, instrumentation_scope=scope)
     encoded = encode_spans([like]).to_dict()
     encoded["resourceSpans"][0]["scopeSpans"][0]["spans"] = [_SPANS]
-    head, _, tail = text(encoded).encode().partition(text(_SPANS).encode())
+    head, _, tail = as_json(encoded).encode().partition(as_json(_SPANS).encode())
     return head, tail + b"\n"

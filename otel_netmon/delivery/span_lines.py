@@ -12,8 +12,9 @@ from opentelemetry.exporter.otlp.json.common.trace_encoder import encode_spans
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
 
-from otel_netmon.delivery.otlp_json import LOCAL, REMOTE, Json, listed_attributes, text
+from otel_netmon.delivery.otlp_json import LOCAL, REMOTE, Json, listed_attributes
 from otel_netmon.delivery.packed import Place
+from otel_netmon.text import as_json
 
 _AT_ONCE: Final = 4
 """Spans per line that the official encoder makes."""
@@ -63,4 +64,4 @@ class SpanLines:
 
 def json_line(request: Any) -> bytes:
     """A request of the official encoder's as a line."""
-    return f"{text(request.to_dict())}\n".encode()
+    return f"{as_json(request.to_dict())}\n".encode()
