@@ -76,8 +76,8 @@ def test_what_nobody_waited_for_is_complete_too(run: Run) -> None:
             if span["name"] == "all_reduce" and within(section, nanoseconds(span["start_time"]))
         ]
         assert len(ours) == 6
-        # They were waited for 50 ms later, or never: they end when they were done.
-        late = [s for s in ours if nanoseconds(s["end_time"]) - nanoseconds(s["start_time"]) > 50e6]
+        # They were waited for 400 ms later, or never: they end when they were done.
+        late = [s for s in ours if nanoseconds(s["end_time"]) - nanoseconds(s["start_time"]) > 400e6]
         assert len(late) <= 1
         assert all(TD + "collective.state" not in span["attributes"] for span in ours)
 

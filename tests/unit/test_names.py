@@ -144,7 +144,7 @@ def code() -> str:
         path.read_text()
         for folder in folders
         for path in sorted((ROOT / folder).rglob("*"))
-        if path.suffix in (".py", ".yaml", ".tree") and path != Path(__file__)
+        if path.suffix in (".py", ".yaml", ".tree", ".h", ".cpp") and path != Path(__file__)
     )
 
 
@@ -175,7 +175,7 @@ def unknown_words(text: str) -> Iterator[str]:
             is_known = any(f".{tail}." in one for one in names()) if star else tail in tails()
             if not (is_known or re.search(rf"def {re.escape(tail)}\b", code()) or name == ".venv"):
                 yield span
-        elif re.fullmatch(r"[\w./-]+\.(py|md|yaml|toml)|[\w/-]+/", name):
+        elif re.fullmatch(r"[\w./-]+\.(py|md|yaml|toml|h|cpp)|[\w/-]+/", name):
             if not any(ROOT.glob(f"**/{name}")):
                 yield span
         elif BORROWED.fullmatch(name):
@@ -237,7 +237,9 @@ def takes() -> dict[str, frozenset[str]]:
 
 def unknown_in_prometheus(text: str) -> Iterator[str]:
     known = in_prometheus() | labels() | of_entry_points()
-    yield from (name for name in IN_PROMETHEUS.findall(text) if name not in known)
+    for name in IN_PROMETHEUS.findall(text):
+        if name not in known and f" {name}(" not in code():  # or a function of the compiled module
+            yield name
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -201,7 +201,7 @@ def objects() -> tuple[dict[str, int], Any]:
 def asynchronous() -> tuple[dict[str, int], Any]:
     tensors = [torch.ones(100) * rank for _ in range(6)]
     works = [dist.all_reduce(tensor, async_op=True) for tensor in tensors]
-    time.sleep(0.05)
+    time.sleep(0.4)
     for work in works[:4]:
         work.wait()
     while not all(work.is_completed() for work in works):  # two that nobody ever waits for
