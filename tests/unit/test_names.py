@@ -21,6 +21,7 @@ import pytest
 from opentelemetry.sdk.trace import sampling
 from opentelemetry.semconv._incubating.metrics import hw_metrics, system_metrics
 
+from benchmarks.rows import ROWS
 from otel_netmon import config, semconv
 from otel_netmon.monitors import registry
 from tests.conftest import BINARIES
@@ -130,9 +131,9 @@ def variables() -> frozenset[str]:
 
 @cache
 def words() -> frozenset[str]:
-    """Lower-case words of ours that are no signal's: monitors, modules, commands, make's targets, settings."""
+    """Lower-case words of ours that are no signal's: monitors, modules, commands, benchmarks, settings."""
     found = {one.name for one in registry.BUILT_IN} | set(of_entry_points())
-    found |= {path.stem for path in ROOT.glob("otel_netmon/**/*")} | {"otel_netmon"}
+    found |= {path.stem for path in ROOT.glob("otel_netmon/**/*")} | {"otel_netmon", *ROWS}
     found |= {semconv.STATE_IN_FLIGHT, semconv.STATE_LATE, semconv.CLOCK_HOST, semconv.CLOCK_DEVICE}
     return frozenset(found | labels())
 
