@@ -104,14 +104,14 @@ def on_the_calling_thread(size: Size) -> Iterator[Line]:
     torch.set_num_threads(1)
     hooks = None if size.is_tiny else empty_hooks()
     nowhere = providers_to_nowhere()
-    profiler = lambda: torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU])  # noqa: E731
+    profiler = lambda: torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU])  # noqa: E731  # one of a table of ways
     for is_async, call in ((False, blocking), (True, asynchronous)):
         kind = f"on the calling thread, fake, {'async' if is_async else 'blocking'}"
         with group("fake"):
             ways: dict[str, Way] = {"plain": (contextlib.nullcontext(), call)}
             why = backends()
             for backend in (name for name in why if not why[name]):
-                ways[backend] = (lambda backend=backend: capturing(backend, nowhere), call)  # type: ignore[misc]
+                ways[backend] = (lambda backend=backend: capturing(backend, nowhere), call)  # type: ignore[misc]  # mypy infers no lambda with defaults
             if hooks is not None:
                 ways["empty C++ hooks"] = (lambda: hooked(hooks), call)
             ways["naive span and histogram"] = (contextlib.nullcontext(), naive(nowhere, call))
@@ -162,7 +162,7 @@ def while_delivering(size: Size) -> Iterator[Line]:
 
             ways: dict[str, Callable[[], float]] = {"plain": lambda: block(seconds)}
             for backend in (name for name in why if not why[name]):
-                ways[backend] = lambda backend=backend: captured(backend)  # type: ignore[misc]
+                ways[backend] = lambda backend=backend: captured(backend)  # type: ignore[misc]  # mypy infers no lambda with defaults
             found = turns(ways, size(6))
             for provider in where:
                 provider.shutdown()

@@ -52,20 +52,24 @@ def milliseconds(work: Callable[[], object], rounds: int) -> Spread:
     return spread(found[1:])
 
 
+def ours_and_all(
+    of: str, callbacks: Callable[[], object], reader: InMemoryMetricReader, rounds: int
+) -> Iterator[Line]:
+    """What our callbacks take of a collection, and what the whole of it does."""
+    alone, what = milliseconds(callbacks, rounds), f"metrics' collection, {SERIES} series of {of}"
+    yield Line(f"{what}: our callbacks", "ms", alone, None, "", 1.0)
+    everything = milliseconds(reader.get_metrics_data, rounds)
+    yield Line(f"{what}: all of the SDK's collect", "ms", everything, alone.median)
+
+
 def series(size: Size) -> Iterator[Line]:
     """500 series of a monitor, and as many of collectives: 100 groups with three histograms and two sums."""
     rounds = size(50)
     monitor, reader = Many(), InMemoryMetricReader()
     monitor.register(MeterProvider([reader], shutdown_on_exit=False).get_meter("bench"))
     monitor.run_once()
-    alone = milliseconds(lambda: [monitor.observations(metric.name) for metric in monitor.metrics], rounds)
-    what = f"metrics' collection, {SERIES} series"
-    yield Line(f"{what} of monitors: our callbacks", "ms", alone, None, "", 1.0)
-    yield Line(
-        f"{what} of monitors: all of the SDK's collect",
-        "ms",
-        milliseconds(reader.get_metrics_data, rounds),
-        alone.median,
+    yield from ours_and_all(
+        "monitors", lambda: [monitor.observations(metric.name) for metric in monitor.metrics], reader, rounds
     )
     reader = InMemoryMetricReader()
     provider = MeterProvider([reader], shutdown_on_exit=False)
@@ -78,13 +82,8 @@ def series(size: Size) -> Iterator[Line]:
     instruments: Any = provider._measurement_consumer._async_instruments  # what is ours in the SDK's collect
     callbacks = [callback for instrument in instruments for callback in instrument._callbacks]
     options = CallbackOptions()
-    alone = milliseconds(lambda: [list(callback(options)) for callback in callbacks], rounds)
-    yield Line(f"{what} of collectives: our callbacks", "ms", alone, None, "", 1.0)
-    yield Line(
-        f"{what} of collectives: all of the SDK's collect",
-        "ms",
-        milliseconds(reader.get_metrics_data, rounds),
-        alone.median,
+    yield from ours_and_all(
+        "collectives", lambda: [list(callback(options)) for callback in callbacks], reader, rounds
     )
 
 

@@ -73,7 +73,7 @@ def monitors(size: Size) -> Iterator[Line]:
         ways["one export of their series"] = reader.get_metrics_data
         for way in ways.values():
             way()
-        found = turns({name: lambda way=way: cpu_ms(way) for name, way in ways.items()}, size(100))  # type: ignore[misc]
+        found = turns({name: lambda way=way: cpu_ms(way) for name, way in ways.items()}, size(100))  # type: ignore[misc]  # mypy infers no lambda with defaults
     what = "monitors, one round with 20 connections, CPU"
     for name, values in found.items():
         total = name == "all monitors"
@@ -107,7 +107,7 @@ def connections(size: Size) -> Iterator[Line]:
     for count in (10, 100, 1000):
         with connected(count):
             ways = ways_to_read()
-            found = turns({name: lambda way=way: cpu_ms(way) for name, way in ways.items()}, size(20))  # type: ignore[misc]
+            found = turns({name: lambda way=way: cpu_ms(way) for name, way in ways.items()}, size(20))  # type: ignore[misc]  # mypy infers no lambda with defaults
         for name, values in found.items():
             ours = name == "otel-netmon"
             most = 10.0 if ours and count == 1000 else None

@@ -26,7 +26,7 @@ def importing(size: Size) -> Iterator[Line]:
 
     for code in _IMPORTS.values():
         once(code)  # writes the bytecode
-    found = turns({name: lambda code=code: once(code) for name, code in _IMPORTS.items()}, size(15))  # type: ignore[misc]
+    found = turns({name: lambda code=code: once(code) for name, code in _IMPORTS.items()}, size(15))  # type: ignore[misc]  # mypy infers no lambda with defaults
     for name, before, most in zip(
         _IMPORTS, ("93 to 107", "93 to 107", "53 to 68"), (40.0, None, None), strict=True
     ):

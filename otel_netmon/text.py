@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from typing import Final
 
@@ -11,6 +12,8 @@ MOST: Final = 255
 
 as_json: Final = json.JSONEncoder(separators=(",", ":")).encode
 """A value as JSON in ASCII, without blanks. ``json.dumps`` would make an encoder for each."""
+HERE: Final = os.urandom(16).hex()
+"""Where something is put into a text that was made without it: occurs in no name and in no value."""
 
 
 def bounded(value: str) -> str:

@@ -7,7 +7,6 @@ imported, that stops the training for 0.2 s. So few are alive at a time, and wha
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Final
@@ -17,12 +16,10 @@ from opentelemetry.sdk.metrics.export import Metric, MetricsData, ResourceMetric
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from otel_netmon.text import as_json
+from otel_netmon.text import HERE, as_json
 
 _AT_ONCE: Final = 8
 """Points."""
-_HERE: Final = secrets.token_hex(16)
-"""Where something is put into a text that was made without it: occurs in no name and in no value."""
 _NOWHERE: Final = Resource({}), InstrumentationScope("")
 
 
@@ -32,9 +29,9 @@ def metrics_line(data: MetricsData) -> bytes:
     metrics = []
     for resource, its in zip(data.resource_metrics, around.get("resourceMetrics", ()), strict=True):
         for scope, those in zip(resource.scope_metrics, its.get("scopeMetrics", ()), strict=True):
-            those["metrics"] = [_HERE]
+            those["metrics"] = [HERE]
             metrics.append(",".join(map(_json, scope.metrics)))
-    first, *between = as_json(around).split(as_json(_HERE))
+    first, *between = as_json(around).split(as_json(HERE))
     put = "".join(f"{found}{after}" for found, after in zip(metrics, between, strict=True))
     return f"{first}{put}\n".encode()
 
@@ -46,8 +43,8 @@ def _json(metric: Metric) -> str:
         for about in found.values():
             if isinstance(about, dict) and "dataPoints" in about:
                 points.append(as_json(about["dataPoints"])[1:-1])
-                about["dataPoints"] = [_HERE]
-    return as_json(found).replace(as_json(_HERE), ",".join(points))
+                about["dataPoints"] = [HERE]
+    return as_json(found).replace(as_json(HERE), ",".join(points))
 
 
 def _without_metrics(data: MetricsData) -> MetricsData:

@@ -15,17 +15,15 @@ from typing import Any, Final
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.json.common.trace_encoder import encode_spans
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from otel_netmon.delivery.packed import Attributes, Place
+from otel_netmon.delivery.packed import Attributes, Place, WholeSpan, like_those_of
 from otel_netmon.records import Value
-from otel_netmon.text import as_json
+from otel_netmon.text import HERE, as_json
 
 REMOTE: Final = 0x100 | 0x200
 LOCAL: Final = 0x100
 """Flags of a span or link: what it points to, the parent for a span, is remote, or is not."""
-_SPANS: Final = "@spans"
 
 
 _quoted: Final = functools.lru_cache(maxsize=256)(as_json)
@@ -132,20 +130,12 @@ class Json:
     def joined(self, parts: Iterable[str]) -> bytes:
         return "".join(parts)[1:].encode()
 
-    def span(
-        self,
-        name: str,
-        place: Place,
-        attributes: Attributes,
-        *,
-        error: bool,
-        links: Sequence[trace.Link],
-        events: Iterable[tuple[str, int, Attributes]],
-    ) -> bytes:
-        flags = LOCAL if place[1] is None else REMOTE
-        inside = (listed_attributes(attributes) or "") + _listed("events", [_event(*each) for each in events])
-        inside += _listed("links", [_link(each) for each in links])
-        return self.whole(name, place, flags, inside, error=error).encode()
+    def span(self, one: WholeSpan) -> bytes:
+        flags = LOCAL if one.place.parent_id is None else REMOTE
+        inside = listed_attributes(one.attributes) or ""
+        inside += _listed("events", [_event(*each) for each in one.events])
+        inside += _listed("links", [_link(each) for each in one.links])
+        return self.whole(one.name, one.place, flags, inside, error=one.error).encode()
 
     def whole(self, name: str, place: Place, flags: int, inside: str, *, error: bool) -> str:
         """A span with these fields ``inside``."""
@@ -165,8 +155,7 @@ class Json:
 
 
 def _around(resource: Resource, scope: InstrumentationScope | None) -> tuple[bytes, bytes]:
-    like = ReadableSpan("", trace.SpanContext(1, 1, False), None, resource, instrumentation_scope=scope)
-    encoded = encode_spans([like]).to_dict()
-    encoded["resourceSpans"][0]["scopeSpans"][0]["spans"] = [_SPANS]
-    head, _, tail = as_json(encoded).encode().partition(as_json(_SPANS).encode())
+    encoded = encode_spans([like_those_of(resource, scope)]).to_dict()
+    encoded["resourceSpans"][0]["scopeSpans"][0]["spans"] = [HERE]
+    head, _, tail = as_json(encoded).encode().partition(as_json(HERE).encode())
     return head, tail + b"\n"

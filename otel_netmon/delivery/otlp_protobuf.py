@@ -14,10 +14,9 @@ from typing import Any, Final
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from otel_netmon.delivery.packed import Attributes, Place
+from otel_netmon.delivery.packed import Attributes, WholeSpan, like_those_of
 from otel_netmon.records import Value
 
 _ONE_BYTE: Final = [bytes((value,)) for value in range(128)]
@@ -144,23 +143,14 @@ class Protobuf:
     def joined(self, parts: Iterable[bytes]) -> bytes:
         return b"".join(parts)
 
-    def span(
-        self,
-        name: str,
-        place: Place,
-        attributes: Attributes,
-        *,
-        error: bool,
-        links: Sequence[trace.Link],
-        events: Iterable[tuple[str, int, Attributes]],
-    ) -> bytes:
-        trace_id, parent_id, span_id, start, end = place
+    def span(self, one: WholeSpan) -> bytes:
+        trace_id, parent_id, span_id, start, end = one.place
         before, after = self.around_id(trace_id, parent_id)
-        inside = _all(9, attributes)
-        inside += b"".join([field(11, _event(*each)) for each in events])
-        inside += b"".join([field(13, _link(each)) for each in links])
+        inside = _all(9, one.attributes)
+        inside += b"".join([field(11, _event(*each)) for each in one.events])
+        inside += b"".join([field(13, _link(each)) for each in one.links])
         is_root = parent_id is None
-        opening, named, closing = self.template(name, [inside], 0, is_root=is_root, error=error)
+        opening, named, closing = self.template(one.name, [inside], 0, is_root=is_root, error=one.error)
         parts = (opening, before, _pack_id(span_id), after, named, self.times(start, end), closing)
         return b"".join(parts)
 
@@ -178,8 +168,7 @@ class Protobuf:
 
 def _around(resource: Resource, scope: InstrumentationScope | None) -> tuple[bytes, bytes, bytes, bytes]:
     """Fields of a request's messages: resource and scope, and the URLs of scope and resource."""
-    like = ReadableSpan("", trace.SpanContext(1, 1, False), None, resource, instrumentation_scope=scope)
-    (of_resource,) = encode_spans([like]).resource_spans
+    (of_resource,) = encode_spans([like_those_of(resource, scope)]).resource_spans
     (of_scope,) = of_resource.scope_spans
     return (
         field(1, of_resource.resource.SerializeToString()),

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from otel_netmon.records import Value
@@ -32,6 +33,17 @@ class Place(NamedTuple):
     span_id: int
     start: int
     end: int
+
+
+class WholeSpan(NamedTuple):
+    """A span that no template is made for. Of an event: its name, time and attributes."""
+
+    name: str
+    place: Place
+    attributes: Attributes
+    error: bool = False
+    links: Sequence[trace.Link] = ()
+    events: Sequence[tuple[str, int, Attributes]] = ()
 
 
 class SpanFormat(Protocol):
@@ -68,21 +80,17 @@ class SpanFormat(Protocol):
     def joined(self, parts: Iterable[Any]) -> bytes:
         """Spans of a chunk."""
 
-    def span(
-        self,
-        name: str,
-        place: Place,
-        attributes: Attributes,
-        *,
-        error: bool,
-        links: Sequence[trace.Link],
-        events: Iterable[tuple[str, int, Attributes]],
-    ) -> bytes:
+    def span(self, one: WholeSpan) -> bytes:
         """A whole one, as a chunk."""
 
     def request(
         self, resource: Resource, scope: InstrumentationScope | None, chunks: Sequence[bytes]
     ) -> bytes: ...
+
+
+def like_those_of(resource: Resource, scope: InstrumentationScope | None) -> ReadableSpan:
+    """A span of the SDK's, for the official encoder to show what it makes of its resource and scope."""
+    return ReadableSpan("", trace.SpanContext(1, 1, False), None, resource, instrumentation_scope=scope)
 
 
 class TakesPacked:

@@ -10,26 +10,22 @@ from __future__ import annotations
 import secrets
 import weakref
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanLimits, SpanProcessor
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from otel_netmon import forks
-from otel_netmon.delivery.packed import Attributes, PackedSpans, TakesPacked
+from otel_netmon.delivery.packed import PackedSpans, TakesPacked
 from otel_netmon.emit.encoding import CollectiveEncoder, Trace
 from otel_netmon.guard import guarded
 from otel_netmon.internals.otel_internals_spans import batch_size
 
 if TYPE_CHECKING:
     from otel_netmon.capture.event import CollectiveEvent
-    from otel_netmon.delivery.packed import Place, SpanFormat
+    from otel_netmon.delivery.packed import Place, SpanFormat, WholeSpan
     from otel_netmon.emit.metrics import AttributeSet
-
-_AT_ONCE: Final = 64
-"""Spans that are encoded in one go: a tenth of a millisecond, in which no other thread of Python runs."""
 
 
 class _Outlet:
@@ -81,7 +77,8 @@ class PackedSpanWriter:
     def __init__(self, outlets: list[_Outlet], limits: SpanLimits) -> None:
         self._outlets = outlets
         self._limits = limits
-        self._at_once = min(_AT_ONCE, *(outlet.most for outlet in outlets))
+        self._at_once = min(outlet.most for outlet in outlets)
+        """Spans in a chunk, which no request divides."""
 
     @classmethod
     def of(
@@ -126,21 +123,12 @@ class PackedSpanWriter:
         for outlet in self._outlets:
             outlet.add(1, outlet.encoder.encode([event], ids, about, of))
 
-    def span(
-        self,
-        name: str,
-        place: Place,
-        attributes: Attributes,
-        *,
-        error: bool,
-        links: Sequence[trace.Link],
-        events: Sequence[tuple[str, int, Attributes]],
-    ) -> None:
+    def span(self, one: WholeSpan) -> None:
         """Any other span of ours."""
-        if not place.span_id:
-            place = place._replace(span_id=secrets.randbits(64) or 1)
+        if not one.place.span_id:
+            one = one._replace(place=one.place._replace(span_id=secrets.randbits(64) or 1))
         for outlet in self._outlets:
-            outlet.add(1, outlet.format.span(name, place, attributes, error=error, links=links, events=events))
+            outlet.add(1, outlet.format.span(one))
 
     def flush(self) -> None:
         """Hand over what was made."""

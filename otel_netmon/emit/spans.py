@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from otel_netmon import schema, semconv
-from otel_netmon.delivery.packed import Place
+from otel_netmon.delivery.packed import Place, WholeSpan
 from otel_netmon.emit.attributes import collective
 from otel_netmon.emit.encoding import Trace
 from otel_netmon.emit.finished_spans import FastSpanWriter
@@ -146,7 +146,7 @@ class SpanWriter:
         packs = self._packs()
         if packs is not None and packs.takes(links or (), events):
             about_peers = [(semconv.EVENT_TCP_PEER, *each) for each in events]
-            packs.span(name, place, attributes, error=error, links=links or (), events=about_peers)
+            packs.span(WholeSpan(name, place, attributes, error, links or (), about_peers))
             return
         trace_id, parent_id, self._ids.span_id, start, end = place
         self._ids.trace_id = trace_id

@@ -66,14 +66,14 @@ def send(port: int) -> Iterator[Sender]:
             tracer.start_span(f"span {number}").end()
         provider.force_flush()
 
-    make.exporter = exporter  # type: ignore[attr-defined]
-    make.provider = provider  # type: ignore[attr-defined]
+    make.exporter = exporter  # type: ignore[attr-defined]  # known at run time alone
+    make.provider = provider  # type: ignore[attr-defined]  # known at run time alone
     yield make
     provider.shutdown()
 
 
 def stats(send: Sender) -> Any:
-    return send.exporter.sink.stats  # type: ignore[attr-defined]
+    return send.exporter.sink.stats  # type: ignore[attr-defined]  # known at run time alone
 
 
 def files(folder: Path) -> list[Path]:

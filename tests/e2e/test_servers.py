@@ -278,7 +278,7 @@ def test_each_step_is_one_trace_in_jaeger(
     assert len(traces) == STEPS + 1  # and the setup
     arrived = 0
     for trace_id, sent in traces.items():
-        found = wait_for(lambda: servers.jaeger(trace_id), lambda spans: len(spans) >= len(sent))  # noqa: B023
+        found = wait_for(lambda: servers.jaeger(trace_id), lambda spans: len(spans) >= len(sent))  # noqa: B023  # called at once
         assert Counter(span["name"] for span in found) == Counter(span["name"] for span in sent), way
         ids = {span["spanId"] for span in found}
         assert ids == {span["spanId"] for span in sent} and len(ids) == len(found)

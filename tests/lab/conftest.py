@@ -47,7 +47,7 @@ def agree(request: pytest.FixtureRequest) -> Agree:
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if report.when == "call":
-        ROWS.extend(value for name, value in report.user_properties if name == "agreement")  # type: ignore[misc]
+        ROWS.extend(value for name, value in report.user_properties if name == "agreement")  # type: ignore[misc]  # any value will do
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

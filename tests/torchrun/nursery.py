@@ -26,7 +26,7 @@ import torch.distributed as dist
 import torch.distributed.fsdp
 import torch.distributed.optim
 import torch.distributed.pipelining
-import torch.distributed.tensor.parallel  # noqa: F401
+import torch.distributed.tensor.parallel  # noqa: F401  # imported for the programs, which are forked
 
 
 def main() -> None:

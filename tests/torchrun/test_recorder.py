@@ -13,7 +13,7 @@ from tests.torchrun.test_all_reduce import attribute
 
 def run(folder: Path, how: str, size: str) -> list[Any]:
     settings = {"OTEL_NETMON_CAPTURE": "flight_recorder", "TORCH_FR_BUFFER_SIZE": size}
-    done = torchrun("recorder.py", folder, how, **settings)  # type: ignore[arg-type]
+    done = torchrun("recorder.py", folder, how, **settings)  # type: ignore[arg-type]  # of what the test gives
     assert done.code == 0 and len(done.ranks) == 2, done.output
     assert "otel-netmon" not in done.output, done.output
     return done.ranks

@@ -249,7 +249,7 @@ def dimensions_of_a_mesh() -> tuple[dict[str, int], Any]:
 def functional_in_a_compiled_graph() -> tuple[dict[str, int], Any]:
     layer = nn.Linear(16, 16)
 
-    @torch.compile(backend="aot_eager", fullgraph=True)  # type: ignore[untyped-decorator]
+    @torch.compile(backend="aot_eager", fullgraph=True)  # type: ignore[untyped-decorator]  # torch's has no types
     def step(x: torch.Tensor) -> torch.Tensor:
         y = funcol.all_reduce(layer(x), "sum", line.get_group())
         return funcol.all_gather_tensor(y, 0, line.get_group()).sum()

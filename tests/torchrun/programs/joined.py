@@ -51,7 +51,7 @@ def rollout(index: int, folder: str) -> None:
             optimizer.step()
         if group is not None:
             for _ in range(4):
-                work = group.broadcast([torch.ones(8)], dist.BroadcastOptions())  # type: ignore[attr-defined]
+                work = group.broadcast([torch.ones(8)], dist.BroadcastOptions())  # type: ignore[attr-defined]  # known at run time alone
                 work.wait()
     if index >= 2:
         time.sleep(7)  # what a killed process recorded in its last seconds is lost

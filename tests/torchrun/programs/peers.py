@@ -39,7 +39,7 @@ def totals() -> dict[str, dict[str, float]]:
                 if "network.peer.address" in about:
                     addresses.add(str(about["network.peer.address"]))
                 key = "/".join(str(v) for k, v in sorted(about.items()) if k != "network.peer.address")
-                found.setdefault(metric.name.removeprefix("otel_netmon."), {})[key] = point.value  # type: ignore[union-attr]
+                found.setdefault(metric.name.removeprefix("otel_netmon."), {})[key] = point.value  # type: ignore[union-attr]  # a point of the kind that is asked for
     return found
 
 

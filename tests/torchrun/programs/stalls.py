@@ -13,7 +13,7 @@ from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogR
 
 from tests.torchrun.programs.captured import Captured, write
 
-exporter = InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]
+exporter = InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]  # untyped in the SDK
 provider = LoggerProvider()
 provider.add_log_record_processor(SimpleLogRecordProcessor(exporter))
 logs.set_logger_provider(provider)

@@ -15,14 +15,14 @@ monitor = DistributedNetworkMonitor(True, sweep_sizes=(1024, 65536), sweep_repet
 
 def measure() -> dict[str, Any]:
     result: NetworkMetrics = monitor.measure_distributed_metrics()
-    return result.to_dict()["distributed"]  # type: ignore[no-any-return]
+    return result.to_dict()["distributed"]  # type: ignore[no-any-return]  # of JSON
 
 
 before = measure()
 torch_was_needed = "torch" in sys.modules
 
 import torch  # noqa: E402  # only now: the call above is to show that it does not need it
-import torch.distributed as dist  # noqa: E402
+import torch.distributed as dist  # noqa: E402  # after what has to come first
 
 tensor = torch.ones(8)
 seen: list[dict[str, Any]] = []

@@ -22,7 +22,7 @@ torch = pytest.importorskip("torch")
 dist = torch.distributed
 
 
-class DoneWork(dist.Work):  # type: ignore[misc, name-defined]
+class DoneWork(dist.Work):  # type: ignore[misc, name-defined]  # torch is not typed here
     def __init__(self, result: Any) -> None:
         super().__init__()
         self.future: Any = torch.futures.Future()
@@ -32,7 +32,7 @@ class DoneWork(dist.Work):  # type: ignore[misc, name-defined]
         return self.future
 
 
-class Mute(dist.Work):  # type: ignore[misc, name-defined]
+class Mute(dist.Work):  # type: ignore[misc, name-defined]  # torch is not typed here
     """A work that has no future, and says so in its own way."""
 
     def wait(self, *_: Any) -> bool:
@@ -42,7 +42,7 @@ class Mute(dist.Work):  # type: ignore[misc, name-defined]
         raise NotImplementedError
 
 
-class Written(dist.ProcessGroup):  # type: ignore[misc, name-defined]
+class Written(dist.ProcessGroup):  # type: ignore[misc, name-defined]  # torch is not typed here
     def allreduce(self, tensors: Any, opts: Any = None) -> Any:
         return DoneWork(tensors)
 

@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace.export import SpanExportResult
 from otel_netmon.delivery import packed
 from otel_netmon.delivery.base import SpansTo
 from otel_netmon.delivery.otlp_protobuf import Protobuf
-from otel_netmon.delivery.packed import PackedSpans, Place, requests
+from otel_netmon.delivery.packed import PackedSpans, Place, WholeSpan, requests
 from tests.unit.official import RESOURCE, SCOPE, Kept, as_protobuf, finished
 
 FORMAT = Protobuf()
@@ -21,7 +21,7 @@ def pack(*names: str, most: int = 100, resource: Resource = RESOURCE) -> PackedS
     made = PackedSpans(resource, SCOPE, most)
     for name in names:
         place = Place(1, 2, 3, 4, 5)
-        made.add(1, FORMAT.span(name, place, {}, error=False, links=(), events=()))
+        made.add(1, FORMAT.span(WholeSpan(name, place, {})))
     return made
 
 

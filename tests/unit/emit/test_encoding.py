@@ -17,7 +17,7 @@ from otel_netmon.capture.event import CollectiveEvent, CollectiveKind
 from otel_netmon.capture.operations import OPERATIONS
 from otel_netmon.delivery.otlp_json import Json
 from otel_netmon.delivery.otlp_protobuf import Protobuf
-from otel_netmon.delivery.packed import Place
+from otel_netmon.delivery.packed import Place, WholeSpan
 from otel_netmon.emit.attributes import collective
 from otel_netmon.emit.encoding import CollectiveEncoder, Trace
 from otel_netmon.emit.metrics import AttributeSet
@@ -111,7 +111,7 @@ def test_any_span_is_what_the_official_encoders_make(
     said = [Event(about, kept, at) for about, at, kept in notes]
     one = finished(name, place, attributes, error=error, links=links, events=said)
     for made in (Protobuf(), Json()):
-        span = made.span(name, place, attributes, error=error, links=links, events=notes)
+        span = made.span(WholeSpan(name, place, attributes, error, links, notes))
         request = made.request(RESOURCE, SCOPE, [span, span])
         if isinstance(made, Protobuf):
             assert request == as_protobuf([one, one])

@@ -47,7 +47,7 @@ STEPS = [
 @pytest.fixture
 def logged(monkeypatch: pytest.MonkeyPatch) -> InMemoryLogRecordExporter:
     """Where log events go, through a provider that is there for one test."""
-    exporter = InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]
+    exporter = InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]  # untyped in the SDK
     provider = LoggerProvider()
     provider.add_log_record_processor(SimpleLogRecordProcessor(exporter))
     monkeypatch.setattr(_logs, "get_logger_provider", lambda: provider)
@@ -165,7 +165,7 @@ def test_traffic_with_a_peer_goes_out_with_steps_that_are_not_sampled(logged: In
 def test_without_anybody_who_takes_logs_the_traffic_counts_as_dropped() -> None:
     peers.readings.until(1 << 62)
     before = peers.readings.dropped
-    peers.readings.extend([PeerTraffic(3, "h", 1.0, 1, *([0] * 14))._replace(at=5)])  # type: ignore[arg-type]
+    peers.readings.extend([PeerTraffic(3, "h", 1.0, 1, *([0] * 14))._replace(at=5)])  # type: ignore[arg-type]  # of what the test gives
     four_steps(Rank(sampler=ALWAYS_OFF))
     assert peers.readings.dropped == before + 1
 

@@ -71,6 +71,6 @@ def test_what_others_wrote_there_is_not_believed() -> None:
     for nonsense in ("", "x", "1", "1 2 3", "0 0", "5 -3", f"0 {1 << 60}"):
         store = JobStore(Store())
         store.write("otel_netmon/cadence", nonsense)
-        cadence = Cadence(3, store=lambda store=store: store)  # type: ignore[misc]
+        cadence = Cadence(3, store=lambda store=store: store)  # type: ignore[misc]  # mypy infers no lambda with defaults
         cadence.closed(Step(SETUP, 0, 0, 1, key="0.0"))
         assert play(cadence, keys(list(range(0, 36, 6)))) == ["0.0", "18.0"]

@@ -131,7 +131,7 @@ def test_too_many_connections_are_cut_with_one_line(ranks: Ranks, caplog: pytest
 
 
 def test_a_store_that_died_costs_what_is_new_only(ranks: Ranks) -> None:
-    class Dead(dist.HashStore):  # type: ignore[misc, name-defined]
+    class Dead(dist.HashStore):  # type: ignore[misc, name-defined]  # torch is not typed here
         def set(self, *_: Any) -> None:
             raise RuntimeError("Connection reset by peer")
 

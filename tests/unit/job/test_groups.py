@@ -19,8 +19,8 @@ class Refuses:
     def __bool__(self) -> bool:
         raise RuntimeError("no")
 
-    __str__ = __eq__ = __bool__  # type: ignore[assignment]
-    __hash__ = None  # type: ignore[assignment]
+    __str__ = __eq__ = __bool__  # type: ignore[assignment]  # on purpose: see the test
+    __hash__ = None  # type: ignore[assignment]  # on purpose: see the test
 
 
 def group_with(**says: Any) -> Any:
@@ -88,7 +88,7 @@ def test_a_python_group_has_the_name_that_torch_registered() -> None:
     """`init_process_group` does not tell a group written in Python how it is called."""
     from torch.distributed import distributed_c10d as c10d
 
-    class Written(dist.ProcessGroup):  # type: ignore[misc, name-defined]
+    class Written(dist.ProcessGroup):  # type: ignore[misc, name-defined]  # torch is not typed here
         def getBackendName(self) -> str:
             return "mine"
 

@@ -80,7 +80,7 @@ class Bench:
         for metric in data.resource_metrics[0].scope_metrics[0].metrics:
             name = metric.name.removeprefix("otel_netmon.tcp.")
             for point in metric.data.data_points:
-                found.setdefault(name, {})[tuple((point.attributes or {}).values())] = point.value  # type: ignore[union-attr]
+                found.setdefault(name, {})[tuple((point.attributes or {}).values())] = point.value  # type: ignore[union-attr]  # a point of the kind that is asked for
         return found
 
 

@@ -311,7 +311,7 @@ def test_a_point(way: str, sample: HostSample, buckets: Any, last: int, total: f
 def test_each_field_is_an_attribute_or_the_carriers_own() -> None:
     times, place = {"start", "end", "at", "time"}, {"trace_id", "span_id", "parent_id", "source"}
     for cls, table in schema.ATTRIBUTES.items():
-        fields: tuple[str, ...] = cls._fields  # type: ignore[attr-defined]
+        fields: tuple[str, ...] = cls._fields  # type: ignore[attr-defined]  # known at run time alone
         assert set(fields) - set(table) <= times | place | {"name"}, cls
         assert len(set(table.values())) == len(table), cls
 
