@@ -161,12 +161,12 @@ class Emitter:
             self._counted(self._emit_interval, run_id, interval, *self._intervals.bounds(interval))
         self._counted(self._spans.flush)
 
-    def _counted(self, make: Callable[..., None], *what: Any) -> None:
-        """Make spans. Samplers and processors are the user's: what they raise costs those spans, and no others."""
+    def _counted(self, make: Callable[..., None], *what: Any, spans: int = 1) -> None:
+        """Make spans, so many. Samplers and processors are the user's: what they raise costs those and no others."""
         try:
             make(*what)
         except Exception as error:  # noqa: BLE001  # law 1, see above
-            self.lost += 1
+            self.lost += spans
             log_once(_logger, error, "otel-netmon: a span is lost, its sampler or processor failed")
 
     def watch(self, run_id: str | None, in_flight: list[CollectiveEvent]) -> None:
@@ -239,7 +239,7 @@ class Emitter:
                 else:
                     self._counted(self._emit_tied, of_group, event)
         if below and self._traces_calls:
-            self._counted(self._emit_below_step, run_id, interval, below)
+            self._counted(self._emit_below_step, run_id, interval, below, spans=len(below))
 
     def _emit_below_step(self, run_id: str, interval: Interval, events: list[CollectiveEvent]) -> None:
         if not self._sampled(run_id, interval):

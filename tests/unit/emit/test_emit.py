@@ -285,3 +285,19 @@ def test_readings_of_peers_that_no_span_shows_are_counted() -> None:
     (point,) = rank.points(semconv.PEER_READINGS_DROPPED.name)
     assert point.value == readings.dropped
     readings.until(1 << 62)
+
+
+class Raises(Sampler):
+    def should_sample(self, parent_context: Any, trace_id: int, name: str, *_: Any, **__: Any) -> Any:
+        raise ValueError(name)
+
+    def get_description(self) -> str:
+        return "raises"
+
+
+def test_each_span_that_a_sampler_costs_is_counted() -> None:
+    rank = Rank(sampler=Raises())
+    rank.emitter.marks(StepMarks([], 0, 0))
+    rank.emitter.take([rank.event(start=i) for i in range(3)])
+    rank.emitter.emit(RUN)
+    assert rank.emitter.lost == 3
