@@ -162,7 +162,7 @@ class Emitter:
         self._counted(self._spans.flush)
 
     def _counted(self, make: Callable[..., None], *what: Any, spans: int = 1) -> None:
-        """Make spans, so many. Samplers and processors are the user's: what they raise costs those and no others."""
+        """Make so many spans. Samplers and processors are the user's: what they raise costs those, no others."""
         try:
             make(*what)
         except Exception as error:  # noqa: BLE001  # law 1, see above
