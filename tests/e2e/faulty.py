@@ -60,6 +60,8 @@ class Faulty:
         self.spans: Counter[bytes] = Counter()
         self.batches: list[set[bytes]] = []
         self.names: Counter[str] = Counter()
+        self.different: dict[str, set[bytes]] = {}
+        """By the names of spans, their ids."""
         """By the first word of the span's name."""
         self.points = 0
         self.events: list[Any] = []
@@ -79,6 +81,8 @@ class Faulty:
                 self.spans.update(span.span_id for span in found)
                 self.batches.append({span.span_id for span in found})
                 self.names.update(span.name.partition(" ")[0] for span in found)
+                for span in found:
+                    self.different.setdefault(span.name, set()).add(span.span_id)
                 answer = ExportTraceServiceResponse()
                 answer.partial_success.rejected_spans = self.partial
             elif signal == "logs":
