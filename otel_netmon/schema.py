@@ -70,12 +70,14 @@ def _rows(cls: Any) -> _Packed:
 
 
 def _pack_calls(calls: tuple[Call, ...]) -> dict[str, list[Any]]:
-    kinds = {kind: place for place, kind in enumerate(dict.fromkeys((call[0], call[1]) for call in calls))}
+    operations, groups, starts, durations = zip(*calls, strict=True)
+    kinds = [*zip(operations, groups, strict=True)]
+    places = {kind: place for place, kind in enumerate(dict.fromkeys(kinds))}
     return {
-        "kinds": list(kinds),
-        "kind": [kinds[call[0], call[1]] for call in calls],
-        "start": [call.start for call in calls],
-        "duration": [call.duration for call in calls],
+        "kinds": [*places],
+        "kind": [*map(places.__getitem__, kinds)],
+        "start": [*starts],
+        "duration": [*durations],
     }
 
 

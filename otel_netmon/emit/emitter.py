@@ -81,6 +81,10 @@ class Emitter:
         """Ended, and not emitted yet."""
         self._stats: dict[Interval, IntervalStats] = {}
         self._verdicts: dict[Interval, bool] = {}
+        self._durations: list[float] = []
+        """Of steps that the metrics have not been fed with yet, in seconds."""
+        self._in_collectives = 0.0
+        """Of these, seconds with collectives in flight."""
         self.lost = 0
         """Spans lost: no provider or run id came while more than ``ring_size`` waited, or the provider failed."""
 
@@ -159,6 +163,7 @@ class Emitter:
             self._counted(self._emit_step, run_id, self._steps.popleft())
         for interval in [interval for interval in self._stats if self._intervals.ended(interval, now - _PATIENCE)]:
             self._counted(self._emit_interval, run_id, interval, *self._intervals.bounds(interval))
+        self._feed_steps()
         self._counted(self._spans.flush)
 
     def _counted(self, make: Callable[..., None], *what: Any, spans: int = 1) -> None:
@@ -210,7 +215,14 @@ class Emitter:
                     SETUP, last.last_boundary, last.start, now, complete=False, used=last.used, pauses=last.pauses
                 )
                 self._counted(self._emit_step, run_id, setup)
+        self._feed_steps()
         self._counted(self._spans.flush)
+
+    def _feed_steps(self) -> None:
+        """Feed the metrics with all steps at once: one by one takes more than all the rest of a step."""
+        durations, self._durations = self._durations, []
+        in_collectives, self._in_collectives = self._in_collectives, 0.0
+        self._metrics.record_steps(durations, in_collectives)
 
     def _sampled(self, run_id: str, interval: Interval) -> bool:
         verdict = self._verdicts.get(interval)
@@ -276,7 +288,8 @@ class Emitter:
     ) -> None:
         record = rank_step(interval, self._rank, self._stats.pop(interval, None), step, (start, end))
         if step is not None and step.complete and record.step is not None:
-            self._metrics.record_step((end - record.start) / 1e9, record.collective_time or 0.0)
+            self._durations.append((end - record.start) / 1e9)
+            self._in_collectives += record.collective_time or 0.0
         in_trace = self._sampled(run_id, interval)
         self._verdicts.pop(interval, None)
         record = record._replace(

@@ -13,7 +13,7 @@ from opentelemetry.metrics import CallbackOptions, Observation
 
 from otel_netmon import forks, semconv, threads
 from otel_netmon.bandwidth import bus_factor
-from otel_netmon.capture.aggregator import Histograms
+from otel_netmon.capture.aggregator import Distribution, Histograms
 from otel_netmon.internals.otel_internals import add_to_point, forget, histogram_points, is_enabled
 from otel_netmon.job import peers
 from otel_netmon.job.collective_window import SeriesKey, window
@@ -21,7 +21,6 @@ from otel_netmon.job.roles import RankIdentity
 from otel_netmon.version import __version__
 
 if TYPE_CHECKING:
-    from otel_netmon.capture.aggregator import Distribution
     from otel_netmon.capture.event import CollectiveEvent
     from otel_netmon.capture.operations import Operation
     from otel_netmon.capture.ring import EventRing
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 
 MOST_SERIES: Final = 2000
 """Of an instrument: the SDK's own limit, beyond which it sums up in a series ``otel.metric.overflow``."""
+_NO_ATTRIBUTES: Final[Mapping[str, str]] = {}
 
 
 class AttributeSet:
@@ -148,7 +148,7 @@ class CollectiveMetrics:
         self._duration = BulkHistogram(meter, semconv.COLLECTIVE_DURATION_METRIC)
         self._size = BulkHistogram(meter, semconv.COLLECTIVE_SIZE_METRIC)
         self._io: Any = semconv.create(meter, semconv.COLLECTIVE_IO_METRIC)
-        self._step: Any = semconv.create(meter, semconv.STEP_DURATION_METRIC)
+        self._step = BulkHistogram(meter, semconv.STEP_DURATION_METRIC)
         self._in_collectives: Any = semconv.create(meter, semconv.STEP_COLLECTIVE_TIME_METRIC)
         semconv.create(meter, semconv.COLLECTIVE_ACTIVE_METRIC, [self._active])
         semconv.create(meter, semconv.COLLECTIVE_AGE_METRIC, [self._age])
@@ -171,10 +171,10 @@ class CollectiveMetrics:
         self._seen.clear()
         self._ring = None
         self.errors = 0
-        self._duration.forget()
-        self._size.forget()
-        for one in (self._io, self._step, self._in_collectives):
-            forget(one)
+        for histogram in (self._duration, self._size, self._step):
+            histogram.forget()
+        for counter in (self._io, self._in_collectives):
+            forget(counter)
 
     def detach(self) -> None:
         """Report nothing more."""
@@ -244,10 +244,13 @@ class CollectiveMetrics:
             self._feed(about, error, Histograms(batch.durations, batch.sizes if about.has_sizes else ()))
         self._see(about.key for about, _, _ in batches)
 
-    def record_step(self, seconds: float, in_collectives: float) -> None:
-        """Feed a training step: how long it took on this rank, and how much of that had collectives in flight."""
-        self._step.record(seconds)
-        self._in_collectives.add(in_collectives)
+    def record_steps(self, seconds: list[float], in_collectives: float) -> None:
+        """Feed training steps: how long each took on this rank, and how much of all had collectives in flight."""
+        if seconds:
+            durations = Distribution(semconv.SECONDS_BUCKETS)
+            durations.add(seconds)
+            self._step.record(durations, _NO_ATTRIBUTES)
+            self._in_collectives.add(in_collectives)
 
     def record_overwritten(self, about_of: Callable[[Group, Operation, bool], AttributeSet]) -> None:
         """Feed the metrics with the events that the ring overwrote since the last call."""
