@@ -90,6 +90,7 @@ class Json:
 
     nothing = ""
     between = ","
+    between_times = '","endTimeUnixNano":"'
     span_id = staticmethod("%016x".__mod__)
     integer = staticmethod(str)
     double = staticmethod(_double)
@@ -102,7 +103,7 @@ class Json:
         return f'{trace_id:032x}","spanId":"', "" if parent_id is None else f'","parentSpanId":"{parent_id:016x}'
 
     def times(self, start: int, end: int) -> str:
-        return f'{start}","endTimeUnixNano":"{end}'
+        return f"{start}{self.between_times}{end}"
 
     @staticmethod
     @functools.lru_cache(maxsize=1024, typed=True)

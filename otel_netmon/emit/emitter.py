@@ -20,6 +20,7 @@ from otel_netmon.emit.interval_stats import IntervalStats
 from otel_netmon.emit.intervals import Interval, StepResolver, Tie, of_step, tied_by_group
 from otel_netmon.emit.log_events import LogEvents
 from otel_netmon.emit.metrics import MOST_SERIES, AttributeSet, CollectiveMetrics
+from otel_netmon.emit.waiting import Waiting
 from otel_netmon.guard import log_once
 from otel_netmon.job import identity
 from otel_netmon.job.cadence import Cadence
@@ -29,8 +30,9 @@ from otel_netmon.records import Heartbeat
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from otel_netmon.capture.event import CollectiveEvent
+    from otel_netmon.capture.event import CollectiveEvent, CollectiveKind
     from otel_netmon.capture.operations import Operation
+    from otel_netmon.capture.plain import PlainCalls
     from otel_netmon.config import Config
     from otel_netmon.emit.spans import SpanWriter
     from otel_netmon.job.groups import Group
@@ -60,6 +62,7 @@ class Emitter:
         self._metrics = metrics
         self._spans = spans
         self._hold = settings.ring_size
+        self._waiting = Waiting(settings.ring_size)
         self._trace_every = settings.trace_every
         self._cadence = Cadence(settings.trace_every, is_first=job.rank.rank == 0, store=job.store)
         self._rank = rank = job.rank
@@ -76,7 +79,6 @@ class Emitter:
         self._opened = 0
         """When the last step that ended did."""
         self._attribute_sets: dict[tuple[Group, Operation, bool], AttributeSet] = {}
-        self._waiting: deque[CollectiveEvent] = deque()
         self._steps: deque[Step] = deque()
         """Ended, and not emitted yet."""
         self._stats: dict[Interval, IntervalStats] = {}
@@ -91,16 +93,25 @@ class Emitter:
     def take(self, events: list[CollectiveEvent]) -> None:
         """Feed the metrics; keep the events for their spans."""
         for event in events:
-            kind = event.kind
-            if kind.about is None or kind.about.rank is not self._rank:
-                kind.about = self._about(kind.group, kind.operation, kind.on_host)
+            self._learn(event.kind)
         self._metrics.record(events)
         self._metrics.record_overwritten(self._about)
         self._heartbeat.began(events)
-        self._waiting.extend(events)
-        while len(self._waiting) > self._hold:
-            self._waiting.popleft()
-            self.lost += 1
+        self.lost += self._waiting.add(events)
+
+    def take_plain(self, calls: PlainCalls) -> None:
+        """The same with plain calls."""
+        for kind in calls.kinds():
+            self._learn(kind)
+        series = calls.series(with_buckets=True)
+        self._metrics.record_plain(series)
+        for one in series:
+            self._heartbeat.reached(one.kind.group, one.last_sequence)
+        self.lost += self._waiting.add_plain(calls)
+
+    def _learn(self, kind: CollectiveKind) -> None:
+        if kind.about is None or kind.about.rank is not self._rank:
+            kind.about = self._about(kind.group, kind.operation, kind.on_host)
 
     def _about(self, group: Group, operation: Operation, on_host: bool) -> AttributeSet:
         key = (group, operation, on_host)
@@ -131,16 +142,9 @@ class Emitter:
         """Make the spans of the waiting events whose interval is known. With ``last_call`` no id is waited for."""
         if run_id is None or not self._spans.ready():
             return
-        waiting, self._waiting = self._waiting, deque()
-        known: dict[Interval, list[CollectiveEvent]] = {}
-        interval_of = self._intervals.reader()
-        for event in waiting:
-            interval = interval_of(event)
-            of_group = event.kind.group.run_id
-            if interval is None or (of_group is not None and of_group.resolve(last_call=last_call) is None):
-                self._waiting.append(event)
-            else:
-                known.setdefault(interval, []).append(event)
+        known, plain = self._waiting.take_known(self._intervals, last_call=last_call)
+        for interval, calls in plain:
+            self._counted(self._emit_plain, run_id, interval, calls, spans=len(calls))
         for interval, events in known.items():
             for first in range(0, len(events), _AT_ONCE):
                 self._emit_events(run_id, interval, events[first : first + _AT_ONCE])
@@ -235,12 +239,25 @@ class Emitter:
                 del self._verdicts[next(iter(self._verdicts))]
         return verdict
 
-    def _emit_events(self, run_id: str, interval: Interval, events: list[CollectiveEvent]) -> None:
+    def _stats_of(self, interval: Interval, start: int) -> IntervalStats:
         stats = self._stats.get(interval)
         if stats is None:
-            stats = self._stats[interval] = IntervalStats(events[0].start)
+            stats = self._stats[interval] = IntervalStats(start)
             if len(self._stats) > _REMEMBERED:  # of steps that were emitted before their last collective
                 del self._stats[next(iter(self._stats))]
+        return stats
+
+    def _emit_plain(self, run_id: str, interval: Interval, calls: PlainCalls) -> None:
+        if not self._spans.packs:
+            self._emit_events(run_id, interval, calls.events())
+            return
+        series = calls.series()
+        self._stats_of(interval, series[0].starts[0]).add_plain(series)
+        if self._traces_calls and self._sampled(run_id, interval):
+            self._spans.emit_plain(calls, *self._parent(run_id, interval), self._epoch)
+
+    def _emit_events(self, run_id: str, interval: Interval, events: list[CollectiveEvent]) -> None:
+        stats = self._stats_of(interval, events[0].start)
         stats.add(events)
         below = [event for event in events if event.kind.group.run_id is None]
         if len(below) < len(events):
@@ -256,13 +273,16 @@ class Emitter:
     def _emit_below_step(self, run_id: str, interval: Interval, events: list[CollectiveEvent]) -> None:
         if not self._sampled(run_id, interval):
             return
-        trace_id = identity.trace_id(run_id, interval.key)
-        parent_id = identity.rank_id(run_id, interval.key, self._member)
+        trace_id, parent_id = self._parent(run_id, interval)
         if self._spans.packs:
             self._spans.emit_events(events, trace_id, parent_id, self._epoch)
         else:
             for event in events:
                 self._counted(self._emit_event, event, trace_id, parent_id, event.span_id)
+
+    def _parent(self, run_id: str, interval: Interval) -> tuple[int, int]:
+        """Ids of the trace and of this rank's span in it."""
+        return identity.trace_id(run_id, interval.key), identity.rank_id(run_id, interval.key, self._member)
 
     def _emit_tied(self, of_group: Tie, event: CollectiveEvent) -> None:
         if of_group.number % self._trace_every:

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from otel_netmon import schema, semconv
 from otel_netmon.bandwidth import rates
+from otel_netmon.capture.plain import Around, Template
 from otel_netmon.emit.attributes import collective
 
 if TYPE_CHECKING:
     from otel_netmon.capture.event import CollectiveEvent
+    from otel_netmon.capture.plain import PlainCalls, PlainEncoder
     from otel_netmon.delivery.packed import SpanFormat
     from otel_netmon.emit.metrics import AttributeSet
 
@@ -28,6 +30,10 @@ _SLOTS: Final = {
 """Attributes that vary from span to span, in the order of the record."""
 _MOST: Final = 512
 """Templates that are kept: sizes may vary without end."""
+
+
+def _bytes(text: str | bytes) -> bytes:
+    return text.encode() if isinstance(text, str) else text
 
 
 class Trace(NamedTuple):
@@ -47,6 +53,7 @@ class CollectiveEncoder:
         self._format = format
         self._templates: tuple[dict[Any, Any], dict[Any, Any]] = {}, {}
         """Of spans below another, and of roots."""
+        self._plain: PlainEncoder | None = None
 
     def encode(
         self, events: Sequence[CollectiveEvent], ids: Sequence[int], about: AttributeSet | None, of: Trace
@@ -92,6 +99,29 @@ class CollectiveEncoder:
                 *(first, sequence, second, device, third, algbw, fourth, busbw, closing),
             )
         return made.joined(parts)
+
+    def encode_plain(self, calls: PlainCalls, first_id: int, of: Trace) -> bytes:
+        """The same of plain calls; some 0.3 µs each, and 20 for the first of its kind."""
+        made = self._format
+        if self._plain is None or not self._plain.kinds.is_current:
+            self._plain = calls.encoder(is_text=isinstance(made.nothing, str))
+        before, after = made.around_id(of.trace_id, of.parent_id)
+        around = Around(first_id, of.epoch, *map(_bytes, (before, after, made.between_times)))
+        return calls.encode(self._plain, around, self._plain_template)[len(made.between) :]
+
+    def _plain_template(self, event: CollectiveEvent) -> Template:
+        made, about = self._format, event.kind.about
+        sequence = made.integer(event.sequence)
+        numbers = [sequence] if not event.size else [sequence, made.double(1.0)]
+        factor = about.factor if event.kind.is_even else None
+        if event.size and factor is not None:
+            numbers.append(made.double(1.0))
+        opening, name, first, second, third, *rest = self._template(
+            event, about, sum(map(len, numbers)), is_root=False
+        )
+        fourth, closing = rest
+        pieces = map(_bytes, (opening, name, first, second + third, fourth, closing))
+        return Template(-1.0 if factor is None else factor, (*pieces,))
 
     def _template(
         self, event: CollectiveEvent, about: AttributeSet, length: int, *, is_root: bool

@@ -12,6 +12,7 @@ from otel_netmon.schema import MOST_CALLS
 
 if TYPE_CHECKING:
     from otel_netmon.capture.event import CollectiveEvent
+    from otel_netmon.capture.plain import Series
 
 _MERGE_AT: Final = 4096
 _MOST_GROUPS: Final = 64
@@ -71,6 +72,34 @@ class IntervalStats:
             if end is not None:
                 self._busy_from.append(start)
                 self._busy_until.append(end)
+        self._settle()
+
+    def add_plain(self, series: Iterable[Series]) -> None:
+        """Count plain calls: the same as each of their events."""
+        for one in series:
+            group, count = one.kind.group, len(one.starts)
+            self.count += count
+            self.size += one.size
+            self.first = min(self.first, *one.starts)
+            use = self._groups.get(group.name)
+            if use is None and len(self._groups) < _MOST_GROUPS:
+                use = self._groups[group.name] = [0, 0, 0, 0, 0, group.size]
+            if use is not None:
+                use[0] += count
+                use[1] += one.size
+                use[2] += count
+                use[3] += one.duration
+                use[4] = max(use[4], one.last_sequence)
+            some = min(count, max(0, MOST_CALLS - len(self._starts)))
+            kind = self._kinds.setdefault((one.kind.operation.name, group.name), len(self._kinds))
+            self._kind.extend(array("q", (kind,)) * some)
+            self._starts.extend(one.starts[:some])
+            self._durations.extend(one.durations[:some])
+            self._busy_from.extend(one.starts)
+            self._busy_until.extend(one.ends)
+        self._settle()
+
+    def _settle(self) -> None:
         if len(self._busy_from) > _MERGE_AT:
             merged = self._merged()
             # events come by their end: nothing more will overlap the oldest

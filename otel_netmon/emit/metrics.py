@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -23,6 +23,7 @@ from otel_netmon.version import __version__
 if TYPE_CHECKING:
     from otel_netmon.capture.event import CollectiveEvent
     from otel_netmon.capture.operations import Operation
+    from otel_netmon.capture.plain import Series
     from otel_netmon.capture.ring import EventRing
     from otel_netmon.job.groups import Group
 
@@ -243,6 +244,20 @@ class CollectiveMetrics:
                 window.extend(about.key, batch.ends, batch.timed_sizes, batch.durations, factor)
             self._feed(about, error, Histograms(batch.durations, batch.sizes if about.has_sizes else ()))
         self._see(about.key for about, _, _ in batches)
+
+    def record_plain(self, series: Sequence[Series]) -> None:
+        """The same of plain calls, added up into buckets."""
+        for one in series:
+            about: AttributeSet = one.kind.about
+            ends, seconds = ([each / 1e9 for each in column] for column in (one.ends, one.durations))
+            factor = about.factor if one.kind.is_even else None
+            window.extend(about.key, ends, one.sizes, seconds, factor)
+            amounts = Histograms()
+            amounts.seconds.add_counted(*one.seconds)
+            if about.has_sizes:
+                amounts.sizes.add_counted(*one.bytes)
+            self._feed(about, None, amounts)
+        self._see(one.kind.about.key for one in series)
 
     def record_steps(self, seconds: list[float], in_collectives: float) -> None:
         """Feed training steps: how long each took on this rank, and how much of all had collectives in flight."""

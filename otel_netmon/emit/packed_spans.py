@@ -24,6 +24,7 @@ from otel_netmon.internals.otel_internals_spans import batch_size
 
 if TYPE_CHECKING:
     from otel_netmon.capture.event import CollectiveEvent
+    from otel_netmon.capture.plain import PlainCalls
     from otel_netmon.delivery.packed import Place, SpanFormat, WholeSpan
     from otel_netmon.emit.metrics import AttributeSet
 
@@ -114,6 +115,14 @@ class PackedSpanWriter:
             ids = [event.span_id or new + place for place, event in enumerate(some)]
             for outlet in self._outlets:
                 outlet.add(len(some), outlet.encoder.encode(some, ids, None, of))
+
+    def plain(self, calls: PlainCalls, of: Trace) -> None:
+        """As ``collectives``, of those that are not events."""
+        for first in range(0, len(calls), self._at_once):
+            some = calls.part(first, self._at_once)
+            new = secrets.randbits(63) + 1
+            for outlet in self._outlets:
+                outlet.add(len(some), outlet.encoder.encode_plain(some, new, of))
 
     def collective(self, event: CollectiveEvent, about: AttributeSet, place: Place) -> None:
         """The span of a single one."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from otel_netmon.capture.capture import Capture
     from otel_netmon.capture.event import CollectiveEvent
+    from otel_netmon.capture.plain import PlainCalls
     from otel_netmon.config import Config
     from otel_netmon.job.groups import Groups
     from otel_netmon.job.job import Job
@@ -178,6 +179,13 @@ class Rounds:
         for job, those in by_job.items():
             self._emitter(job).take(those)
 
+    def _take_plain(self, calls: PlainCalls) -> None:
+        jobs = {kind.group.job for kind in calls.kinds()}
+        if len(jobs) == 1:
+            self._emitter(jobs.pop()).take_plain(calls)
+        else:
+            self._take(calls.events())
+
     def _emit(self) -> None:
         for job, emitter in list(self._emitters.items()):
             emitter.emit(self._id(job))
@@ -191,11 +199,15 @@ class Rounds:
         """Take what ended out of the ring; how many that were."""
         count = 0
         while True:
-            events = self._ring.drain(_BATCH)
-            count += len(events)
+            plain, events = self._ring.take(_BATCH)
+            taken = len(events)
+            if plain is not None:
+                taken += len(plain)
+                self._take_plain(plain)
             self._take(self._device_times.pass_through(events))
             self._emit()
-            if len(events) < _BATCH:
+            count += taken
+            if taken < _BATCH:
                 return count
             time.sleep(_PAUSE)
 

@@ -28,6 +28,7 @@ from otel_netmon.version import __version__
 
 if TYPE_CHECKING:
     from otel_netmon.capture.event import CollectiveEvent
+    from otel_netmon.capture.plain import PlainCalls
     from otel_netmon.emit.metrics import AttributeSet
     from otel_netmon.emit.packed_spans import PackedSpanWriter
 
@@ -111,6 +112,11 @@ class SpanWriter:
         be added to a time of the monotonic clock, in nanoseconds."""
         if self._fast is not None and self._fast.packs is not None:
             self._fast.packs.collectives(events, Trace(trace_id, parent_id, epoch, time.monotonic_ns()))
+
+    def emit_plain(self, calls: PlainCalls, trace_id: int, parent_id: int, epoch: int) -> None:
+        """As ``emit_events``, of those that are not events."""
+        if self._fast is not None and self._fast.packs is not None:
+            self._fast.packs.plain(calls, Trace(trace_id, parent_id, epoch, 0))
 
     def emit_event(self, event: CollectiveEvent, about: AttributeSet, place: Place) -> None:
         """Make the span of a collective."""

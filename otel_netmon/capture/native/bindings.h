@@ -70,6 +70,7 @@ void stop() {
 void forget_parent(unsigned long main_thread) {
   new (state.lock) std::mutex;
   state.works = new Works;  // its thread is the parent's, and its lock may be held there
+  state.plain = new PlainKinds;  // it may have been half changed: leak it
   calls.forget();
   latest = {};
   state.main_thread = main_thread;
@@ -90,6 +91,60 @@ py::bytes drain(size_t most) {
   return bytes;
 }
 
+py::tuple row_of(const Distribution& one) { return py::make_tuple(one.counts, one.sums, one.least, one.greatest); }
+
+py::bytes bytes_of(const std::vector<Record>& records) {
+  return {reinterpret_cast<const char*>(records.data()), records.size() * sizeof(Record)};
+}
+
+// The plain calls and the others of those that ended, see plain.h.
+py::tuple take_plain(size_t most, const std::vector<uint64_t>& named) {
+  std::vector<Record> plain, others;
+  state.plain->take(*state.ring.load(), most, named, plain, others);
+  return py::make_tuple(bytes_of(plain), bytes_of(others));
+}
+
+// Some records of plain calls.
+struct Part {
+  const Record* records;
+  size_t count;
+
+  Part(const py::bytes& bytes, size_t first, size_t number) {
+    const std::string_view all = bytes;
+    records = reinterpret_cast<const Record*>(all.data()) + first;
+    count = number;
+    if ((first + number) * sizeof(Record) > all.size()) throw py::index_error();
+  }
+};
+
+py::list series(const py::bytes& records, size_t first, size_t count, bool with_buckets) {
+  const Part part(records, first, count);
+  const std::vector<double> none;
+  const Tally& tally = state.ring.load()->tally;
+  py::list rows;
+  for (const Series& one : state.plain->series(part.records, part.count, with_buckets ? tally.seconds : none,
+                                               with_buckets ? tally.sizes : none)) {
+    const auto column = [](const std::vector<int64_t>& values) {
+      return py::bytes(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(int64_t));
+    };
+    const auto columns = py::make_tuple(column(one.starts), column(one.ends), column(one.durations), column(one.sizes));
+    rows.append(py::make_tuple(one.kind, one.size, one.duration, one.last_sequence, columns, row_of(one.seconds),
+                               row_of(one.bytes)));
+  }
+  return rows;
+}
+
+// The spans of plain calls; or none, and records for which a template is missing.
+py::tuple encode(SpanEncoder& encoder, const py::bytes& records, size_t first, size_t count, uint64_t first_id,
+                 int64_t epoch, std::string before_id, std::string after_id, std::string between_times) {
+  const Part part(records, first, count);
+  std::vector<Record> missing;
+  const std::string& spans = encoder.encode(
+      part.records, part.count,
+      {std::move(before_id), std::move(after_id), std::move(between_times), first_id, epoch}, missing);
+  return py::make_tuple(py::bytes(spans), bytes_of(missing));
+}
+
 py::bytes in_flight() {
   std::string bytes;
   state.ring.load()->in_flight.each([&](const Record& record) {
@@ -101,11 +156,8 @@ py::bytes in_flight() {
 py::list tally() {
   py::list rows;
   for (const auto& [key, one] : state.ring.load()->tally.take()) {
-    const auto row = [](const Distribution& each) {
-      return py::make_tuple(each.counts, each.sums, each.least, each.greatest);
-    };
     rows.append(py::make_tuple(std::get<0>(key), std::get<1>(key), std::get<2>(key), std::get<3>(key),
-                               row(one.seconds), row(one.sizes)));
+                               row_of(one.seconds), row_of(one.sizes)));
   }
   return rows;
 }
@@ -156,6 +208,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m, py::mod_gil_not_used()) {
       .def("__next__", &Counter::next)
       .def_property_readonly("last", [](const Counter& self) { return self.last.load(); });
   m.attr("RECORD_BYTES") = sizeof(Record);
+  m.attr("MOST_KINDS") = PlainKinds::MOST;
   m.attr("ERRORS") = std::vector<std::string>(std::begin(ERROR_NAMES), std::end(ERROR_NAMES));
   m.def("self_test", &self_test, Unlocked());
   m.def("start", &start);
@@ -163,6 +216,23 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m, py::mod_gil_not_used()) {
   m.def("forget_parent", &forget_parent);
   m.def("hook", &hook, Unlocked());
   m.def("drain", &drain);
+  m.def("take_plain", &take_plain);
+  m.def("plain_kinds", [] { return state.plain->size(); });
+  m.def("plain_kind", [](uint32_t number) {
+    const auto kind = state.plain->of(number);
+    return py::bytes(reinterpret_cast<const char*>(kind.data()), sizeof kind);
+  });
+  m.def("exclude_kind", [](uint32_t number) { state.plain->exclude(number); });
+  m.def("forget_kinds", [] { *state.plain = PlainKinds(); });
+  m.def("series", &series);
+  py::class_<SpanEncoder>(m, "SpanEncoder")
+      .def(py::init<bool>())
+      .def("set",
+           [](SpanEncoder& self, uint32_t kind, double factor, const std::array<std::string, Template::PIECES>& pieces) {
+             self.set(kind, {pieces, factor});
+           })
+      .def("encode", &encode);
+  m.def("waiting", [] { return state.ring.load()->waiting(); });
   m.def("in_flight", &in_flight);
   m.def("abandon", [](uint64_t ticket) { return state.ring.load()->abandon(ticket); });
   m.def("overwritten", [] { return state.ring.load()->tally.count(); });
