@@ -1,7 +1,7 @@
 """Calls that ended as most do, many at once: nothing is made in Python for each of them.
 
-They have no error, their end was seen, their tensors are on the host, and the steps of their job tie them to those of
-the other ranks. All others are events.
+They have no error, their end was seen, their tensors are on the host, and the steps of their job tie them to those
+of the other ranks. All others are events.
 """
 
 from __future__ import annotations
@@ -29,31 +29,39 @@ Counted: TypeAlias = "tuple[list[int], list[float], float, float]"
 
 
 class Series(NamedTuple):
-    """Calls of one operation on one group: sums, and the times of each in nanoseconds. ``kind`` is that of the
+    """Calls of one operation on one group, that are all even or not: in seconds and bytes. ``kind`` is that of the
     first: the sizes of the others may be different."""
 
     kind: CollectiveKind
+    last_sequence: int
+    ends: array[float]
+    sizes: array[int]
+    durations: array[float]
+    in_seconds: Counted
+    in_bytes: Counted
+
+
+class Use(NamedTuple):
+    """What calls of one operation on one group add up to; the duration is in nanoseconds."""
+
+    kind: CollectiveKind
+    calls: int
     size: int
     duration: int
     last_sequence: int
-    starts: array[int]
-    ends: array[int]
-    durations: array[int]
-    sizes: array[int]
-    seconds: Counted
-    bytes: Counted
 
 
-class Around(NamedTuple):
-    """What spans that are below one parent have in common, but for their kinds: see ``SpanFormat``."""
+class Summary(NamedTuple):
+    """The calls of a step: start of the first, and time with at least one in flight, in nanoseconds."""
 
-    first_id: int
-    """The ids of the others follow."""
-    epoch: int
-    """What makes a monotonic time one since 1970, in nanoseconds."""
-    before_id: bytes
-    after_id: bytes
-    between_times: bytes
+    first: int
+    busy: int
+    uses: list[Use]
+    places: str
+    """Of the first calls by their start, separated by commas: where they are in ``uses``, and in microseconds
+    their start from that of the step or the first, and their durations."""
+    starts: str
+    durations: str
 
 
 class PlainKinds:
@@ -117,12 +125,8 @@ class PlainCalls:
 
     def events(self) -> list[CollectiveEvent]:
         """The same as events, but for those of unknown groups."""
-        start = self._first * RECORD_BYTES
-        return self._events(memoryview(self._records)[start : start + self._count * RECORD_BYTES])
-
-    def _events(self, records: memoryview | bytes) -> list[CollectiveEvent]:
         events = []
-        for start, end, sequence, boundary, number in _RECORD.iter_unpack(records):
+        for start, end, sequence, boundary, number in _RECORD.iter_unpack(self._bytes()):
             kind = self._kinds.kinds[number]
             if kind is not None:
                 event = CollectiveEvent(kind, start, boundary, sequence)
@@ -130,28 +134,51 @@ class PlainCalls:
                 events.append(event)
         return events
 
-    def series(self, *, with_buckets: bool = False) -> list[Series]:
+    def _bytes(self) -> bytes:
+        return self._records[self._first * RECORD_BYTES : (self._first + self._count) * RECORD_BYTES]
+
+    def series(self) -> list[Series]:
         """Added up by operation and group."""
-        rows = self._kinds.module.series(self._records, self._first, self._count, with_buckets)
+        module, kinds = self._kinds.module, self._kinds.kinds
         return [
-            Series(self._kinds.kinds[number], *sums, *(array("q", column) for column in columns), seconds, sizes)
-            for number, *sums, columns, seconds, sizes in rows
+            Series(kinds[number], last, array("d", ends), array("q", sizes), array("d", durations), *buckets)
+            for number, last, ends, sizes, durations, *buckets in module.series(
+                self._records, self._first, self._count
+            )
         ]
+
+    def summary(self, start: int, end: int, most: int) -> Summary:
+        """Of those of a step from ``start`` to ``end``, ``most`` of them one by one."""
+        kinds = self._kinds.kinds
+        first, busy, uses, *texts = self._kinds.module.summary(
+            self._records, self._first, self._count, start, end, most
+        )
+        return Summary(first, busy, [Use(kinds[number], *sums) for number, *sums in uses], *texts)
+
+    def is_followed_by(self, other: PlainCalls) -> bool:
+        """Whether both were taken at once."""
+        return self._records is other._records
 
     def encoder(self, *, is_text: bool) -> PlainEncoder:
         """For these, and all that follow while they are current."""
         return PlainEncoder(self._kinds, self._kinds.module.SpanEncoder(is_text))
 
-    def encode(
-        self, encoder: PlainEncoder, around: Around, template: Callable[[CollectiveEvent], Template]
-    ) -> bytes:
-        """Their spans, by ``encoder``; ``template`` is asked for those of new kinds, by one call of each."""
-        spans, missing = encoder.encoder.encode(self._records, self._first, self._count, *around)
-        if not missing:
-            return spans  # type: ignore[no-any-return]  # bytes
-        for number, event in zip(memoryview(missing).cast("q")[_KIND::_WORDS], self._events(missing), strict=True):
-            encoder.encoder.set(number, *template(event))
-        return self.encode(encoder, around, template)
+
+def joined(parts: list[PlainCalls]) -> PlainCalls:
+    """All of them, which must be current."""
+    if len(parts) == 1:
+        return parts[0]
+    return PlainCalls(parts[0]._kinds, b"".join(each._bytes() for each in parts))
+
+
+class Below(NamedTuple):
+    """Calls whose spans have one parent: the id of the first, which the others follow, and what stands before and
+    after an id."""
+
+    calls: PlainCalls
+    first_id: int
+    before_id: bytes
+    after_id: bytes
 
 
 class Template(NamedTuple):
@@ -159,7 +186,7 @@ class Template(NamedTuple):
     what stands before the id, the times, the sequence number, the bandwidths, and at the end."""
 
     factor: float
-    pieces: tuple[bytes, bytes, bytes, bytes, bytes, bytes]
+    pieces: list[bytes]
 
 
 class PlainEncoder(NamedTuple):
@@ -167,3 +194,22 @@ class PlainEncoder(NamedTuple):
 
     kinds: PlainKinds
     encoder: Any
+
+    def encode(
+        self,
+        parts: list[Below],
+        epoch: int,
+        between_times: bytes,
+        template: Callable[[CollectiveEvent], Template],
+    ) -> bytes:
+        """The spans of calls that were taken at once. ``epoch`` is what makes a monotonic time one since 1970, in
+        nanoseconds; ``template`` is asked for those of new kinds, by one call of each."""
+        records = parts[0].calls._records
+        below = [(part.calls._first, part.calls._count, *part[1:]) for part in parts]
+        spans, missing = self.encoder.encode(records, epoch, between_times, below)
+        if not missing:
+            return spans  # type: ignore[no-any-return]  # bytes
+        numbers = memoryview(missing).cast("q")[_KIND::_WORDS]
+        for number, event in zip(numbers, PlainCalls(self.kinds, missing).events(), strict=True):
+            self.encoder.set(number, *template(event))
+        return self.encode(parts, epoch, between_times, template)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from otel_netmon import semconv
 from otel_netmon.delivery.packed import Place
 from otel_netmon.emit.attributes import rank_step
+from otel_netmon.emit.encoding import Trace
 from otel_netmon.emit.evidence import EvidenceWriter
 from otel_netmon.emit.hangs import HangDetector, HeartbeatSender
 from otel_netmon.emit.interval_stats import IntervalStats
@@ -103,7 +104,7 @@ class Emitter:
         """The same with plain calls."""
         for kind in calls.kinds():
             self._learn(kind)
-        series = calls.series(with_buckets=True)
+        series = calls.series()
         self._metrics.record_plain(series)
         for one in series:
             self._heartbeat.reached(one.kind.group, one.last_sequence)
@@ -143,8 +144,10 @@ class Emitter:
         if run_id is None or not self._spans.ready():
             return
         known, plain = self._waiting.take_known(self._intervals, last_call=last_call)
+        spans: list[tuple[PlainCalls, Trace]] = []
         for interval, calls in plain:
-            self._counted(self._emit_plain, run_id, interval, calls, spans=len(calls))
+            self._counted(self._add_plain, run_id, interval, calls, spans, spans=len(calls))
+        self._counted(self._spans.emit_plain, spans, spans=sum(len(calls) for calls, _ in spans))
         for interval, events in known.items():
             for first in range(0, len(events), _AT_ONCE):
                 self._emit_events(run_id, interval, events[first : first + _AT_ONCE])
@@ -239,25 +242,26 @@ class Emitter:
                 del self._verdicts[next(iter(self._verdicts))]
         return verdict
 
-    def _stats_of(self, interval: Interval, start: int) -> IntervalStats:
+    def _stats_of(self, interval: Interval) -> IntervalStats:
         stats = self._stats.get(interval)
         if stats is None:
-            stats = self._stats[interval] = IntervalStats(start)
+            stats = self._stats[interval] = IntervalStats()
             if len(self._stats) > _REMEMBERED:  # of steps that were emitted before their last collective
                 del self._stats[next(iter(self._stats))]
         return stats
 
-    def _emit_plain(self, run_id: str, interval: Interval, calls: PlainCalls) -> None:
+    def _add_plain(
+        self, run_id: str, interval: Interval, calls: PlainCalls, spans: list[tuple[PlainCalls, Trace]]
+    ) -> None:
         if not self._spans.packs:
             self._emit_events(run_id, interval, calls.events())
             return
-        series = calls.series()
-        self._stats_of(interval, series[0].starts[0]).add_plain(series)
+        self._stats_of(interval).add_plain(calls)
         if self._traces_calls and self._sampled(run_id, interval):
-            self._spans.emit_plain(calls, *self._parent(run_id, interval), self._epoch)
+            spans.append((calls, Trace(*self._parent(run_id, interval), self._epoch, 0)))
 
     def _emit_events(self, run_id: str, interval: Interval, events: list[CollectiveEvent]) -> None:
-        stats = self._stats_of(interval, events[0].start)
+        stats = self._stats_of(interval)
         stats.add(events)
         below = [event for event in events if event.kind.group.run_id is None]
         if len(below) < len(events):

@@ -5,32 +5,58 @@ from __future__ import annotations
 import functools
 from array import array
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from otel_netmon.capture.plain import joined
 from otel_netmon.records import Call, GroupUse
-from otel_netmon.schema import MOST_CALLS
+from otel_netmon.schema import MOST_CALLS, packed_calls
 
 if TYPE_CHECKING:
     from otel_netmon.capture.event import CollectiveEvent
-    from otel_netmon.capture.plain import Series
+    from otel_netmon.capture.plain import PlainCalls, Use
+    from otel_netmon.job.groups import Group
 
 _MERGE_AT: Final = 4096
 _MOST_GROUPS: Final = 64
 _UNKNOWN: Final = -1
+_NEVER: Final = 1 << 62
 _call: Final = functools.partial(tuple.__new__, Call)
 """``Call._make`` in a third of its time."""
+
+
+class Sums(NamedTuple):
+    """What collectives add up to. Nanoseconds, and of the first ones all."""
+
+    first: int
+    """Start of the first one."""
+    call_count: int
+    size: int
+    busy: int
+    groups: tuple[GroupUse, ...]
+    calls: Any
+    """A tuple of ``Call``, or that packed."""
 
 
 class IntervalStats:
     """What a rank's collectives in one interval add up to, and the first ones one by one. Times in nanoseconds."""
 
     __slots__ = (
-        *("_busy_from", "_busy_until", "_durations", "_groups", "_kind", "_kinds", "_settled", "_starts"),
+        *(
+            "_busy_from",
+            "_busy_until",
+            "_durations",
+            "_groups",
+            "_kind",
+            "_kinds",
+            "_plain",
+            "_settled",
+            "_starts",
+        ),
         *("count", "first", "size"),
     )
 
-    def __init__(self, first: int) -> None:
-        self.first = first
+    def __init__(self) -> None:
+        self.first = _NEVER
         """Start of the first collective."""
         self.count = 0
         self.size = 0
@@ -40,6 +66,8 @@ class IntervalStats:
         """By name: calls, bytes, calls with a known duration, their sum, the last sequence number, ranks."""
         self._kinds: dict[tuple[str, str], int] = {}
         self._kind, self._starts, self._durations = array("q"), array("q"), array("q")
+        self._plain: list[PlainCalls] = []
+        """Not in any of the others yet."""
 
     def add(self, events: Iterable[CollectiveEvent]) -> None:
         """Count some events; some 0.7 µs each."""
@@ -74,30 +102,26 @@ class IntervalStats:
                 self._busy_until.append(end)
         self._settle()
 
-    def add_plain(self, series: Iterable[Series]) -> None:
-        """Count plain calls: the same as each of their events."""
-        for one in series:
-            group, count = one.kind.group, len(one.starts)
-            self.count += count
-            self.size += one.size
-            self.first = min(self.first, *one.starts)
-            use = self._groups.get(group.name)
-            if use is None and len(self._groups) < _MOST_GROUPS:
-                use = self._groups[group.name] = [0, 0, 0, 0, 0, group.size]
-            if use is not None:
-                use[0] += count
-                use[1] += one.size
-                use[2] += count
-                use[3] += one.duration
-                use[4] = max(use[4], one.last_sequence)
-            some = min(count, max(0, MOST_CALLS - len(self._starts)))
-            kind = self._kinds.setdefault((one.kind.operation.name, group.name), len(self._kinds))
-            self._kind.extend(array("q", (kind,)) * some)
-            self._starts.extend(one.starts[:some])
-            self._durations.extend(one.durations[:some])
-            self._busy_from.extend(one.starts)
-            self._busy_until.extend(one.ends)
-        self._settle()
+    def add_plain(self, calls: PlainCalls) -> None:
+        """Count plain calls: kept as they are until they are summed up."""
+        self._plain.append(calls)
+        if sum(map(len, self._plain)) > _MERGE_AT:
+            self._unfold()
+
+    def _unfold(self) -> None:
+        """Make events of what was kept."""
+        plain, self._plain = self._plain, []
+        for calls in plain:
+            self.add(calls.events())
+
+    def sums(self, start: int, end: int) -> Sums:
+        """All of it, in an interval with these bounds."""
+        if self._plain and (self.count or not all(calls.is_current for calls in self._plain)):
+            self._unfold()
+        if self._plain:
+            return _plain_sums(joined(self._plain), start, end)
+        since = min(self.first, start)
+        return Sums(self.first, self.count, self.size, self.busy(end), self.groups(), self.calls(since))
 
     def _settle(self) -> None:
         if len(self._busy_from) > _MERGE_AT:
@@ -144,3 +168,30 @@ class IntervalStats:
             else:
                 merged.append((start, end))
         return merged
+
+
+def _plain_sums(calls: PlainCalls, start: int, end: int) -> Sums:
+    all_ = calls.summary(start, end, MOST_CALLS)
+    by_group: dict[Group, list[Use]] = {}
+    for use in all_.uses:
+        by_group.setdefault(use.kind.group, []).append(use)
+    groups = (
+        GroupUse(
+            group.name,
+            sum(use.calls for use in uses),
+            sum(use.size for use in uses),
+            sum(use.duration for use in uses) // 1000,
+            max(use.last_sequence for use in uses),
+            group.size or None,
+        )
+        for group, uses in [*by_group.items()][:_MOST_GROUPS]
+    )
+    kinds = [(use.kind.operation.name, use.kind.group.name) for use in all_.uses]
+    return Sums(
+        all_.first,
+        len(calls),
+        sum(use.size for use in all_.uses),
+        all_.busy,
+        tuple(groups),
+        packed_calls(kinds, all_.places, all_.starts, all_.durations),
+    )

@@ -249,13 +249,12 @@ class CollectiveMetrics:
         """The same of plain calls, added up into buckets."""
         for one in series:
             about: AttributeSet = one.kind.about
-            ends, seconds = ([each / 1e9 for each in column] for column in (one.ends, one.durations))
             factor = about.factor if one.kind.is_even else None
-            window.extend(about.key, ends, one.sizes, seconds, factor)
+            window.extend(about.key, one.ends, one.sizes, one.durations, factor)
             amounts = Histograms()
-            amounts.seconds.add_counted(*one.seconds)
+            amounts.seconds.add_counted(*one.in_seconds)
             if about.has_sizes:
-                amounts.sizes.add_counted(*one.bytes)
+                amounts.sizes.add_counted(*one.in_bytes)
             self._feed(about, None, amounts)
         self._see(one.kind.about.key for one in series)
 

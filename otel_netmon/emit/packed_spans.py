@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.sdk.resources import Resource
@@ -116,13 +116,24 @@ class PackedSpanWriter:
             for outlet in self._outlets:
                 outlet.add(len(some), outlet.encoder.encode(some, ids, None, of))
 
-    def plain(self, calls: PlainCalls, of: Trace) -> None:
+    def plain(self, parts: Iterable[tuple[PlainCalls, Trace]]) -> None:
         """As ``collectives``, of those that are not events."""
-        for first in range(0, len(calls), self._at_once):
-            some = calls.part(first, self._at_once)
-            new = secrets.randbits(63) + 1
-            for outlet in self._outlets:
-                outlet.add(len(some), outlet.encoder.encode_plain(some, new, of))
+        chunk: list[tuple[PlainCalls, int, Trace]] = []
+        count = 0
+        for calls, of in parts:
+            for first in range(0, len(calls), self._at_once):
+                some = calls.part(first, self._at_once)
+                if chunk and not (count + len(some) <= self._at_once and chunk[0][0].is_followed_by(some)):
+                    self._plain_chunk(chunk, count)
+                    chunk, count = [], 0
+                chunk.append((some, secrets.randbits(63) + 1, of))
+                count += len(some)
+        if chunk:
+            self._plain_chunk(chunk, count)
+
+    def _plain_chunk(self, chunk: list[tuple[PlainCalls, int, Trace]], count: int) -> None:
+        for outlet in self._outlets:
+            outlet.add(count, outlet.encoder.encode_plain(chunk))
 
     def collective(self, event: CollectiveEvent, about: AttributeSet, place: Place) -> None:
         """The span of a single one."""

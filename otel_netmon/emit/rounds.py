@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 _BATCH: Final = 128
 """Events that are taken at once: half a millisecond, in which no other thread of Python's runs."""
+_PLAIN_BATCH: Final = 1024
+"""Calls that are taken at once, where no events are made of them."""
 _PAUSE: Final = 0.005
 """Seconds between two batches: the SDK's queue holds 2,048 spans by default; a full one drops the oldest."""
 _LAST_WAIT: Final = 2.0
@@ -199,15 +201,18 @@ class Rounds:
         """Take what ended out of the ring; how many that were."""
         count = 0
         while True:
-            plain, events = self._ring.take(_BATCH)
+            plain, events = self._ring.take(_PLAIN_BATCH)
             taken = len(events)
             if plain is not None:
                 taken += len(plain)
                 self._take_plain(plain)
-            self._take(self._device_times.pass_through(events))
-            self._emit()
+            for first in range(0, len(events) or 1, _BATCH):
+                if first:
+                    time.sleep(_PAUSE)
+                self._take(self._device_times.pass_through(events[first : first + _BATCH]))
+                self._emit()
             count += taken
-            if taken < _BATCH:
+            if taken < _PLAIN_BATCH:
                 return count
             time.sleep(_PAUSE)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import trace
@@ -113,10 +113,10 @@ class SpanWriter:
         if self._fast is not None and self._fast.packs is not None:
             self._fast.packs.collectives(events, Trace(trace_id, parent_id, epoch, time.monotonic_ns()))
 
-    def emit_plain(self, calls: PlainCalls, trace_id: int, parent_id: int, epoch: int) -> None:
+    def emit_plain(self, parts: Iterable[tuple[PlainCalls, Trace]]) -> None:
         """As ``emit_events``, of those that are not events."""
         if self._fast is not None and self._fast.packs is not None:
-            self._fast.packs.plain(calls, Trace(trace_id, parent_id, epoch, 0))
+            self._fast.packs.plain(parts)
 
     def emit_event(self, event: CollectiveEvent, about: AttributeSet, place: Place) -> None:
         """Make the span of a collective."""

@@ -104,44 +104,47 @@ py::tuple take_plain(size_t most, const std::vector<uint64_t>& named) {
   return py::make_tuple(bytes_of(plain), bytes_of(others));
 }
 
-// Some records of plain calls.
-struct Part {
-  const Record* records;
-  size_t count;
+// Records of plain calls, `count` from the `first` on.
+const Record* records_in(const py::bytes& bytes, size_t first, size_t count) {
+  const std::string_view all = bytes;
+  if ((first + count) * sizeof(Record) > all.size()) throw py::index_error();
+  return reinterpret_cast<const Record*>(all.data()) + first;
+}
 
-  Part(const py::bytes& bytes, size_t first, size_t number) {
-    const std::string_view all = bytes;
-    records = reinterpret_cast<const Record*>(all.data()) + first;
-    count = number;
-    if ((first + number) * sizeof(Record) > all.size()) throw py::index_error();
-  }
-};
+template <typename Number>
+py::bytes column(const std::vector<Number>& values) {
+  return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(Number)};
+}
 
-py::list series(const py::bytes& records, size_t first, size_t count, bool with_buckets) {
-  const Part part(records, first, count);
-  const std::vector<double> none;
+py::list series(const py::bytes& bytes, size_t first, size_t count) {
   const Tally& tally = state.ring.load()->tally;
   py::list rows;
-  for (const Series& one : state.plain->series(part.records, part.count, with_buckets ? tally.seconds : none,
-                                               with_buckets ? tally.sizes : none)) {
-    const auto column = [](const std::vector<int64_t>& values) {
-      return py::bytes(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(int64_t));
-    };
-    const auto columns = py::make_tuple(column(one.starts), column(one.ends), column(one.durations), column(one.sizes));
-    rows.append(py::make_tuple(one.kind, one.size, one.duration, one.last_sequence, columns, row_of(one.seconds),
-                               row_of(one.bytes)));
+  for (const Series& one : state.plain->series(records_in(bytes, first, count), count, tally.seconds, tally.sizes)) {
+    rows.append(py::make_tuple(one.kind, one.last_sequence, column(one.ends), column(one.sizes), column(one.durations),
+                               row_of(one.seconds), row_of(one.bytes)));
   }
   return rows;
 }
 
-// The spans of plain calls; or none, and records for which a template is missing.
-py::tuple encode(SpanEncoder& encoder, const py::bytes& records, size_t first, size_t count, uint64_t first_id,
-                 int64_t epoch, std::string before_id, std::string after_id, std::string between_times) {
-  const Part part(records, first, count);
+py::tuple summary(const py::bytes& bytes, size_t first, size_t count, int64_t start, int64_t end, size_t most) {
+  const Summary all = state.plain->summary(records_in(bytes, first, count), count, start, end, most);
+  py::list rows;
+  for (const Series& one : all.series) {
+    rows.append(py::make_tuple(one.kind, one.calls, one.size, one.duration, one.last_sequence));
+  }
+  return py::make_tuple(all.first, all.busy, rows, all.places, all.starts, all.durations);
+}
+
+// The spans of plain calls; or none, and records for which a template is missing. `parts`: see `Below`.
+py::tuple encode(SpanEncoder& encoder, const py::bytes& bytes, int64_t epoch, const std::string& between_times,
+                 const std::vector<std::tuple<size_t, size_t, uint64_t, std::string, std::string>>& parts) {
+  std::vector<Below> below;
+  for (const auto& [first, count, first_id, before_id, after_id] : parts) {
+    records_in(bytes, first, count);
+    below.push_back({first, count, first_id, before_id, after_id});
+  }
   std::vector<Record> missing;
-  const std::string& spans = encoder.encode(
-      part.records, part.count,
-      {std::move(before_id), std::move(after_id), std::move(between_times), first_id, epoch}, missing);
+  const std::string& spans = encoder.encode(records_in(bytes, 0, 0), below, epoch, between_times, missing);
   return py::make_tuple(py::bytes(spans), bytes_of(missing));
 }
 
@@ -225,6 +228,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m, py::mod_gil_not_used()) {
   m.def("exclude_kind", [](uint32_t number) { state.plain->exclude(number); });
   m.def("forget_kinds", [] { *state.plain = PlainKinds(); });
   m.def("series", &series);
+  m.def("summary", &summary);
   py::class_<SpanEncoder>(m, "SpanEncoder")
       .def(py::init<bool>())
       .def("set",

@@ -21,11 +21,11 @@ struct Template {
   bool is_known = false;
 };
 
-// What the spans of a list have in common, but for their kinds.
-struct Around {
-  std::string before_id, after_id, between_times;
+// Calls that follow one another, and what their spans have in common, but for their kinds.
+struct Below {
+  size_t first, count;
   uint64_t first_id;  // the others follow
-  int64_t epoch;      // what makes a time one since 1970
+  std::string before_id, after_id;
 };
 
 class SpanEncoder {
@@ -38,30 +38,39 @@ class SpanEncoder {
     templates_[kind] = std::move(one);
   }
 
-  // One span behind the other; nothing where a template is missing, which is then in `missing`, once, by a call of it.
-  const std::string& encode(const Record* records, size_t count, const Around& around, std::vector<Record>& missing) {
-    for (const Record* record = records; record < records + count; ++record) {
-      const auto same = [&](const Record& other) { return other[KIND] == (*record)[KIND]; };
-      if (!is_known((*record)[KIND]) && std::none_of(missing.begin(), missing.end(), same)) missing.push_back(*record);
-    }
+  // One span behind the other; nothing where a template is missing: `missing` has a call of each such kind. `epoch`
+  // is what makes a time one since 1970.
+  const std::string& encode(const Record* records, const std::vector<Below>& parts, int64_t epoch,
+                            const std::string& between_times, std::vector<Record>& missing) {
     out_.clear();
-    for (size_t at = 0; at < count && missing.empty(); ++at) one(out_, records[at], around, around.first_id + at);
+    for (const Below& part : parts) {
+      for (size_t at = part.first; at < part.first + part.count; ++at) {
+        const auto same = [&](const Record& other) { return other[KIND] == records[at][KIND]; };
+        if (!is_known(records[at][KIND])) {
+          if (std::none_of(missing.begin(), missing.end(), same)) missing.push_back(records[at]);
+        } else if (missing.empty()) {
+          one(records[at], part, part.first_id + (at - part.first), epoch, between_times);
+        }
+      }
+    }
+    if (!missing.empty()) out_.clear();
     return out_;
   }
 
  private:
   bool is_known(uint64_t kind) const { return kind < templates_.size() && templates_[kind].is_known; }
 
-  void one(std::string& out, const Record& record, const Around& around, uint64_t id) const {
+  void one(const Record& record, const Below& below, uint64_t id, int64_t epoch, const std::string& between_times) {
+    std::string& out = out_;
     const Template& of = templates_[record[KIND]];
     out += of.pieces[Template::OPENING];
-    out += around.before_id;
+    out += below.before_id;
     put_id(out, id);
-    out += around.after_id;
+    out += below.after_id;
     out += of.pieces[Template::NAME];
-    put_fixed(out, uint64_t(int64_t(record[START]) + around.epoch));
-    out += around.between_times;
-    put_fixed(out, uint64_t(int64_t(record[END]) + around.epoch));
+    put_fixed(out, uint64_t(int64_t(record[START]) + epoch));
+    out += between_times;
+    put_fixed(out, uint64_t(int64_t(record[END]) + epoch));
     out += of.pieces[Template::SEQUENCE_KEY];
     put_integer(out, record[SEQUENCE]);
     out += of.pieces[Template::ALGBW_KEY];
