@@ -13,7 +13,7 @@ from otel_netmon.schema import MOST_CALLS, packed_calls
 
 if TYPE_CHECKING:
     from otel_netmon.capture.event import CollectiveEvent
-    from otel_netmon.capture.plain import PlainCalls, Use
+    from otel_netmon.capture.plain import PlainCalls
     from otel_netmon.job.groups import Group
 
 _MERGE_AT: Final = 4096
@@ -171,27 +171,21 @@ class IntervalStats:
 
 
 def _plain_sums(calls: PlainCalls, start: int, end: int) -> Sums:
-    all_ = calls.summary(start, end, MOST_CALLS)
-    by_group: dict[Group, list[Use]] = {}
-    for use in all_.uses:
-        by_group.setdefault(use.kind.group, []).append(use)
-    groups = (
-        GroupUse(
-            group.name,
-            sum(use.calls for use in uses),
-            sum(use.size for use in uses),
-            sum(use.duration for use in uses) // 1000,
-            max(use.last_sequence for use in uses),
-            group.size or None,
-        )
-        for group, uses in [*by_group.items()][:_MOST_GROUPS]
-    )
-    kinds = [(use.kind.operation.name, use.kind.group.name) for use in all_.uses]
-    return Sums(
-        all_.first,
-        len(calls),
-        sum(use.size for use in all_.uses),
-        all_.busy,
-        tuple(groups),
-        packed_calls(kinds, all_.places, all_.starts, all_.durations),
-    )
+    found = calls.summary(start, end, MOST_CALLS)
+    size, kinds = 0, []
+    groups: dict[Group, tuple[int, int, int, int]] = {}
+    for kind, count, some, duration, last in found.uses:
+        size += some
+        group = kind.group
+        kinds.append((kind.operation.name, group.name))
+        known = groups.get(group)
+        if known is None:
+            groups[group] = count, some, duration, last
+        else:
+            groups[group] = known[0] + count, known[1] + some, known[2] + duration, max(known[3], last)
+    uses = [
+        GroupUse(group.name, count, some, duration // 1000, last, group.size or None)
+        for group, (count, some, duration, last) in groups.items()
+    ]
+    packed = packed_calls(kinds, found.places, found.starts, found.durations)
+    return Sums(found.first, len(calls), size, found.busy, tuple(uses[:_MOST_GROUPS]), packed)

@@ -44,21 +44,26 @@ class _Outlet:
     def after_fork_in_child(self) -> None:
         """What was on its way is the parent's."""
         self._open = PackedSpans(*self._of, self.most)
+        self._at_most = 0
+        """Spans that were not exported yet, or fewer."""
         self._queued: list[weakref.ref[PackedSpans]] = []
         """Handed to the processor, which lets go of them when they are exported, or when spans of others fill its
         queue."""
 
     def add(self, count: int, chunk: bytes) -> None:
-        if self._waiting() + count > self.most:
+        if self._fills(count, self.most + 1):
             self._export()
         self._open.add(count, chunk)
-        if self._waiting() >= self.most:
+        self._at_most += count
+        if self._fills(0, self.most):
             self._export()
 
-    def _waiting(self) -> int:
-        """Spans that were not exported yet."""
-        queued = [pack for each in self._queued if (pack := each()) is not None]
-        return self._open.count + sum(pack.count for pack in queued)
+    def _fills(self, count: int, size: int) -> bool:
+        """Whether so many spans that were not exported yet would be there, with ``count`` more."""
+        if self._at_most + count >= size:
+            queued = [pack for each in self._queued if (pack := each()) is not None]
+            self._at_most = self._open.count + sum(pack.count for pack in queued)
+        return self._at_most + count >= size
 
     def flush(self) -> None:
         """Hand over what was added; the processor exports it when it thinks fit."""
