@@ -47,7 +47,7 @@ _VALUES: Final[Mapping[type, tuple[str, Callable[[Any], str], str]]] = {
 
 
 @functools.lru_cache(maxsize=512)
-def _slot(key: str, kind: type) -> tuple[str, Callable[[Any], str], str]:
+def _slot(key: str, kind: Any) -> tuple[str, Callable[[Any], str], str]:
     """The same with what stands around an attribute."""
     before, text, after = _VALUES[kind]
     named = f'"key":{_quoted(key)},' if key else ""
@@ -56,7 +56,7 @@ def _slot(key: str, kind: type) -> tuple[str, Callable[[Any], str], str]:
 
 def attribute(key: str, value: Any) -> str | None:
     """A pair of key and value; ``None`` for a value that is none of ``Value``."""
-    kind = type(value)
+    kind: Any = type(value)
     if kind not in _VALUES:
         return None
     before, text, after = _slot(key, kind)
@@ -122,7 +122,8 @@ class Json:
         return attribute(key, value)
 
     def slot(self, key: str, value: Value) -> tuple[str, str]:
-        before, _, after = _slot(key, type(value))
+        kind: Any = type(value)
+        before, _, after = _slot(key, kind)
         return before, after
 
     def template(

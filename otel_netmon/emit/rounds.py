@@ -37,6 +37,10 @@ _PLAIN_BATCH: Final = 1024
 """Calls that are taken at once, where no events are made of them."""
 _PAUSE: Final = 0.005
 """Seconds between two batches: the SDK's queue holds 2,048 spans by default; a full one drops the oldest."""
+_INTERVAL: Final = 1.0
+_SHORT_INTERVAL: Final = 0.25
+_FULL: Final = 4
+"""The part of the ring, a quarter, that may be filled between two rounds."""
 _LAST_WAIT: Final = 2.0
 _FLUSH_WAIT: Final = 2.0
 _CALLBACK_WAIT: Final = 1.0
@@ -106,6 +110,24 @@ class Rounds:
             logger_provider(),
         )
 
+    @property
+    def interval(self) -> float:
+        """Seconds from one round to the next.
+
+        What waits as Python's objects would, in longer ones, grow into an older generation of its garbage
+        collector, whose collections take longer. Nor does a process wait that may be killed without a word.
+        """
+        if self._settings.emit_interval is not None:
+            return self._settings.emit_interval
+        is_captured_natively = self._ring.source is not None and self._capture.sees_groups
+        return _INTERVAL if is_captured_natively and not self._has_no_rank else _SHORT_INTERVAL
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether a round should not wait for its time: the ring fills, or it is not known yet who this is."""
+        fills = self._ring.waiting * _FULL > self._ring.capacity
+        return fills or self._last is None or None in self._ids.values()
+
     def next(self) -> None:
         """Drain the ring, in batches that leave the span processor time to export."""
         self._ids.clear()
@@ -129,8 +151,12 @@ class Rounds:
             guarded(emitter.watch, run_id, hanging)
             emitter.emit_intervals(run_id, lowest)
         self._count_errors()
-        if self._last is not None and self._last.rank.rank is None:
+        if self._has_no_rank:
             self._export_at_once(ended)
+
+    @property
+    def _has_no_rank(self) -> bool:
+        return self._last is not None and self._last.rank.rank is None
 
     def _export_at_once(self, ended: int) -> None:
         """In a process that may be killed without a word: spans as they end, metrics every few seconds."""
