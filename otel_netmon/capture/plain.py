@@ -107,6 +107,11 @@ class PlainCalls:
         words = memoryview(self._records).cast("q")
         return words[self._first * _WORDS + word : (self._first + self._count) * _WORDS : _WORDS]
 
+    @property
+    def kind(self) -> CollectiveKind | None:
+        """That of the first."""
+        return self._kinds.kinds[self._column(_KIND)[0]]
+
     def kinds(self) -> list[CollectiveKind]:
         """Those that occur."""
         found = [self._kinds.kinds[number] for number in set(self._column(_KIND))]

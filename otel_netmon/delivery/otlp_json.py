@@ -31,7 +31,8 @@ _quoted: Final = functools.lru_cache(maxsize=256)(as_json)
 """The same for names."""
 
 
-def _double(value: float) -> str:
+def double(value: float) -> str:
+    """A float, with text for those that JSON has not."""
     if math.isfinite(value):
         return repr(value)
     return '"NaN"' if math.isnan(value) else '"Infinity"' if value > 0 else '"-Infinity"'
@@ -41,7 +42,7 @@ _VALUES: Final[Mapping[type, tuple[str, Callable[[Any], str], str]]] = {
     str: ('"stringValue":', encode_basestring_ascii, ""),
     bool: ('"boolValue":', {True: "true", False: "false"}.__getitem__, ""),
     int: ('"intValue":"', str, '"'),
-    float: ('"doubleValue":', _double, ""),
+    float: ('"doubleValue":', double, ""),
 }
 """By type, what makes the text of a value, and what stands around it."""
 
@@ -104,7 +105,7 @@ class Json:
     between_times = '","endTimeUnixNano":"'
     span_id = staticmethod("%016x".__mod__)
     integer = staticmethod(str)
-    double = staticmethod(_double)
+    double = staticmethod(double)
 
     def __init__(self) -> None:
         self._around: tuple[Any, Any, bytes, bytes] = None, None, b"", b""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from otel_netmon.capture.plain import PlainCalls, PlainEncoder
     from otel_netmon.delivery.packed import SpanFormat
     from otel_netmon.emit.metrics import AttributeSet
+    from otel_netmon.job.roles import RankIdentity
 
 _SLOTS: Final = {
     str(semconv.COLLECTIVE_SEQUENCE): 0,
@@ -54,6 +55,8 @@ class CollectiveEncoder:
         self._templates: tuple[dict[Any, Any], dict[Any, Any]] = {}, {}
         """Of spans below another, and of roots."""
         self._plain: PlainEncoder | None = None
+        self._rank: RankIdentity | None = None
+        """Who the templates in that say that this process is."""
 
     def encode(
         self, events: Sequence[CollectiveEvent], ids: Sequence[int], about: AttributeSet | None, of: Trace
@@ -104,8 +107,10 @@ class CollectiveEncoder:
         """The same of plain calls, that were taken at once; with the id of the first of each part, which the
         others follow. Some 0.3 µs each, and 20 for the first of its kind."""
         made = self._format
-        if self._plain is None or not self._plain.kinds.is_current:
-            self._plain = parts[0][0].encoder(is_text=isinstance(made.nothing, str))
+        kind = parts[0][0].kind
+        rank = None if kind is None else kind.about.rank
+        if self._plain is None or self._rank is not rank or not self._plain.kinds.is_current:
+            self._plain, self._rank = parts[0][0].encoder(is_text=isinstance(made.nothing, str)), rank
         below = [
             Below(calls, first_id, *map(_bytes, made.around_id(of.trace_id, of.parent_id)))
             for calls, first_id, of in parts
