@@ -109,6 +109,8 @@ def process_label() -> str:
 class LocalSpanExporter(SpansTo):
     """Spans to a file of this process; see ``JsonFile`` for its name."""
 
+    is_local = True
+
     def __init__(self) -> None:
         lines = SpanLines()
         super().__init__(JsonFile("traces"), lines.encode, lines.format)

@@ -99,6 +99,8 @@ class TakesPacked:
     """An exporter that takes ``PackedSpans`` too, if they are in its ``format``."""
 
     format: SpanFormat | None = None
+    is_local = False
+    """Whether a batch costs next to nothing: then spans need not wait for others."""
 
 
 class PackedSpans:

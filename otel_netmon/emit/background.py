@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _SOON: Final = 0.05
 """Seconds after a group appeared: by then torch knows whether it is the default one."""
-_LOOK: Final = 0.25
+_LOOK: Final = 0.5
 """Seconds between two looks whether a round is needed before its time."""
 
 

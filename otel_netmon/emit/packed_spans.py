@@ -32,8 +32,11 @@ if TYPE_CHECKING:
 class _Outlet:
     """A processor, and what is on its way there. Used by one thread."""
 
-    def __init__(self, processor: SpanProcessor, made: SpanFormat, of: tuple[Resource, Any]) -> None:
+    def __init__(
+        self, processor: SpanProcessor, made: SpanFormat, of: tuple[Resource, Any], *, is_local: bool
+    ) -> None:
         self._processor = processor
+        self._is_local = is_local
         self.most = batch_size(processor)
         self.format = made
         self.encoder = CollectiveEncoder(made)
@@ -76,6 +79,13 @@ class _Outlet:
         self.flush()
         guarded(self._processor.force_flush)
 
+    def export(self) -> None:
+        """Have what was handed over exported, where it need not wait for more: nothing is lost with the process,
+        and the processor's thread has nothing to do."""
+        if self._is_local and self._queued:
+            self._export()
+            self._queued = []
+
 
 class PackedSpanWriter:
     """Encodes spans for the processors of one provider, as often as their exporters have formats."""
@@ -97,7 +107,7 @@ class PackedSpanWriter:
         """``None`` where one of the processors, all of them the SDK's, has an exporter of somebody else's."""
         exporters = [getattr(processor, "span_exporter", None) for processor in processors]
         outlets = [
-            _Outlet(processor, exporter.format, (resource, scope))
+            _Outlet(processor, exporter.format, (resource, scope), is_local=exporter.is_local)
             for processor, exporter in zip(processors, exporters, strict=True)
             if isinstance(exporter, TakesPacked) and exporter.format is not None
         ]
@@ -159,3 +169,8 @@ class PackedSpanWriter:
         """Hand over what was made."""
         for outlet in self._outlets:
             outlet.flush()
+
+    def export(self) -> None:
+        """The same, and have it exported where that costs next to nothing."""
+        for outlet in self._outlets:
+            outlet.export()

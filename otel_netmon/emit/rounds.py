@@ -150,6 +150,7 @@ class Rounds:
             hanging = [event for event in in_flight if event.group.job in (job, None)]
             guarded(emitter.watch, run_id, hanging)
             emitter.emit_intervals(run_id, lowest)
+        guarded(self._spans.export)
         self._count_errors()
         if self._has_no_rank:
             self._export_at_once(ended)
