@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from otel_netmon import semconv
 from otel_netmon.delivery.packed import Place
 from otel_netmon.emit.attributes import rank_step
+from otel_netmon.emit.chosen import Chosen
 from otel_netmon.emit.encoding import Trace
 from otel_netmon.emit.evidence import EvidenceWriter
 from otel_netmon.emit.hangs import HangDetector, HeartbeatSender
@@ -24,7 +25,6 @@ from otel_netmon.emit.metrics import MOST_SERIES, AttributeSet, CollectiveMetric
 from otel_netmon.emit.waiting import Waiting
 from otel_netmon.guard import log_once
 from otel_netmon.job import identity
-from otel_netmon.job.cadence import Cadence
 from otel_netmon.job.steps import SETUP, Step, StepMarks
 from otel_netmon.records import Heartbeat
 
@@ -64,8 +64,7 @@ class Emitter:
         self._spans = spans
         self._hold = settings.ring_size
         self._waiting = Waiting(settings.ring_size)
-        self._trace_every = settings.trace_every
-        self._cadence = Cadence(settings.trace_every, is_first=job.rank.rank == 0, store=job.store)
+        self._chosen = Chosen(settings, job, spans)
         self._rank = rank = job.rank
         self._token = job.token
         self._member: int | str = job.token if rank.rank is None else rank.rank
@@ -75,19 +74,12 @@ class Emitter:
         self._epoch = time.time_ns() - time.monotonic_ns()
         self._intervals = StepResolver(self._epoch, int(settings.window * 1e9), job.token)
         self._evidence = EvidenceWriter(spans, logs, self._epoch, self._member)
-        chosen = settings.trace_ranks
-        self._traces_calls = chosen is None or rank.rank is None or rank.rank in chosen
         self._opened = 0
         """When the last step that ended did."""
         self._attribute_sets: dict[tuple[Group, Operation, bool], AttributeSet] = {}
         self._steps: deque[Step] = deque()
         """Ended, and not emitted yet."""
         self._stats: dict[Interval, IntervalStats] = {}
-        self._verdicts: dict[Interval, bool] = {}
-        self._durations: list[float] = []
-        """Of steps that the metrics have not been fed with yet, in seconds."""
-        self._in_collectives = 0.0
-        """Of these, seconds with collectives in flight."""
         self.lost = 0
         """Spans lost: no provider or run id came while more than ``ring_size`` waited, or the provider failed."""
 
@@ -130,9 +122,8 @@ class Emitter:
         """
         for step in marks.closed:
             self._intervals.closed(step)
-            self._cadence.closed(step)
             self._opened = step.end
-        self._cadence.poll()
+        self._chosen.marks(marks)
         self._steps.extend(marks.closed)
         while len(self._steps) > self._hold:
             self._steps.popleft()
@@ -170,7 +161,7 @@ class Emitter:
             self._counted(self._emit_step, run_id, self._steps.popleft())
         for interval in [interval for interval in self._stats if self._intervals.ended(interval, now - _PATIENCE)]:
             self._counted(self._emit_interval, run_id, interval, *self._intervals.bounds(interval))
-        self._feed_steps()
+        self._metrics.feed_steps()
         self._counted(self._spans.flush)
 
     def _counted(self, make: Callable[..., None], *what: Any, spans: int = 1) -> None:
@@ -222,25 +213,8 @@ class Emitter:
                     SETUP, last.last_boundary, last.start, now, complete=False, used=last.used, pauses=last.pauses
                 )
                 self._counted(self._emit_step, run_id, setup)
-        self._feed_steps()
+        self._metrics.feed_steps()
         self._counted(self._spans.flush)
-
-    def _feed_steps(self) -> None:
-        """Feed the metrics with all steps at once: one by one takes more than all the rest of a step."""
-        durations, self._durations = self._durations, []
-        in_collectives, self._in_collectives = self._in_collectives, 0.0
-        self._metrics.record_steps(durations, in_collectives)
-
-    def _sampled(self, run_id: str, interval: Interval) -> bool:
-        verdict = self._verdicts.get(interval)
-        if verdict is None:
-            verdict = (
-                interval.kind != semconv.SPAN_TRAIN_STEP or self._cadence.takes(interval.number, interval.key)
-            ) and self._spans.is_sampled(identity.trace_id(run_id, interval.key), interval.kind)
-            self._verdicts[interval] = verdict
-            if len(self._verdicts) > _REMEMBERED:
-                del self._verdicts[next(iter(self._verdicts))]
-        return verdict
 
     def _stats_of(self, interval: Interval) -> IntervalStats:
         stats = self._stats.get(interval)
@@ -257,7 +231,7 @@ class Emitter:
             self._emit_events(run_id, interval, calls.events())
             return
         self._stats_of(interval).add_plain(calls)
-        if self._traces_calls and self._sampled(run_id, interval):
+        if self._chosen.has_calls and self._chosen.has(run_id, interval):
             spans.append((calls, Trace(*self._parent(run_id, interval), self._epoch, 0)))
 
     def _emit_events(self, run_id: str, interval: Interval, events: list[CollectiveEvent]) -> None:
@@ -271,11 +245,11 @@ class Emitter:
                     below.append(event)
                 else:
                     self._counted(self._emit_tied, of_group, event)
-        if below and self._traces_calls:
+        if below and self._chosen.has_calls:
             self._counted(self._emit_below_step, run_id, interval, below, spans=len(below))
 
     def _emit_below_step(self, run_id: str, interval: Interval, events: list[CollectiveEvent]) -> None:
-        if not self._sampled(run_id, interval):
+        if not self._chosen.has(run_id, interval):
             return
         trace_id, parent_id = self._parent(run_id, interval)
         if self._spans.packs:
@@ -289,9 +263,7 @@ class Emitter:
         return identity.trace_id(run_id, interval.key), identity.rank_id(run_id, interval.key, self._member)
 
     def _emit_tied(self, of_group: Tie, event: CollectiveEvent) -> None:
-        if of_group.number % self._trace_every:
-            return
-        if self._spans.is_sampled(of_group.trace_id, event.operation.name):
+        if self._chosen.has_tied(of_group, event.operation.name):
             is_root = of_group.is_root
             parent_id, span_id = (None, of_group.root_id) if is_root else (of_group.root_id, event.span_id)
             self._emit_event(event, of_group.trace_id, parent_id, span_id)
@@ -312,12 +284,11 @@ class Emitter:
     ) -> None:
         record = rank_step(interval, self._rank, self._stats.pop(interval, None), step, (start, end))
         if step is not None and step.complete and record.step is not None:
-            self._durations.append((end - record.start) / 1e9)
-            self._in_collectives += record.collective_time or 0.0
-        in_trace = self._sampled(run_id, interval)
-        self._verdicts.pop(interval, None)
+            self._metrics.record_step((end - record.start) / 1e9, record.collective_time or 0.0)
+        in_trace = self._chosen.has(run_id, interval)
+        self._chosen.forget(interval)
         record = record._replace(
-            run_id=run_id, attempt=self._attempt or None, sampled=in_trace and self._traces_calls
+            run_id=run_id, attempt=self._attempt or None, sampled=in_trace and self._chosen.has_calls
         )
         is_root = self._rank.rank == 0 or (interval.kind == semconv.SPAN_WINDOW and bool(self._token))
         self._evidence.write(interval.kind, interval.key, record, in_trace=in_trace, is_root=is_root)

@@ -151,6 +151,7 @@ class CollectiveMetrics:
         self._io: Any = semconv.create(meter, semconv.COLLECTIVE_IO_METRIC)
         self._step = BulkHistogram(meter, semconv.STEP_DURATION_METRIC)
         self._in_collectives: Any = semconv.create(meter, semconv.STEP_COLLECTIVE_TIME_METRIC)
+        self._steps: list[tuple[float, float]] = []
         semconv.create(meter, semconv.COLLECTIVE_ACTIVE_METRIC, [self._active])
         semconv.create(meter, semconv.COLLECTIVE_AGE_METRIC, [self._age])
         semconv.create(meter, semconv.EVENTS_DROPPED, [self._dropped])
@@ -170,6 +171,7 @@ class CollectiveMetrics:
         """The parent's series are the parent's."""
         self._lock = threads.RLock()
         self._seen.clear()
+        self._steps.clear()
         self._ring = None
         self.errors = 0
         for histogram in (self._duration, self._size, self._step):
@@ -258,13 +260,19 @@ class CollectiveMetrics:
             self._feed(about, None, amounts)
         self._see(one.kind.about.key for one in series)
 
-    def record_steps(self, seconds: list[float], in_collectives: float) -> None:
-        """Feed training steps: how long each took on this rank, and how much of all had collectives in flight."""
-        if seconds:
+    def record_step(self, seconds: float, in_collectives: float) -> None:
+        """Keep for ``feed_steps`` a training step: how long it took on this rank, and how much of that had
+        collectives in flight."""
+        self._steps.append((seconds, in_collectives))
+
+    def feed_steps(self) -> None:
+        """Feed the steps, all at once: one by one takes longer than all the rest of a step."""
+        steps, self._steps = self._steps, []
+        if steps:
             durations = Distribution(semconv.SECONDS_BUCKETS)
-            durations.add(seconds)
+            durations.add(seconds for seconds, _ in steps)
             self._step.record(durations, _NO_ATTRIBUTES)
-            self._in_collectives.add(in_collectives)
+            self._in_collectives.add(sum(in_collectives for _, in_collectives in steps))
 
     def record_overwritten(self, about_of: Callable[[Group, Operation, bool], AttributeSet]) -> None:
         """Feed the metrics with the events that the ring overwrote since the last call."""
