@@ -1,0 +1,106 @@
+"""``diagnose``: the questions in their order.
+
+1. Is anything stuck or broken? Then nothing else explains it.
+2. Did one step stand still?
+3. Over windows of steps, ranks against ranks, so that no run without a fault is needed to compare with: who waits
+   for a CPU, who is slow by its own doing, which link is slow or lossy?
+4. Does one rank pause again and again?
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from otel_netmon.diagnosis import broken, network, pauses, slow_ranks, stops
+from otel_netmon.diagnosis import thresholds as limit
+from otel_netmon.diagnosis.evidence import Evidence
+from otel_netmon.diagnosis.finding import Confidence, Finding, Kind, names
+from otel_netmon.diagnosis.statistics import Window
+
+
+def diagnose(evidence: Evidence, *, live: bool = False) -> tuple[Finding, ...]:
+    """Who is to blame, the costliest first; one finding that says so, if nobody is or if that cannot be told.
+
+    ``live``: only what the last window of steps shows. Pure. Cost: some 15 µs for each rank's step and window.
+    """
+    stuck = broken.find(evidence)
+    steps = evidence.common_steps(limit.FIRST_STEP)
+    found = [] if len(steps) < limit.MIN_STEPS else _over_steps(evidence, steps, live)
+    if stuck is not None:
+        return stuck, *found
+    if found:
+        return tuple(found)
+    return (_none(evidence, steps),)
+
+
+def _over_steps(evidence: Evidence, steps: list[int], live: bool) -> list[Finding]:
+    last = steps[-limit.WINDOW :]
+    found = _persistent(evidence, steps, live)
+    found += pauses.find(evidence, steps[-2 * limit.WINDOW :] if live else steps)
+    found += stops.find(evidence, last if live else steps)
+    found.sort(key=lambda each: (not each.accuses, -each.weight))
+    return found
+
+
+def _persistent(evidence: Evidence, steps: list[int], live: bool) -> list[Finding]:
+    """What stands in more than one window, over all of those."""
+    width = limit.WINDOW
+    windows = [steps[at : at + width] for at in range(0, max(1, len(steps) - width + 1), limit.STRIDE)]
+    if windows[-1][-1] != steps[-1]:
+        windows.append(steps[-width:])
+    if live:
+        windows = windows[-1:]
+    stands: dict[tuple[Kind, tuple[int, ...], tuple[str, ...]], list[Finding]] = {}
+    for some in windows:
+        for each in _in_window(Window(evidence, some), steps):
+            key = each.kind, each.ranks, each.hosts
+            stands.setdefault(key, []).append(replace(each, first_step=some[0], last_step=some[-1]))
+    found = []
+    for same in stands.values():
+        if len(same) >= min(limit.MIN_WINDOWS, len(windows)):
+            worst = max(same, key=lambda each: each.weight)
+            weight = limit.STRIDE * sum(each.weight for each in same)
+            found.append(
+                replace(worst, first_step=same[0].first_step, last_step=same[-1].last_step, weight=weight)
+            )
+    return found
+
+
+def _in_window(window: Window, steps: list[int]) -> list[Finding]:
+    if len(window.ranks) < 2:
+        return []
+    ranks = slow_ranks.find(window)
+    # A rank without a CPU is slow at its sockets, too.
+    starved = {host for each in ranks if each.kind is Kind.STARVED for host in each.hosts}
+    links = [
+        each
+        for each in network.find(window, steps)
+        if each.kind is Kind.LOSSY or not any(starved & set(pair) for pair in each.pairs)
+    ]
+    return ranks + links
+
+
+def _none(evidence: Evidence, steps: list[int]) -> Finding:
+    mute = evidence.mute
+    if len(evidence.hosts) < 2 and (evidence.world_size or 0) < 2:
+        said = "There is one rank, and nothing to compare it with"
+        return Finding(Kind.INSUFFICIENT, f"{said}.", confidence=Confidence.LOW)
+    if len(steps) < limit.MIN_STEPS:
+        seen = f"{len(steps)} steps were seen on all of {len(evidence.hosts)} ranks, {limit.MIN_STEPS} are needed"
+        silent = f", and nothing is known of {names(mute)}" if mute else ""
+        return Finding(Kind.INSUFFICIENT, f"Too little to tell: {seen}{silent}.", confidence=Confidence.LOW)
+    if mute:
+        return Finding(
+            Kind.INSUFFICIENT,
+            f"Nothing stands out among {len(evidence.hosts)} ranks in {len(steps)} steps, but nothing is known of "
+            f"{names(mute)}.",
+            first_step=steps[0],
+            last_step=steps[-1],
+            confidence=Confidence.LOW,
+        )
+    return Finding(
+        Kind.NOTHING,
+        f"Nothing stands out: in {len(steps)} steps no rank and no link cost more than the others.",
+        first_step=steps[0],
+        last_step=steps[-1],
+    )
