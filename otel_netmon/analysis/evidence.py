@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from otel_netmon import semconv
+from otel_netmon.analysis.results import Diagnosis
+from otel_netmon.diagnosis.diagnose import diagnose
 from otel_netmon.diagnosis.evidence import CallSeen, Evidence, StepSample
 from otel_netmon.diagnosis.thresholds import BACKOFF
 from otel_netmon.records import (
@@ -37,8 +39,8 @@ class _Process:
     host: str | None = None
     rank: int | None = None
     run: str | None = None
-    steps: dict[str, RankStep] = field(default_factory=dict)
-    """By trace."""
+    steps: dict[str, tuple[int, str, StepSample]] = field(default_factory=dict)
+    """By trace: its number here, the id of its span, and what is known of it."""
     below: dict[str, list[tuple[int, int, bool]]] = field(default_factory=lambda: defaultdict(list))
     """By the span above: start and end of each collective, and whether it is asynchronous."""
     traffic: list[PeerTraffic] = field(default_factory=list)
@@ -96,11 +98,18 @@ class EvidenceCollector:
         ids: set[str | None] = {process.run for process in self._processes.values() if process.run is not None}
         return {run: self._evidence(run, len(ids) == 1) for run in ids or {None}}
 
+    def diagnoses(self) -> tuple[Diagnosis, ...]:
+        """Who is to blame, of each run in which there is a rank."""
+        return tuple(
+            Diagnosis(run, len(evidence.hosts), len(evidence.common_steps(0)), diagnose(evidence))
+            for run, evidence in self.runs().items()
+            if evidence.hosts
+        )
+
     def _evidence(self, run: str | None, is_only: bool) -> Evidence:
         sizes = [size for of, size in self._world_size.items() if of in (run, None)]
         evidence = Evidence(max(sizes, default=None), group_sizes=self._group_sizes)
-        steps: dict[str, dict[int, RankStep]] = defaultdict(dict)
-        samples: dict[tuple[str, int], StepSample] = {}
+        steps: dict[str, dict[int, tuple[int, StepSample]]] = defaultdict(dict)
         for instance, process in self._processes.items():
             is_host = process.rank is None
             if process.run != run and not (process.run is None and (is_only or is_host)):
@@ -111,10 +120,9 @@ class EvidenceCollector:
             if process.rank is None:
                 continue
             _join(evidence, process, process.rank)
-            for trace, step in process.steps.items():
-                steps[trace][process.rank] = step
-                samples[trace, process.rank] = _sample_of(step, process.below.get(step.span_id, ()))
-        _number(evidence, steps, samples)
+            for trace, (number, span_id, sample) in process.steps.items():
+                steps[trace][process.rank] = number, _completed(sample, process.below.get(span_id, ()))
+        _number(evidence, steps)
         return evidence
 
 
@@ -173,7 +181,8 @@ def _step(process: _Process, step: RankStep) -> None:
         process.said_end = True
         process.open_since = step.start
     else:
-        process.steps[step.trace_id] = step
+        sample = _completed(_sample_of(step), process.below.pop(step.span_id, ()))
+        process.steps[step.trace_id] = step.step, step.span_id, sample
 
 
 def _in_flight(process: _Process, some: Iterable[InFlight], time: int) -> None:
@@ -209,19 +218,38 @@ def _join(evidence: Evidence, process: _Process, rank: int) -> None:
         evidence.open_since[rank] = process.open_since
 
 
-def _sample_of(step: RankStep, below: Iterable[tuple[int, int, bool]]) -> StepSample:
+def _sample_of(step: RankStep) -> StepSample:
+    inside = step.collective_time
+    if inside is None and len(step.calls) == step.collective_count:
+        inside = _union([(each.start, each.start + (each.duration or 0)) for each in step.calls]) / 1e6
     return StepSample(
         step.start,
         step.end,
-        step.collective_time or 0.0,
+        inside,
         step.data_time,
         step.gc_time,
         step.cpu_time,
         step.run_queue_time,
-        _issued(step.start, sorted(below)),
-        step.collective_count,
-        step.collective_size,
+        calls=step.collective_count,
+        size=step.collective_size,
     )
+
+
+def _completed(sample: StepSample, below: Sequence[tuple[int, int, bool]]) -> StepSample:
+    """With what only the spans of its collectives say."""
+    if not below:
+        return sample
+    if sample.in_collectives is None:
+        sample = sample._replace(in_collectives=_union([(begin, end) for begin, end, _ in below]) / 1e9)
+    return sample._replace(issued=_issued(sample.start, sorted(below)))
+
+
+def _union(times: list[tuple[int, int]]) -> int:
+    total, until = 0, -1
+    for begin, end in sorted(times):
+        total += max(0, end - max(begin, until))
+        until = max(until, end)
+    return total
 
 
 def _issued(start: int, below: list[tuple[int, int, bool]]) -> float | None:
@@ -229,19 +257,12 @@ def _issued(start: int, below: list[tuple[int, int, bool]]) -> float | None:
     last = max((begin for begin, _, is_async in below if is_async), default=None)
     if last is None:
         return None
-    blocked, until = 0, start
-    for begin, end, is_async in below:
-        if not is_async and begin < last and end > until:
-            blocked += min(end, last) - max(begin, until)
-            until = end
+    blocked = _union([(begin, min(end, last)) for begin, end, is_async in below if not is_async and begin < last])
     return (last - start - blocked) / 1e9
 
 
-def _number(
-    evidence: Evidence, steps: dict[str, dict[int, RankStep]], samples: dict[tuple[str, int], StepSample]
-) -> None:
+def _number(evidence: Evidence, steps: dict[str, dict[int, tuple[int, StepSample]]]) -> None:
     """Steps meet by their trace; its number is what its first rank says, for ranks may count apart."""
-    for trace, ranks in sorted(steps.items(), key=lambda item: len(item[1])):
-        number = ranks[min(ranks)].step
-        if number is not None:
-            evidence.steps[number] = {rank: samples[trace, rank] for rank in ranks}
+    for ranks in sorted(steps.values(), key=len):
+        number, _ = ranks[min(ranks)]
+        evidence.steps[number] = {rank: sample for rank, (_, sample) in ranks.items()}

@@ -10,6 +10,7 @@ from otel_netmon import semconv
 from otel_netmon.analysis.apart import find_apart
 from otel_netmon.analysis.counted import Counted
 from otel_netmon.analysis.coverage import Coverage
+from otel_netmon.analysis.evidence import EvidenceCollector
 from otel_netmon.analysis.nics import NicTraffic
 from otel_netmon.analysis.operations import Operations, percentile, seconds_of
 from otel_netmon.analysis.results import Alive, Losses, StepSummary, Summary
@@ -71,10 +72,12 @@ class _Findings:
         self._counted = Counted()
         self._operations = Operations()
         self._coverage = Coverage()
+        self._evidence = EvidenceCollector()
 
     def take(self, record: Known) -> None:
         """Take one record; each series of points in the order of time."""
         self.records += 1
+        self._evidence.take(record)
         source = record.source or Source()
         self._world_sizes.add(source.world_size)
         if isinstance(record, HostSample):
@@ -145,6 +148,7 @@ class _Findings:
             operations=operations,
             waiting=self._matcher.measure(self._step_of, self._longest(), sizes) if ended or sampled_out else None,
             nics=self._nics.totals(),
+            diagnoses=self._evidence.diagnoses(),
             losses=Losses(
                 dropped=self._counted.dropped(),
                 missing_spans=missing,

@@ -38,6 +38,10 @@ def _over_steps(evidence: Evidence, steps: list[int], live: bool) -> list[Findin
     found = _persistent(evidence, steps, live)
     found += pauses.find(evidence, steps[-2 * limit.WINDOW :] if live else steps)
     found += stops.find(evidence, last if live else steps)
+    # A rank without a CPU pauses, too, and the thread that reads its connections with it.
+    starved = {each.ranks for each in found if each.kind is Kind.STARVED}
+    pausing = (Kind.PAUSES, Kind.PAUSED, Kind.FROZEN)
+    found = [each for each in found if not (each.kind in pausing and each.ranks in starved)]
     found.sort(key=lambda each: (not each.accuses, -each.weight))
     return found
 
@@ -54,7 +58,8 @@ def _persistent(evidence: Evidence, steps: list[int], live: bool) -> list[Findin
     for some in windows:
         for each in _in_window(Window(evidence, some), steps):
             key = each.kind, each.ranks, each.hosts
-            stands.setdefault(key, []).append(replace(each, first_step=some[0], last_step=some[-1]))
+            first = some[0] if each.first_step is None else each.first_step
+            stands.setdefault(key, []).append(replace(each, first_step=first, last_step=some[-1]))
     found = []
     for same in stands.values():
         if len(same) >= min(limit.MIN_WINDOWS, len(windows)):

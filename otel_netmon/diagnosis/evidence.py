@@ -24,7 +24,7 @@ class StepSample(NamedTuple):
 
     start: int
     end: int
-    in_collectives: float
+    in_collectives: float | None = None
     """In which at least one collective was in flight."""
     data: float | None = None
     gc: float | None = None
@@ -41,9 +41,9 @@ class StepSample(NamedTuple):
         return (self.end - self.start) / 1e9
 
     @property
-    def own(self) -> float:
+    def own(self) -> float | None:
         """In which no collective was in flight: this rank's own doing."""
-        return max(0.0, self.duration - self.in_collectives)
+        return None if self.in_collectives is None else max(0.0, self.duration - self.in_collectives)
 
 
 class CallSeen(NamedTuple):

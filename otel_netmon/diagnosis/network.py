@@ -31,8 +31,7 @@ def find(window: Window, steps: list[int]) -> list[Finding]:
     }
     found = links(evidence, within, without)
     spent = window.duration * min(
-        median(each.in_collectives / each.duration for row in window.rows if (each := row.get(rank)) is not None)
-        for rank in window.ranks
+        median(shares) if (shares := _shares(window, rank)) else 1.0 for rank in window.ranks
     )
     lossy = lossy_links.find(found, spent)
     # Loss lowers the goodput, too.
@@ -41,6 +40,13 @@ def find(window: Window, steps: list[int]) -> list[Finding]:
         replace(each, lost_rank_seconds=None if each.lost is None else each.lost * len(window.ranks))
         for each in findings
     ]
+
+
+def _shares(window: Window, rank: int) -> list[float]:
+    """The shares of the steps that a rank spent in collectives."""
+    own = [row[rank] for row in window.rows if rank in row]
+    known = [each for each in own if each.in_collectives is not None and each.duration]
+    return [(each.in_collectives or 0.0) / each.duration for each in known]
 
 
 def _within(window: Window, rank: int) -> tuple[int, int]:

@@ -59,7 +59,7 @@ def _starved(window: Window) -> list[Finding]:
             else "other threads have the CPU"
             + (", and no quota stops it" if quota is not None else "; whether by a quota is not known")
         )
-        lost = max(0.0, median(own[rank]))
+        lost = max(0.0, median(own[rank] or (0.0,)))
         facts = [Fact("time in the run queue", waits, baseline, "s/step")]
         if quota is not None:
             facts.append(Fact("time throttled", quota, None, "s/s"))
@@ -71,6 +71,7 @@ def _starved(window: Window) -> list[Finding]:
                 ranks=(rank,),
                 hosts=hosts_of(window.evidence.hosts, (rank,)),
                 cause=cause,
+                first_step=_since(window, rank, excess, median(excess) / 2),
                 lost=lost,
                 lost_rank_seconds=lost * len(window.ranks),
                 confidence=Confidence.HIGH if waits > 2 * limit.STARVED_RATIO * baseline else Confidence.MEDIUM,
@@ -81,6 +82,16 @@ def _starved(window: Window) -> list[Finding]:
     return found
 
 
+def _since(window: Window, rank: int, excess: list[float], least: float) -> int:
+    """The first step from which on it exceeds ``least`` in four of five steps of the window."""
+    numbers = [number for number, row in zip(window.steps, window.rows, strict=True) if rank in row]
+    over = [value > least for value in excess]
+    for place in range(len(over)):
+        if over[place] and sum(over[place:]) >= 0.8 * (len(over) - place):
+            return numbers[place]
+    return window.steps[0]
+
+
 @dataclass(frozen=True)
 class _Slow:
     """A rank that is late by so many seconds of each step, and why."""
@@ -89,6 +100,7 @@ class _Slow:
     seconds: float
     baseline: float
     score: float
+    since: int
     cause: Cause
     parts: tuple[Fact, ...]
     what: str
@@ -113,12 +125,13 @@ def _above(window: Window, quantity: Quantity, share: float, what: str) -> list[
         if score > limit.SLOW_Z and steps >= limit.SLOW_STEPS:
             seconds, baseline = median(excess), median(others[rank])
             cause, parts = _cause(window, rank, seconds)
-            found.append(_Slow(rank, seconds, baseline, score, cause, parts, what))
+            since = _since(window, rank, excess, seconds / 2)
+            found.append(_Slow(rank, seconds, baseline, score, since, cause, parts, what))
     return found
 
 
 def _own(each: StepSample) -> float | None:
-    return max(0.0, each.own - (each.run_queue or 0.0))
+    return None if each.own is None else max(0.0, each.own - (each.run_queue or 0.0))
 
 
 def _cause(window: Window, rank: int, seconds: float) -> tuple[Cause, tuple[Fact, ...]]:
@@ -184,6 +197,7 @@ def _finding(window: Window, slow: list[_Slow]) -> Finding:
         ranks=ranks,
         hosts=hosts_of(window.evidence.hosts, ranks),
         cause=cause,
+        first_step=min(each.since for each in slow),
         lost=lost,
         lost_rank_seconds=lost * len(window.ranks),
         confidence=Confidence.HIGH if score > 2 * limit.SLOW_Z else Confidence.MEDIUM,
