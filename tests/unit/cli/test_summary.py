@@ -93,7 +93,6 @@ def test_text(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "2 0 s 0.0% 29 (100%) 1.45 s" in words
     assert "Rank 2 comes 50 ms late in each step" in words
     assert "29 collectives seen on all their ranks in 29 steps, without the first" in words
-    assert "A slow link to or from it can look the same" in words
     assert "NICs not known" in words
     assert out.isascii() and "\x1b" not in out  # no boxes, no colours
 
