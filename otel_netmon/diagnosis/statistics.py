@@ -162,7 +162,8 @@ class Comparison:
             table = self._window.tables[place]
             column = self._column(table)
             cohort = self._window.cohorts[number]
-            values = known([column[rank] for rank in cohort if rank in table])
+            is_all = len(cohort) == len(table)
+            values = known(column if is_all else [column[rank] for rank in cohort if rank in table])
             self._medians[key] = _without_one(sorted(values)) if len(values) > 1 else None
         return self._medians[key]
 

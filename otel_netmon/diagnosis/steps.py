@@ -1,4 +1,4 @@
-"""What all ranks did in one step: columns with a value for each rank, so that ten thousand are compared quickly."""
+"""What all ranks did in one step: columns with a value for each rank, so that ten thousand are soon compared."""
 
 from __future__ import annotations
 
@@ -83,18 +83,10 @@ class StepTable:
         for times in (self.start, self.end):
             times.extend(array("q", bytes(8 * more)))
         nothing = array("d", [_NAN]) * more
-        for column in (
-            self.duration,
-            self.own,
-            self.running,
-            self.data,
-            self.gc,
-            self.cpu,
-            self.run_queue,
-            self.issued,
-        ):
+        known = self.duration, self.own, self.running, self.data, self.gc, self.cpu, self.run_queue, self.issued
+        for column in known:
             column.extend(nothing)
 
     def shortest(self) -> float:
         """Seconds on the rank that was quickest."""
-        return min(self.duration[rank] for rank in self.work)
+        return min(value for value in self.duration if value == value)  # noqa: PLR0124 - NaN is not

@@ -24,7 +24,8 @@ MOST_GROUPS: Final = 16
 MOST_CALLS: Final = 32
 MOST_BYTES: Final = 1 << 14
 """Of a digest that is read."""
-_LARGEST: Final = 1 << 63
+_LARGEST: Final = 1 << 62
+_WHOLE: Final = {int, type(None)}
 
 
 class DigestedStep(NamedTuple):
@@ -113,7 +114,7 @@ def unpack(data: bytes) -> Digest | None:
             tuple(GroupHead(bounded(str(group)), *_whole(rest)) for group, *rest in groups[:MOST_GROUPS]),
             tuple(_call(row, names) for row in calls[:MOST_CALLS]),
         )
-    except (ValueError, TypeError, LookupError, RecursionError):
+    except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
         return None
 
 
@@ -146,12 +147,11 @@ def _step_row(step: DigestedStep) -> list[int | None]:
 
 
 def _step(row: list[Any]) -> DigestedStep:
+    if not {*map(type, row)} <= _WHOLE or max(row[:4]) >= _LARGEST:
+        raise ValueError(row)
     number, tie, start, length, *durations, calls, size = row
-    inside, data, gc, cpu, run_queue, issued = map(_seconds, durations)
-    number, tie, start, length = _whole((number, tie, start, length))
-    sample = StepSample(
-        start, start + length, inside, data, gc, cpu, run_queue, issued, _maybe(calls), _maybe(size)
-    )
+    inside, data, gc, cpu, run_queue, issued = [None if each is None else each / 1e6 for each in durations]
+    sample = StepSample(start, start + length, inside, data, gc, cpu, run_queue, issued, calls, size)
     return DigestedStep(number, tie, sample)
 
 
