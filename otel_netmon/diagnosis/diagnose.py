@@ -10,12 +10,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
-from otel_netmon.diagnosis import broken, network, pauses, slow_ranks, stops
+from otel_netmon.diagnosis import broken, network, often_late, pauses, slow_ranks, stops
 from otel_netmon.diagnosis import thresholds as limit
 from otel_netmon.diagnosis.evidence import Evidence
 from otel_netmon.diagnosis.finding import Confidence, Finding, Kind, hosts_of, names
 from otel_netmon.diagnosis.statistics import Window
+
+_CLEARLY: Final = 1.5
 
 
 def diagnose(evidence: Evidence, *, live: bool = False) -> tuple[Finding, ...]:
@@ -55,7 +58,9 @@ def _silent(evidence: Evidence) -> list[Finding]:
 def _over_steps(evidence: Evidence, steps: list[int], live: bool) -> list[Finding]:
     last = steps[-limit.WINDOW :]
     found = _persistent(evidence, steps, live)
-    found += pauses.find(evidence, steps[-2 * limit.WINDOW :] if live else steps)
+    some = steps[-2 * limit.WINDOW :] if live else steps
+    found += pauses.find(evidence, some)
+    found += _only_new(often_late.find(evidence, some), found)
     found += stops.find(evidence, last if live else steps)
     # A rank without a CPU pauses, too, and the thread that reads its connections with it.
     starved = {each.ranks for each in found if each.kind is Kind.STARVED}
@@ -63,6 +68,16 @@ def _over_steps(evidence: Evidence, steps: list[int], live: bool) -> list[Findin
     found = [each for each in found if not (each.kind in pausing and each.ranks in starved)]
     found.sort(key=lambda each: (not each.accuses, -each.weight))
     return found
+
+
+def _only_new(often: list[Finding], found: list[Finding]) -> list[Finding]:
+    """Without ranks of which something is found already, unless that was only some of the time."""
+    costs = {each.ranks: each.weight for each in found}
+    new = [each for each in often if each.weight > _CLEARLY * costs.get(each.ranks, 0.0)]
+    found[:] = [
+        each for each in found if each.kind is not Kind.SLOW_RANK or each.ranks not in {one.ranks for one in new}
+    ]
+    return new
 
 
 def _persistent(evidence: Evidence, steps: list[int], live: bool) -> list[Finding]:
@@ -82,10 +97,10 @@ def _persistent(evidence: Evidence, steps: list[int], live: bool) -> list[Findin
     found = []
     for same in stands.values():
         if len(same) >= min(limit.MIN_WINDOWS, len(windows)):
-            worst = max(same, key=lambda each: each.weight)
+            typical = sorted(same, key=lambda each: each.weight)[len(same) // 2]
             weight = limit.STRIDE * sum(each.weight for each in same)
             found.append(
-                replace(worst, first_step=same[0].first_step, last_step=same[-1].last_step, weight=weight)
+                replace(typical, first_step=same[0].first_step, last_step=same[-1].last_step, weight=weight)
             )
     return found
 

@@ -117,10 +117,11 @@ def _above(window: Window, quantity: Quantity, share: float, what: str) -> list[
     found = []
     for rank in compared.above(max(limit.SLOW_SECONDS, share * window.duration)):
         excess = compared.excess(rank)
-        score, steps = standard_score(excess), sum(each > 0 for each in excess) / len(excess)
+        seconds = median(excess)
+        steps = sum(each > limit.SLOW_LEAST * seconds for each in excess) / len(excess)
+        score = standard_score(excess)
         if score > limit.SLOW_Z and steps >= limit.SLOW_STEPS:
-            seconds = median(excess)
-            cause, parts = _cause(window, rank, seconds)
+            cause, parts = cause_in(window, rank, seconds)
             since = _since(window, rank, excess, seconds / 2)
             found.append(_Slow(rank, seconds, compared.baseline(rank), score, since, cause, parts, what))
     return found
@@ -133,7 +134,7 @@ _CAUSES: Final[dict[Cause, tuple[str, Quantity]]] = {
 }
 
 
-def _cause(window: Window, rank: int, seconds: float) -> tuple[Cause, tuple[Fact, ...]]:
+def cause_in(window: Window, rank: int, seconds: float) -> tuple[Cause, tuple[Fact, ...]]:
     """Which of the readings is up by more than half of what the rank is late by."""
     facts, cause, unknown = [], None, False
     for candidate, (name, quantity) in _CAUSES.items():

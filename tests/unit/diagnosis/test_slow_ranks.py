@@ -59,6 +59,17 @@ def test_a_host_whose_ranks_are_slow_together_is_one_finding() -> None:
     assert "Ranks 4, 5, 6 and 7 of host h1 come" in finding.sentence
 
 
+@pytest.mark.parametrize("late_in", [(1,), (1, 2)], ids=["a third", "two thirds"])
+def test_a_rank_that_is_late_in_many_steps(late_in: tuple[int, ...]) -> None:
+    late = {"own": LATE, "data": LATE}
+    (finding,) = diagnose(
+        job(steps=60, extra=lambda step, rank: late if rank == 2 and step % 3 in late_in else {})
+    )
+    assert (finding.kind, finding.ranks, finding.cause) == (Kind.SLOW_RANK, (2,), Cause.INPUT)
+    assert "Rank 2 comes late in" in finding.sentence and "of 58 steps" in finding.sentence
+    assert finding.lost == pytest.approx(LATE * len(late_in) / 3, rel=0.15)
+
+
 def test_a_late_bucket_is_seen_where_transfers_overlap() -> None:
     (finding,) = diagnose(job(extra=lambda step, rank: {"issued": LATE} if rank == 2 else {}))
     assert (finding.kind, finding.ranks) == (Kind.SLOW_RANK, (2,))
