@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import Final
 
@@ -97,12 +98,20 @@ def _persistent(evidence: Evidence, steps: list[int], live: bool) -> list[Findin
     found = []
     for same in stands.values():
         if len(same) >= min(limit.MIN_WINDOWS, len(windows)):
-            typical = sorted(same, key=lambda each: each.weight)[len(same) // 2]
+            typical = _typical(same)
             weight = limit.STRIDE * sum(each.weight for each in same)
             found.append(
                 replace(typical, first_step=same[0].first_step, last_step=same[-1].last_step, weight=weight)
             )
     return found
+
+
+def _typical(same: list[Finding]) -> Finding:
+    """Of one finding in several windows: what most of those say that tell cause and direction at all."""
+    told = [each for each in same if each.direction is not None] or same
+    said = Counter((each.cause, each.direction) for each in told).most_common(1)[0][0]
+    alike = sorted((each for each in told if (each.cause, each.direction) == said), key=lambda each: each.weight)
+    return alike[len(alike) // 2]
 
 
 def _in_window(window: Window, steps: list[int]) -> list[Finding]:
