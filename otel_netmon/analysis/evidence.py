@@ -11,7 +11,7 @@ from otel_netmon import semconv
 from otel_netmon.analysis.results import Diagnosis
 from otel_netmon.diagnosis.diagnose import diagnose
 from otel_netmon.diagnosis.evidence import CallSeen, Evidence
-from otel_netmon.diagnosis.steps import StepSample, StepTable
+from otel_netmon.diagnosis.steps import StepSample, StepTable, sample_of, union
 from otel_netmon.diagnosis.thresholds import BACKOFF
 from otel_netmon.records import (
     Collective,
@@ -22,6 +22,7 @@ from otel_netmon.records import (
     RankStep,
     Source,
     Value,
+    Verdict,
 )
 from otel_netmon.store.reader import Known
 
@@ -68,6 +69,8 @@ class EvidenceCollector:
 
     def take(self, record: Known) -> None:
         """Take one record."""
+        if isinstance(record, Verdict):
+            return  # what was made of evidence is none
         source = record.source or Source()
         process = self._processes[source.instance]
         process.host = source.host or process.host
@@ -183,7 +186,7 @@ def _step(process: _Process, step: RankStep) -> None:
         process.said_end = True
         process.open_since = step.start
     else:
-        sample = _completed(_sample_of(step), process.below.pop(step.span_id, ()))
+        sample = _completed(sample_of(step), process.below.pop(step.span_id, ()))
         process.steps[step.trace_id] = step.step, step.span_id, sample
 
 
@@ -220,38 +223,13 @@ def _join(evidence: Evidence, process: _Process, rank: int) -> None:
         evidence.open_since[rank] = process.open_since
 
 
-def _sample_of(step: RankStep) -> StepSample:
-    inside = step.collective_time
-    if inside is None and len(step.calls) == step.collective_count:
-        inside = _union([(each.start, each.start + (each.duration or 0)) for each in step.calls]) / 1e6
-    return StepSample(
-        step.start,
-        step.end,
-        inside,
-        step.data_time,
-        step.gc_time,
-        step.cpu_time,
-        step.run_queue_time,
-        calls=step.collective_count,
-        size=step.collective_size,
-    )
-
-
 def _completed(sample: StepSample, below: Sequence[tuple[int, int, bool]]) -> StepSample:
     """With what only the spans of its collectives say."""
     if not below:
         return sample
     if sample.in_collectives is None:
-        sample = sample._replace(in_collectives=_union([(begin, end) for begin, end, _ in below]) / 1e9)
+        sample = sample._replace(in_collectives=union([(begin, end) for begin, end, _ in below]) / 1e9)
     return sample._replace(issued=_issued(sample.start, sorted(below)))
-
-
-def _union(times: list[tuple[int, int]]) -> int:
-    total, until = 0, -1
-    for begin, end in sorted(times):
-        total += max(0, end - max(begin, until))
-        until = max(until, end)
-    return total
 
 
 def _issued(start: int, below: list[tuple[int, int, bool]]) -> float | None:
@@ -259,7 +237,7 @@ def _issued(start: int, below: list[tuple[int, int, bool]]) -> float | None:
     last = max((begin for begin, _, is_async in below if is_async), default=None)
     if last is None:
         return None
-    blocked = _union([(begin, min(end, last)) for begin, end, is_async in below if not is_async and begin < last])
+    blocked = union([(begin, min(end, last)) for begin, end, is_async in below if not is_async and begin < last])
     return (last - start - blocked) / 1e9
 
 

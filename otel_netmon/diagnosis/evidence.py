@@ -87,6 +87,11 @@ class Evidence:
         return None if end is None else max(0.0, (end - call.start) / 1e9)
 
     @property
+    def heard(self) -> list[int]:
+        """Those that are not silent."""
+        return [rank for rank in self.hosts if self.silent.get(rank, 0.0) <= thresholds.SILENT_SECONDS]
+
+    @property
     def mute(self) -> list[int]:
         """Ranks of the job of which nothing is known."""
         return [rank for rank in range(self.world_size or 0) if rank not in self.hosts]
@@ -94,7 +99,7 @@ class Evidence:
     def common_steps(self, first: int) -> list[int]:
         """Numbers of the steps from ``first`` on that at least nine of ten ranks completed, all of up to nine;
         without ranks that are silent."""
-        heard = sum(self.silent.get(rank, 0.0) <= thresholds.SILENT_SECONDS for rank in self.hosts)
+        heard = len(self.heard)
         needed = heard - heard // 10
         return sorted(number for number, of in self.steps.items() if number >= first and len(of) >= needed > 0)
 
