@@ -23,6 +23,7 @@ from otel_netmon.records import (
     Sequence,
     Source,
     Value,
+    Verdict,
 )
 from otel_netmon.semconv import Attribute
 from otel_netmon.text import as_json, printable
@@ -37,7 +38,7 @@ def _table(cls: Any) -> dict[str, Attribute]:
 
 
 ATTRIBUTES: Final[Mapping[type, Mapping[str, Attribute]]] = {
-    cls: _table(cls) for cls in (Source, Collective, RankStep, PeerTraffic, InFlight, Heartbeat)
+    cls: _table(cls) for cls in (Source, Collective, RankStep, PeerTraffic, InFlight, Heartbeat, Verdict)
 }
 """By type of record, the fields that are attributes, in the order of the record. All else is in the span, log
 record or data point itself; those of a source are its resource's."""
@@ -138,7 +139,7 @@ def _fields(cls: Any) -> tuple[int, tuple[str, ...], list[tuple[int, Callable[[A
 _FIELDS: Final = {cls: _fields(cls) for cls in ATTRIBUTES}
 
 
-def attributes(record: Collective | RankStep | PeerTraffic | InFlight | Heartbeat) -> dict[str, Value]:
+def attributes(record: Collective | RankStep | PeerTraffic | InFlight | Heartbeat | Verdict) -> dict[str, Value]:
     """``record`` as attributes of its span, span event or log record, without what is not known. Some 2 µs."""
     first, names, packs = _FIELDS[type(record)]
     values: Any = record[first:] if first else record
@@ -151,7 +152,7 @@ def attributes(record: Collective | RankStep | PeerTraffic | InFlight | Heartbea
     return {name: value for name, value in zip(names, values, strict=False) if value is not None}
 
 
-Record = TypeVar("Record", Source, Collective, RankStep, PeerTraffic, InFlight, Heartbeat)
+Record = TypeVar("Record", Source, Collective, RankStep, PeerTraffic, InFlight, Heartbeat, Verdict)
 
 
 def required(cls: type[Any]) -> list[str]:

@@ -9,8 +9,9 @@ if TYPE_CHECKING:
     from otel_netmon.analysis.apart import Apart
     from otel_netmon.analysis.nics import NicTotal
     from otel_netmon.analysis.waiting import Waiting
+    from otel_netmon.diagnosis.finding import Finding
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 """Version of ``Summary.to_dict``; it changes when a key changes its meaning or goes."""
 
 
@@ -90,6 +91,20 @@ class Losses:
 
 
 @dataclass(frozen=True)
+class Diagnosis:
+    """Who is to blame in one run, the costliest first, by ``ranks`` ranks and ``steps`` steps that all took."""
+
+    run_id: str | None
+    ranks: int
+    steps: int
+    findings: tuple[Finding, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values for JSON."""
+        return {**asdict(self), "findings": [each.to_dict() for each in self.findings]}
+
+
+@dataclass(frozen=True)
 class Summary:
     """All of it. Ranks are those that sent a span, or the log event of a step; ``world_size`` is what they say it
     should be."""
@@ -107,6 +122,8 @@ class Summary:
     operations: tuple[OperationSummary, ...]
     waiting: Waiting | None
     nics: tuple[NicTotal, ...]
+    diagnoses: tuple[Diagnosis, ...]
+    """Of each run."""
     losses: Losses
     folder: str
     files: int
@@ -114,4 +131,5 @@ class Summary:
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values for JSON; units as in the classes' docstrings."""
-        return {"schema": SCHEMA, **asdict(self)}
+        diagnoses = [each.to_dict() for each in self.diagnoses]
+        return {"schema": SCHEMA, **asdict(self), "diagnoses": diagnoses}

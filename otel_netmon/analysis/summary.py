@@ -10,11 +10,12 @@ from otel_netmon import semconv
 from otel_netmon.analysis.apart import find_apart
 from otel_netmon.analysis.counted import Counted
 from otel_netmon.analysis.coverage import Coverage
+from otel_netmon.analysis.evidence import EvidenceCollector
 from otel_netmon.analysis.nics import NicTraffic
 from otel_netmon.analysis.operations import Operations, percentile, seconds_of
 from otel_netmon.analysis.results import Alive, Losses, StepSummary, Summary
 from otel_netmon.analysis.waiting import Matcher
-from otel_netmon.records import Collective, Heartbeat, HostSample, InFlight, PeerTraffic, RankStep, Source
+from otel_netmon.records import Collective, Heartbeat, HostSample, InFlight, PeerTraffic, RankStep, Source, Verdict
 from otel_netmon.store.files import telemetry_files
 from otel_netmon.store.problems import FolderError, Problems
 from otel_netmon.store.reader import Known, read
@@ -71,17 +72,19 @@ class _Findings:
         self._counted = Counted()
         self._operations = Operations()
         self._coverage = Coverage()
+        self._evidence = EvidenceCollector()
 
     def take(self, record: Known) -> None:
         """Take one record; each series of points in the order of time."""
         self.records += 1
+        self._evidence.take(record)
         source = record.source or Source()
         self._world_sizes.add(source.world_size)
         if isinstance(record, HostSample):
             self._counted.add(record, source)
             if record.metric == semconv.NIC_IO.name:
                 self._nics.add(record, source)
-        elif not isinstance(record, PeerTraffic):
+        elif not isinstance(record, PeerTraffic | Verdict):
             rank = source.rank if record.rank is None else record.rank
             if isinstance(record, Collective):
                 self._collective(record, self._trace(record, rank), rank, source.instance)
@@ -145,6 +148,7 @@ class _Findings:
             operations=operations,
             waiting=self._matcher.measure(self._step_of, self._longest(), sizes) if ended or sampled_out else None,
             nics=self._nics.totals(),
+            diagnoses=self._evidence.diagnoses(),
             losses=Losses(
                 dropped=self._counted.dropped(),
                 missing_spans=missing,

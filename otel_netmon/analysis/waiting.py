@@ -2,13 +2,12 @@
 
 A collective that synchronises ends on all ranks at about the same time, so the rank that came last has the
 *shortest* duration, and what the others spent beyond that they spent waiting. No clock of one host is compared
-with another's. The limits: a slow link can look the same (the receiver behind it is late in the *next*
-collective), and with overlapping asynchronous collectives some waiting is queueing.
+with another's. Who was waited for is not who is to blame: the receiver behind a slow link is late in the *next*
+collective, and with overlapping asynchronous collectives some waiting is queueing. ``diagnosis`` tells.
 """
 
 from __future__ import annotations
 
-import enum
 from array import array
 from collections import defaultdict
 from collections.abc import Mapping
@@ -18,31 +17,10 @@ from typing import Final
 from otel_netmon import semconv
 from otel_netmon.records import Call, RankStep
 
-MIN_MATCHED: Final = 20
-"""Matched collectives below which nothing is said."""
-MIN_SHARE_OF_STEP: Final = 0.05
-"""Mean wait per rank, as a share of the step time, below which it is called small."""
-
-
 Where = tuple[int, str, str]
 """A trace's number, a group, an operation: within it a sequence number means the same on every rank."""
 _POINT_TO_POINT: Final = ("send", "recv")
 """Those that their group does not number."""
-
-
-class Verdict(str, enum.Enum):
-    """What the waiting says about the ranks."""
-
-    INSUFFICIENT = "insufficient"
-    """Fewer than ``MIN_MATCHED`` collectives were seen on all their ranks, or no step was."""
-    SMALL = "small"
-    """The mean wait per rank is below ``MIN_SHARE_OF_STEP`` of the step time."""
-    EVEN = "even"
-    """No rank caused more than its share: less than halfway from an even share to all of the waiting."""
-    OCCASIONAL = "occasional"
-    """One rank caused that much, but was the late one in less than half of the steps."""
-    STEADY = "steady"
-    """One rank caused that much, and was the late one in at least half of the steps."""
 
 
 @dataclass(frozen=True)
@@ -60,15 +38,8 @@ class RankWait:
 
 @dataclass(frozen=True)
 class Waiting:
-    """The waiting of all ranks, by rank, and what it says. The first step is left out: see ``measure``."""
+    """The waiting of all ranks, by rank. The first step is left out: see ``measure``."""
 
-    verdict: Verdict
-    rank: int | None
-    """The rank waited for, with ``STEADY`` and ``OCCASIONAL``."""
-    caused_share: float | None
-    """That rank's share of the waiting caused."""
-    late_steps: int | None
-    """Steps in which that rank caused the most waiting."""
     steps: int
     """Steps with at least one matched collective."""
     matched: int
@@ -115,7 +86,7 @@ class Matcher:
         waited: dict[int, float] = defaultdict(float)
         caused: dict[int, float] = defaultdict(float)
         late: dict[int, int] = defaultdict(int)
-        by_step: dict[int, dict[int, float]] = defaultdict(lambda: defaultdict(float))
+        seen: set[int] = set()
         matched = unmatched = 0
         for (trace, group, _), collectives in self._seen.items():
             if steps.get(trace, 1) <= 0:
@@ -134,33 +105,13 @@ class Matcher:
                 for rank, seconds in by_rank.items():
                     waited[rank] += seconds - shortest
                 cause = sum(seconds - shortest for seconds in by_rank.values()) / (len(by_rank) - 1)
-                by_step[trace][last] += cause
+                seen.add(trace)
                 if cause > 0:
                     caused[last] += cause
                     late[last] += 1
-        step_time = sum(times.get(trace, 0.0) for trace in by_step) or None
+        step_time = sum(times.get(trace, 0.0) for trace in seen) or None
         ranks = tuple(
             RankWait(rank, waited[rank], waited[rank] / step_time if step_time else None, late[rank], caused[rank])
             for rank in sorted(waited)
         )
-        # None where nobody waited.
-        late_in = [max(step, key=step.__getitem__) if any(step.values()) else None for step in by_step.values()]
-        return _judge(ranks, late_in, matched, unmatched, step_time)
-
-
-def _judge(
-    ranks: tuple[RankWait, ...], late_in: list[int | None], matched: int, unmatched: int, step_time: float | None
-) -> Waiting:
-    total = sum(rank.caused for rank in ranks)
-    verdict, top, share, late_steps = Verdict.EVEN, None, None, None
-    if matched < MIN_MATCHED or not step_time:
-        verdict = Verdict.INSUFFICIENT
-    elif sum(rank.waited for rank in ranks) / len(ranks) < MIN_SHARE_OF_STEP * step_time:
-        verdict = Verdict.SMALL
-    else:
-        first = max(ranks, key=lambda rank: rank.caused)
-        if first.caused / total >= (len(ranks) + 1) / (2 * len(ranks)):
-            top, share = first.rank, first.caused / total
-            late_steps = late_in.count(first.rank)
-            verdict = Verdict.STEADY if 2 * late_steps >= len(late_in) else Verdict.OCCASIONAL
-    return Waiting(verdict, top, share, late_steps, len(late_in), matched, unmatched, ranks)
+        return Waiting(len(seen), matched, unmatched, ranks)

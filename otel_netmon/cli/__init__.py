@@ -1,4 +1,4 @@
-"""The command line: ``otel-netmon run | summary | flush | build | doctor``."""
+"""The command line: ``otel-netmon run | summary | diagnose | flush | build | doctor``."""
 
 from __future__ import annotations
 
@@ -38,6 +38,12 @@ summarise the telemetry files in DIR
 
 These are the OTLP JSON lines that `otel-netmon run` or the file exporter of the OpenTelemetry Collector wrote. All
 files directly in DIR that are named *.jsonl or *.json are read; symbolic links are not followed.
+"""
+_DIAGNOSE: Final = """\
+name the slow rank, the slow link or the missing rank in DIR's telemetry, and why
+
+Reads the same files as `summary`. Ranks are compared with one another, and no clock of one host with another's.
+Says so where nothing stands out, and where the evidence does not suffice.
 """
 _FLUSH: Final = """\
 deliver what earlier runs spooled in DIR because no collector accepted it
@@ -97,6 +103,10 @@ def _dispatch(parser: argparse.ArgumentParser, options: argparse.Namespace, comm
         from otel_netmon.cli.summary import show
 
         return show(options.folder, as_json=options.json)
+    if options.action == "diagnose":
+        from otel_netmon.cli.diagnose import show as show_diagnosis
+
+        return show_diagnosis(options.folder, as_json=options.json)
     if options.action == "flush":
         from otel_netmon.cli.flush import flush
 
@@ -158,6 +168,9 @@ def _parser() -> argparse.ArgumentParser:
     summary.add_argument(
         "--json", action="store_true", help="print JSON; units are seconds, bytes and bytes per second"
     )
+    diagnose = add("diagnose", _DIAGNOSE, "DIR [--json]")
+    diagnose.add_argument("folder", metavar="DIR", type=Path, help="the folder with the files")
+    diagnose.add_argument("--json", action="store_true", help="print JSON; each fact says its unit")
     flush = add("flush", _FLUSH, "DIR", _FLUSH_EXIT)
     flush.add_argument("folder", metavar="DIR", type=Path, help="the spool folder (OTEL_NETMON_SPOOL_DIR)")
     build = add("build", _BUILD, "[--force]", _BUILD_EXIT)

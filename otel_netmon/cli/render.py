@@ -10,11 +10,12 @@ from typing import Final
 from otel_netmon.analysis.apart import Apart
 from otel_netmon.analysis.nics import NicTotal
 from otel_netmon.analysis.results import Alive, Losses, OperationSummary, StepSummary, Summary
-from otel_netmon.analysis.waiting import MIN_MATCHED, MIN_SHARE_OF_STEP, Verdict, Waiting
+from otel_netmon.analysis.waiting import Waiting
 
 MOST_ROWS: Final = 20
 """Rows of a table that are printed; ``--json`` has them all."""
 MOST_ALIVE: Final = 4
+MOST_FINDINGS: Final = 3
 _ABSENT: Final = "-"
 
 
@@ -47,6 +48,7 @@ def blocks(summary: Summary) -> list[Block]:
         _operations(summary.operations),
         *([_waiting(summary.waiting)] if summary.waiting else []),
         _nics(summary.nics),
+        *([_diagnosis(summary)] if summary.diagnoses else []),
     ]
 
 
@@ -196,28 +198,29 @@ def _waiting(waiting: Waiting) -> Block:
         for r in ordered[:MOST_ROWS]
     )
     headers = ("rank", "waited", "of step time", "was last in", "others waited for it")
-    notes = (_verdict(waiting), *_more(len(rows), len(ordered)))
+    notes = (_basis(waiting), *_more(len(rows), len(ordered)))
     return Block("Waiting in collectives", headers if rows else (), rows, notes)
 
 
-def _verdict(waiting: Waiting) -> str:
-    basis = (
-        f"from {waiting.matched} collectives seen on all their ranks in {waiting.steps} steps, without the first"
-    )
-    if waiting.unmatched:
-        basis += f"; {waiting.unmatched} more were not seen on all of them"
-    if waiting.verdict is Verdict.INSUFFICIENT:
-        return f"Not enough to say who was waited for ({basis}; {MIN_MATCHED} and a step are needed)."
-    if waiting.verdict is Verdict.SMALL:
-        return f"No rank stands out: ranks waited less than {MIN_SHARE_OF_STEP:.0%} of the step time ({basis})."
-    if waiting.verdict is Verdict.EVEN:
-        return f"No rank stands out: waiting is spread over the ranks ({basis})."
-    how = "for most of the time" if waiting.verdict is Verdict.STEADY else "at times, not steadily"
-    return (
-        f"Rank {waiting.rank} was waited for, {how}: it caused {waiting.caused_share or 0:.0%} of the waiting"
-        f" and was the late one in {waiting.late_steps} of {waiting.steps} steps ({basis})."
-        " A slow link to or from it can look the same: timing alone does not tell the two apart."
-    )
+def _basis(waiting: Waiting) -> str:
+    if not waiting.matched:
+        return f"no collective was seen on all of its ranks; {waiting.unmatched} were seen on some"
+    basis = f"{waiting.matched} collectives seen on all their ranks in {waiting.steps} steps, without the first"
+    unmatched = f"; {waiting.unmatched} more were not seen on all of them" if waiting.unmatched else ""
+    return f"{basis}{unmatched}; who was waited for is not always who is to blame"
+
+
+def _diagnosis(summary: Summary) -> Block:
+    """The verdicts, one for each run."""
+    several = len(summary.diagnoses) > 1
+    notes = []
+    for each in summary.diagnoses:
+        head = f"run {each.run_id}: " if several else ""
+        notes += [f"{head}{finding.sentence}" for finding in each.findings[:MOST_FINDINGS]]
+        if len(each.findings) > MOST_FINDINGS:
+            more = len(each.findings) - MOST_FINDINGS
+            notes.append(f"{more} more findings; `otel-netmon diagnose` has them all")
+    return Block("Diagnosis", (), (), tuple(notes))
 
 
 def _nics(nics: Sequence[NicTotal]) -> Block:

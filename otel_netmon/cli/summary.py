@@ -21,7 +21,7 @@ def show(folder: Path, *, as_json: bool) -> int:
     """Print the summary of ``folder`` to stdout; 2 with one sentence on stderr when there is nothing in it."""
     try:
         if as_json:
-            with _reading() as progress:
+            with reading() as progress:
                 summary = summarise(folder, progress=progress)
             print(json.dumps(summary.to_dict(), indent=2, allow_nan=False))
         else:
@@ -35,7 +35,7 @@ def show(folder: Path, *, as_json: bool) -> int:
 
 def print_summary(folder: Path, stream: TextIO, *, exclude: Collection[str] = ()) -> None:
     """Sum up ``folder`` without the files in ``exclude`` and print it; raises ``FolderError``."""
-    with _reading() as progress:
+    with reading() as progress:
         summary = summarise(folder, exclude=exclude, progress=progress)
     parts = blocks(summary)
     if stream.isatty():
@@ -47,7 +47,7 @@ def print_summary(folder: Path, stream: TextIO, *, exclude: Collection[str] = ()
 
 
 @contextmanager
-def _reading() -> Iterator[Progress]:
+def reading() -> Iterator[Progress]:
     """Progress of reading, on stderr, if that is a terminal and it takes more than a second."""
     since, bar = time.monotonic(), None
     is_wanted = sys.stderr is not None and sys.stderr.isatty()

@@ -222,6 +222,26 @@ PEER_BACKOFF: Final = _integer("otel_netmon.peer.backoff", "doublings of the ret
 PEER_UNACKED: Final = _bytes("otel_netmon.peer.unacked", "bytes not acknowledged by the peer")
 PEER_UNREAD: Final = _bytes("otel_netmon.peer.unread", "bytes arrived and not read by this process")
 
+FORMER: Final = {
+    "otel_netmon.tcp.interval": PEER_INTERVAL,
+    "otel_netmon.tcp.connections": PEER_CONNECTIONS,
+    "otel_netmon.tcp.sent": PEER_SENT,
+    "otel_netmon.tcp.received": PEER_RECEIVED,
+    "otel_netmon.tcp.segments": PEER_SEGMENTS,
+    "otel_netmon.tcp.retransmits": PEER_RETRANSMITS,
+    "otel_netmon.tcp.rtt": PEER_RTT,
+    "otel_netmon.tcp.rtt.variation": PEER_RTT_VARIATION,
+    "otel_netmon.tcp.rtt.min": PEER_RTT_MIN,
+    "otel_netmon.tcp.busy.time": PEER_BUSY_TIME,
+    "otel_netmon.tcp.rwnd_limited.time": PEER_RWND_LIMITED_TIME,
+    "otel_netmon.tcp.sndbuf_limited.time": PEER_SNDBUF_LIMITED_TIME,
+    "otel_netmon.tcp.delivery_rate": PEER_DELIVERY_RATE,
+    "otel_netmon.tcp.backoff": PEER_BACKOFF,
+    "otel_netmon.tcp.unacked": PEER_UNACKED,
+    "otel_netmon.tcp.unread": PEER_UNREAD,
+}
+"""Names of version 0.1.0 and what they are called now; files with them are still read."""
+
 STATE_IN_FLIGHT: Final = "in_flight"
 STATE_LATE: Final = "late"
 CLOCK_HOST: Final = "host"

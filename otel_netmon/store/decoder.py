@@ -7,7 +7,7 @@ from typing import Any, Final, Generic
 
 from otel_netmon import schema
 from otel_netmon.schema import Record
-from otel_netmon.semconv import Attribute
+from otel_netmon.semconv import FORMER, Attribute
 from otel_netmon.store.problems import Problems
 from otel_netmon.store.values import boolean, finite, integer, text, whole
 
@@ -47,6 +47,9 @@ class Decoder(Generic[Record]):
             kind, read = _KINDS[attribute.type]
             read = _packed(attribute) if attribute in schema.PACKED else read
             self._slots[str(attribute)] = fields.index(name), kind, read, {}
+        for former, attribute in FORMER.items():
+            if str(attribute) in self._slots:
+                self._slots[former] = self._slots[str(attribute)]
 
     def __call__(
         self, pairs: Any, problems: Problems, tail: tuple[Any, ...], head: tuple[Any, ...] = ()

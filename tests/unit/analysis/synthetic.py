@@ -153,7 +153,7 @@ def _write_step(
     for name in names:
         attributes: dict[str, Any] = {**who, semconv.STEP: step, semconv.RUN_ID: run}
         if name == semconv.SPAN_RANK_STEP:
-            attributes |= sums
+            attributes |= {semconv.STEP_COLLECTIVE_TIME: (end - start) / 1e9, **sums}
         if not lost(step, rank, name):
             _span(tracer, name, parent, (begin, begin + int(STEP_MS * MS)), attributes)
 

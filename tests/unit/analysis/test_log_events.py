@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from otel_netmon import semconv
-from otel_netmon.analysis.results import Alive
+from otel_netmon.analysis.results import Alive, Summary
 from otel_netmon.analysis.summary import summarise
-from otel_netmon.analysis.waiting import Verdict
 from otel_netmon.records import Heartbeat, InFlight
 from tests.unit.analysis.synthetic import SIZE, write_metrics, write_run
 from tests.unit.analysis.test_sampling import all_reduces, missing, said, steps_of
@@ -18,6 +17,11 @@ from tests.unit.store.test_reader import pairs
 
 LATE = 2
 with_and_without_metrics = pytest.mark.parametrize("has_metrics", [True, False])
+
+
+def blamed(summary: Summary) -> tuple[int, ...]:
+    (diagnosis,) = summary.diagnoses
+    return diagnosis.findings[0].ranks
 
 
 def late(step: int, rank: int) -> float:
@@ -38,8 +42,8 @@ def test_every_tenth_step_is_traced_and_all_steps_are_known(
     assert (operation.calls, operation.spans, operation.size) == (400, 40, 400 * SIZE)
     assert (operation.operation, operation.backend, operation.ranks) == ("all_reduce", "gloo", 4)
     assert (operation.p50, operation.p99) == (0.06, 0.06)
-    assert waiting is not None and (waiting.verdict, waiting.rank) == (Verdict.STEADY, LATE)
-    assert (waiting.matched, waiting.unmatched, waiting.steps) == (99, 0, 99)
+    assert blamed(summary) == (LATE,)
+    assert waiting is not None and (waiting.matched, waiting.unmatched, waiting.steps) == (99, 0, 99)
     assert waiting.ranks[0].share == pytest.approx(0.5)
     text = said(summary)
     assert "steps 100, 10 of them with a span: median 100 ms, p99 100 ms (of 100 steps)" in text
@@ -81,8 +85,8 @@ def test_ranks_that_make_no_spans_of_their_collectives(
         120 - (0 if has_metrics else 2 * is_lost),
         60 - 2 * is_lost,
     )
-    assert waiting is not None and (waiting.verdict, waiting.rank) == (Verdict.STEADY, LATE)
-    assert (waiting.matched, waiting.unmatched) == (29 - 2 * is_lost, 2 * is_lost)
+    assert blamed(summary) == (LATE,)
+    assert waiting is not None and (waiting.matched, waiting.unmatched) == (29 - 2 * is_lost, 2 * is_lost)
 
 
 def test_of_a_rank_that_makes_none_a_step_is_lost_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +135,8 @@ def test_nothing_is_sampled_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (steps.count, steps.traced, steps.span, steps.median) == (29, 0, "rank_step", 0.1)
     assert (operation.calls, operation.spans, operation.backend, operation.size) == (116, 0, "", 116 * SIZE)
     assert (operation.p50, operation.algbw) == (0.06, None)
-    assert waiting is not None and (waiting.verdict, waiting.matched) == (Verdict.STEADY, 29)
+    assert waiting is not None and waiting.matched == 29
+    assert blamed(summary) == (LATE,)
     assert "steps 29, 0 of them with a span: median 100 ms" in said(summary)
 
 

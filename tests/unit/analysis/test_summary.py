@@ -13,7 +13,8 @@ from otel_netmon.analysis.nics import NicTotal
 from otel_netmon.analysis.operations import percentile
 from otel_netmon.analysis.results import Summary
 from otel_netmon.analysis.summary import summarise
-from otel_netmon.analysis.waiting import Matcher, Verdict, Waiting
+from otel_netmon.analysis.waiting import Matcher, Waiting
+from otel_netmon.diagnosis.finding import Finding, Kind
 from otel_netmon.store.problems import FolderError
 from tests.unit.analysis.synthetic import SIZE, Lateness, metrics_line, write_run
 
@@ -21,6 +22,11 @@ from tests.unit.analysis.synthetic import SIZE, Lateness, metrics_line, write_ru
 def waiting_of(summary: Summary) -> Waiting:
     assert summary.waiting is not None
     return summary.waiting
+
+
+def findings_of(summary: Summary) -> tuple[Finding, ...]:
+    (diagnosis,) = summary.diagnoses
+    return diagnosis.findings
 
 
 def test_figures_of_a_run_with_a_late_rank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,39 +45,43 @@ def test_figures_of_a_run_with_a_late_rank(tmp_path: Path, monkeypatch: pytest.M
     assert operation.busbw == pytest.approx(1.5 * moved / spent)
 
     waiting = waiting_of(summary)
-    assert (waiting.verdict, waiting.rank, waiting.matched, waiting.unmatched) == (Verdict.STEADY, 2, 29, 0)
-    assert (waiting.late_steps, waiting.steps, waiting.caused_share) == (29, 29, 1.0)
+    assert (waiting.matched, waiting.unmatched, waiting.steps) == (29, 0, 29)
     waited = {rank.rank: rank.waited for rank in waiting.ranks}
     assert waited == pytest.approx({0: 1.45, 1: 1.45, 2: 0.0, 3: 1.45})
     assert waiting.ranks[0].share == pytest.approx(0.5)
     assert {rank.rank: rank.waited_for for rank in waiting.ranks} == {0: 0, 1: 0, 2: 29, 3: 0}
+    (finding,) = findings_of(summary)
+    assert (finding.kind, finding.ranks) == (Kind.SLOW_RANK, (2,))
+    assert finding.lost == pytest.approx(0.05)
+    assert (finding.first_step, finding.last_step) == (2, 29)
+    assert finding.lost_rank_seconds == pytest.approx(0.2)
     json.dumps(summary.to_dict(), allow_nan=False)
 
 
 @pytest.mark.parametrize(
-    ("late", "verdict", "rank"),
+    ("late", "kind", "ranks"),
     [
-        (lambda step, rank: 1.0 if rank == 2 else 0.0, Verdict.SMALL, None),
-        (lambda step, rank: 40.0 if rank == step % 4 else 0.0, Verdict.EVEN, None),
-        (lambda step, rank: random.Random(step * 8 + rank).uniform(0, 60), Verdict.EVEN, None),
-        (lambda step, rank: 90.0 if step % 5 == 1 and rank == 3 else 0.0, Verdict.OCCASIONAL, 3),
-        (lambda step, rank: 5000.0 if step == 0 and rank == 1 else 0.0, Verdict.SMALL, None),
+        (lambda step, rank: 1.0 if rank == 2 else 0.0, Kind.NOTHING, ()),
+        (lambda step, rank: 40.0 if rank == step % 4 else 0.0, Kind.NOTHING, ()),
+        (lambda step, rank: random.Random(step * 8 + rank).uniform(0, 60), Kind.NOTHING, ()),
+        (lambda step, rank: 90.0 if step % 5 == 1 and rank == 3 else 0.0, Kind.PAUSES, (3,)),
+        (lambda step, rank: 5000.0 if step == 0 and rank == 1 else 0.0, Kind.NOTHING, ()),
     ],
     ids=["small", "in turn", "noise", "now and then", "only at the start"],
 )
 def test_no_rank_is_blamed_without_cause(
-    late: Lateness, verdict: Verdict, rank: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    late: Lateness, kind: Kind, ranks: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_run(tmp_path, monkeypatch, late=late)
-    waiting = waiting_of(summarise(tmp_path))
-    assert (waiting.verdict, waiting.rank) == (verdict, rank)
+    (finding,) = findings_of(summarise(tmp_path))
+    assert (finding.kind, finding.ranks) == (kind, ranks)
 
 
 def test_a_missing_rank_leaves_collectives_unmatched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_run(tmp_path, monkeypatch, late=lambda step, rank: 50.0 * (rank == 2), only=(1, 2, 3))
     summary = summarise(tmp_path)
     waiting = waiting_of(summary)
-    assert (waiting.verdict, waiting.matched, waiting.unmatched) == (Verdict.INSUFFICIENT, 0, 29)
+    assert (waiting.matched, waiting.unmatched) == (0, 29)
     assert waiting.ranks == ()
     assert (summary.ranks, summary.world_size) == ((1, 2, 3), 4)
     assert summary.steps is not None

@@ -1,0 +1,250 @@
+"""Telemetry files to the evidence that a diagnosis rests on, one for each run in them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from otel_netmon import semconv
+from otel_netmon.analysis.results import Diagnosis
+from otel_netmon.diagnosis.diagnose import diagnose
+from otel_netmon.diagnosis.evidence import CallSeen, Evidence
+from otel_netmon.diagnosis.steps import StepSample, StepTable, sample_of, union
+from otel_netmon.diagnosis.thresholds import BACKOFF
+from otel_netmon.records import (
+    Collective,
+    Heartbeat,
+    HostSample,
+    InFlight,
+    PeerTraffic,
+    RankStep,
+    Source,
+    Value,
+    Verdict,
+)
+from otel_netmon.store.reader import Known
+
+_COUNTERS: Final = frozenset(metric.name for metric in (semconv.NIC_IO, semconv.TCP_IO, semconv.CGROUP_THROTTLED))
+_ON_RANK: Final = frozenset(semconv.EVENT_OF_PERIOD)
+
+
+_MOST_RANKS: Final = 1 << 20
+_KEPT: Final = 256
+"""Calls of a group that are kept of each rank; the older half goes when there are more."""
+
+
+@dataclass
+class _Process:
+    """What one process wrote, until it is known of which run and rank it is."""
+
+    host: str | None = None
+    rank: int | None = None
+    run: str | None = None
+    steps: dict[str, tuple[int, str, StepSample]] = field(default_factory=dict)
+    """By trace: its number here, the id of its span, and what is known of it."""
+    below: dict[str, list[tuple[int, int, bool]]] = field(default_factory=lambda: defaultdict(list))
+    """By the span above: start and end of each collective, and whether it is asynchronous."""
+    traffic: list[PeerTraffic] = field(default_factory=list)
+    calls: dict[str, dict[int, CallSeen]] = field(default_factory=lambda: defaultdict(dict))
+    heads: dict[str, int] = field(default_factory=dict)
+    backed_off: dict[int | str, int] = field(default_factory=dict)
+    counters: dict[tuple[str, tuple[tuple[str, Value], ...]], list[tuple[int, float]]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+    last_sign: int = 0
+    said_end: bool = False
+    open_since: int | None = None
+
+
+class EvidenceCollector:
+    """Takes records in any order of files; each process's own in the order of time. Memory: some 500 bytes for
+    each rank's step, and some 150 for each of its collectives."""
+
+    def __init__(self) -> None:
+        self._processes: dict[str, _Process] = defaultdict(_Process)
+        self._world_size: dict[str | None, int] = {}
+        self._group_sizes: dict[str, int] = {}
+
+    def take(self, record: Known) -> None:
+        """Take one record."""
+        if isinstance(record, Verdict):
+            return  # what was made of evidence is none
+        source = record.source or Source()
+        process = self._processes[source.instance]
+        process.host = source.host or process.host
+        rank = source.rank if isinstance(record, HostSample) or record.rank is None else record.rank
+        if rank is not None and 0 <= rank < _MOST_RANKS:
+            process.rank = rank
+        if source.world_size is not None and source.rank is not None:
+            self._world_size[process.run] = source.world_size
+        if isinstance(record, HostSample):
+            _sample(process, record)
+        elif isinstance(record, Collective):
+            if record.group is not None and record.group_size is not None:
+                self._group_sizes[record.group] = record.group_size
+            _collective(process, record)
+        elif isinstance(record, RankStep):
+            _step(process, record)
+            if record.world_size is not None:
+                self._world_size[process.run] = record.world_size
+        elif isinstance(record, PeerTraffic):
+            process.traffic.append(record)
+            if record.backoff >= BACKOFF:
+                process.backed_off[record.peer] = record.at
+        elif isinstance(record, InFlight):
+            _in_flight(process, (record,), record.time)
+        else:
+            _heartbeat(process, record)
+
+    def runs(self) -> dict[str | None, Evidence]:
+        """The evidence of each run; a process that belongs to none (a launcher, say) counts for all of them."""
+        ids: set[str | None] = {process.run for process in self._processes.values() if process.run is not None}
+        return {run: self._evidence(run, len(ids) == 1) for run in ids or {None}}
+
+    def diagnoses(self) -> tuple[Diagnosis, ...]:
+        """Who is to blame, of each run in which there is a rank."""
+        return tuple(
+            Diagnosis(run, len(evidence.hosts), len(evidence.common_steps(0)), diagnose(evidence))
+            for run, evidence in self.runs().items()
+            if evidence.hosts
+        )
+
+    def _evidence(self, run: str | None, is_only: bool) -> Evidence:
+        sizes = [size for of, size in self._world_size.items() if of in (run, None)]
+        evidence = Evidence(max(sizes, default=None), group_sizes=self._group_sizes)
+        steps: dict[str, dict[int, tuple[int, StepSample]]] = defaultdict(dict)
+        for instance, process in self._processes.items():
+            is_host = process.rank is None
+            if process.run != run and not (process.run is None and (is_only or is_host)):
+                continue
+            for (metric, about), readings in process.counters.items():
+                host = evidence.counters.setdefault(process.host or "", {})
+                host[metric, instance, about] = sorted(readings)
+            if process.rank is None:
+                continue
+            _join(evidence, process, process.rank)
+            for trace, (number, span_id, sample) in process.steps.items():
+                steps[trace][process.rank] = number, _completed(sample, process.below.get(span_id, ()))
+        _number(evidence, steps)
+        return evidence
+
+
+def collect(records: Iterable[Known]) -> dict[str | None, Evidence]:
+    """The evidence in ``records``, by run."""
+    collector = EvidenceCollector()
+    for record in records:
+        collector.take(record)
+    return collector.runs()
+
+
+def _sample(process: _Process, point: HostSample) -> None:
+    process.last_sign = max(process.last_sign, point.time)
+    if point.metric in _COUNTERS and not point.is_delta:
+        process.counters[point.metric, tuple(sorted(point.attributes.items()))].append((point.time, point.value))
+    elif point.metric == semconv.TCP_BACKOFF.name and point.value >= BACKOFF and _is_training(point):
+        process.backed_off[str(point.attributes.get(semconv.PEER_ADDRESS))] = point.time
+
+
+def _is_training(point: HostSample) -> bool:
+    return point.attributes.get(semconv.TCP_USE) == semconv.USE_COLLECTIVES
+
+
+def _collective(process: _Process, one: Collective) -> None:
+    process.last_sign = max(process.last_sign, one.end)
+    is_open = one.state == semconv.STATE_IN_FLIGHT
+    process.said_end |= is_open
+    if one.parent_id is not None and not is_open:
+        process.below[one.parent_id].append((one.start, one.end, bool(one.is_async)))
+    if one.group is not None and one.sequence is not None:
+        end = None if is_open else one.end
+        _call(process, one.group, one.sequence, CallSeen(one.operation, one.size, one.start, end, one.error))
+
+
+def _call(process: _Process, group: str, sequence: int, call: CallSeen) -> None:
+    calls = process.calls[group]
+    known = calls.get(sequence)
+    if known is None or known.end is None:
+        calls[sequence] = call
+        if len(calls) > _KEPT:
+            for old in sorted(calls)[: _KEPT // 2]:
+                del calls[old]
+
+
+def _step(process: _Process, step: RankStep) -> None:
+    process.last_sign = max(process.last_sign, step.end)
+    if step.name not in _ON_RANK:
+        return
+    process.run = step.run_id or process.run
+    for use in step.groups:
+        if use.last_sequence is not None:
+            process.heads[use.group] = max(use.last_sequence, process.heads.get(use.group, -1))
+    if step.step is None:
+        return
+    if step.incomplete:
+        process.said_end = True
+        process.open_since = step.start
+    else:
+        sample = _completed(sample_of(step), process.below.pop(step.span_id, ()))
+        process.steps[step.trace_id] = step.step, step.span_id, sample
+
+
+def _in_flight(process: _Process, some: Iterable[InFlight], time: int) -> None:
+    process.last_sign = max(process.last_sign, time)
+    for each in some:
+        if each.sequence is not None:
+            start = time - int(each.age * 1e9)
+            _call(process, each.group, each.sequence, CallSeen(each.operation, each.size, start, None))
+
+
+def _heartbeat(process: _Process, beat: Heartbeat) -> None:
+    process.run = beat.run_id or process.run
+    _in_flight(process, beat.in_flight, beat.time)
+    for each in beat.sequences:
+        process.heads[each.group] = max(each.sequence, process.heads.get(each.group, -1))
+    if beat.step_age is not None:
+        process.open_since = beat.time - int(beat.step_age * 1e9)
+
+
+def _join(evidence: Evidence, process: _Process, rank: int) -> None:
+    """A rank may have been several processes, one after the other, where a launcher started it again."""
+    evidence.hosts[rank] = process.host or evidence.hosts.get(rank, "")
+    evidence.traffic[rank] = sorted((*evidence.traffic.get(rank, ()), *process.traffic), key=lambda each: each.at)
+    for group, calls in process.calls.items():
+        evidence.calls.setdefault(group, {}).setdefault(rank, {}).update(calls)
+    for group, head in process.heads.items():
+        evidence.heads.setdefault(group, {})[rank] = head
+    evidence.backed_off.setdefault(rank, {}).update(process.backed_off)
+    evidence.last_sign[rank] = max(process.last_sign, evidence.last_sign.get(rank, 0))
+    if process.said_end:
+        evidence.said_end.add(rank)
+    if process.open_since is not None:
+        evidence.open_since[rank] = process.open_since
+
+
+def _completed(sample: StepSample, below: Sequence[tuple[int, int, bool]]) -> StepSample:
+    """With what only the spans of its collectives say."""
+    if not below:
+        return sample
+    if sample.in_collectives is None:
+        sample = sample._replace(in_collectives=union([(begin, end) for begin, end, _ in below]) / 1e9)
+    return sample._replace(issued=_issued(sample.start, sorted(below)))
+
+
+def _issued(start: int, below: list[tuple[int, int, bool]]) -> float | None:
+    """Seconds until the last asynchronous collective was issued, without blocking calls before."""
+    last = max((begin for begin, _, is_async in below if is_async), default=None)
+    if last is None:
+        return None
+    blocked = union([(begin, min(end, last)) for begin, end, is_async in below if not is_async and begin < last])
+    return (last - start - blocked) / 1e9
+
+
+def _number(evidence: Evidence, steps: dict[str, dict[int, tuple[int, StepSample]]]) -> None:
+    """Steps meet by their trace; its number is what its first rank says, for ranks may count apart."""
+    for ranks in sorted(steps.values(), key=len):
+        number, _ = ranks[min(ranks)]
+        table = evidence.steps[number] = StepTable()
+        for rank, (_, sample) in ranks.items():
+            table.add(rank, sample)
