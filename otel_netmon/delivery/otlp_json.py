@@ -161,10 +161,11 @@ class Json:
         around = self._around
         if around[0] is not resource or around[1] is not scope:
             around = self._around = (resource, scope, *_around(resource, scope))
-        parts = [*chunks]
-        parts[0] = around[2] + parts[0]
-        parts[-1] += around[3]
-        return b",".join(parts)  # all is copied once
+        parts = [around[2]]
+        for chunk in chunks:
+            parts += (chunk, b",")
+        parts[-1] = around[3]
+        return b"".join(parts)  # all is copied once
 
 
 def _around(resource: Resource, scope: InstrumentationScope | None) -> tuple[bytes, bytes]:
