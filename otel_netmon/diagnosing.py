@@ -84,7 +84,7 @@ class LiveDiagnosis:
         )
 
     def _lost(self, settling: Settling, evidence: Evidence) -> dict[tuple[str, str], float]:
-        """Seconds since the look before, by culprit: those of the steps since then; of one that stood still, all at
+        """Seconds since the look before, by culprit: those of the steps since then; one that stood still at
         once."""
         last = max(evidence.steps, default=None)
         steps = 0 if last is None or self._last_step is None else max(0, last - self._last_step)
