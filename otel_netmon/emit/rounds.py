@@ -116,16 +116,19 @@ class Rounds:
                 if one.is_first:  # the others wait for its word
                     one.resolve()
         self._capture.poll()
+        self._pace.give_way()
         # In this order: what ended before the marks is in the ring, and what had not is seen in flight.
         self._mark(self._steps.take(), self._steps.unmarked())
         in_flight = self._ring.in_flight()
         boundaries = [event.boundary for event in in_flight]
+        self._pace.give_way()
         ended = self._drain()
         lowest = min([*boundaries, *self._device_times.boundaries()], default=None)
         for job, emitter in list(self._emitters.items()):
             run_id = self._id(job)
             hanging = [event for event in in_flight if event.group.job in (job, None)]
             guarded(emitter.watch, run_id, hanging)
+            self._pace.give_way()
             emitter.emit_intervals(run_id, lowest)
         self._count_errors()
         if self._last is not None and self._last.rank.rank is None:
