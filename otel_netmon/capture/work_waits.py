@@ -138,10 +138,10 @@ class WorkWaitHook:
 def _make_wait(original: Any, waits: WorkWaitHook, ring: EventRing) -> Any:
     call = getattr(original, "__func__", original)
     finish = ring.finish
-    expected, held, handles = waits._expected, waits._held, waits._handles
+    expected, held, handles, no_timeout = waits._expected, waits._held, waits._handles, object()
     clock, get_ident = monotonic_ns, threading.get_ident
 
-    def wait(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def wait(self: Any, timeout: Any = no_timeout) -> Any:
         key = id(self)
         event = expected.pop(key, None)
         if event is not None:
@@ -151,7 +151,7 @@ def _make_wait(original: Any, waits: WorkWaitHook, ring: EventRing) -> Any:
                 handles.pop(key, None)
         since = clock()
         try:
-            result = call(self, *args, **kwargs)
+            result = call(self) if timeout is no_timeout else call(self, timeout)
         except BaseException as error:
             if event is not None:
                 finish(event, clock(), error_type(error))
