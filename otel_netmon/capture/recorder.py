@@ -45,7 +45,7 @@ class Recorder:
 
         self.ring = ring
         self.steps = steps
-        self._expect = expect
+        self.expect = expect
         self.on_first: Callable[[CollectiveEvent], None] | None = None
         """Called with the next event, and perhaps with that of another thread."""
         self.kinds = Kinds()
@@ -110,7 +110,10 @@ class Recorder:
     def started(self, kind: CollectiveKind, start: int, sequence: int | None) -> CollectiveEvent | None:
         """The event of a collective that began at ``start``; ``None`` where too many are in flight."""
         event = CollectiveEvent(kind, start, self.steps.boundaries, sequence)
-        if not self.ring.begin(event):
+        ring = self.ring
+        if len(ring.flying) < ring.capacity:  # as ``begin``, which is one call more
+            ring.flying[event] = None
+        elif not ring.begin(event):
             return None
         announce = self.on_first
         if announce is not None:
@@ -131,7 +134,7 @@ class Recorder:
                 self.finished(event)
             elif not (
                 (kind.is_async is False or (kind.operation.is_p2p and not kind.group.p2p_has_futures))
-                and self._expect(work, event)
+                and self.expect(work, event)
             ):
                 self.follow(event, work)
         except Exception:  # noqa: BLE001 - law 1
@@ -146,7 +149,7 @@ class Recorder:
         except RuntimeError:  # gloo's sends and receives have none: the caller's wait is the end
             if event.operation.is_p2p:
                 event.group.p2p_has_futures = False
-            if not self._expect(work, event):  # of a class with a wait of its own: the call is a bound
+            if not self.expect(work, event):  # of a class with a wait of its own: the call is a bound
                 self.ended_by_now(event)
             return
         if future.done():

@@ -134,7 +134,13 @@ class HooksBackend(CaptureBackend):
 def _hooks(
     group: Group, process_group: weakref.ref[Any], recorder: Recorder, pending: _Pending
 ) -> tuple[Callable[[Any], None], Callable[[Any], None]]:
-    started, watch, get_ident, strided = recorder.started, recorder.watch, threading.get_ident, recorder.strided
+    started, watch, expect, get_ident, strided = (
+        recorder.started,
+        recorder.watch,
+        recorder.expect,
+        threading.get_ident,
+        recorder.strided,
+    )
     next_sequence = group.next_sequence
     usual: dict[tuple[Any, ...], CollectiveKind] = {}
     """Of calls with one strided tensor, by what differs between them."""
@@ -186,7 +192,7 @@ def _hooks(
     def post(args: Any) -> None:
         try:
             event = pending.pop(get_ident(), None)
-            if event is not None:
+            if event is not None and not (event.kind.is_waited_for and expect(args.work, event)):
                 watch(event, args.work)
         except Exception:  # noqa: BLE001 - law 1
             recorder.failure()
