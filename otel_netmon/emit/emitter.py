@@ -25,9 +25,10 @@ from otel_netmon.job import identity
 from otel_netmon.job.cadence import Cadence
 from otel_netmon.job.steps import SETUP, Step, StepMarks
 from otel_netmon.records import Heartbeat
+from otel_netmon.threads import Pace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from otel_netmon.capture.event import CollectiveEvent
     from otel_netmon.capture.operations import Operation
@@ -39,11 +40,10 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 _REMEMBERED: Final = 1024
-_AT_ONCE: Final = 64
-"""Events that are made spans of in one go: a fraction of a millisecond, during which no other thread of Python's
-runs."""
-_YIELD: Final = 0.0001
-"""Seconds; less would be over before another thread has woken up."""
+_AT_ONCE: Final = 32
+"""Events that are made spans of in one go."""
+_LOOKED_AT: Final = 256
+"""Events that are looked at in one go."""
 NEVER: Final = 1 << 62
 """As nanoseconds."""
 _PATIENCE: Final = 5_000_000_000
@@ -51,9 +51,12 @@ _PATIENCE: Final = 5_000_000_000
 
 
 class Emitter:
-    """Drained events in, spans and metrics out. Used by one thread at a time."""
+    """Drained events in, spans and metrics out. Used by one thread at a time, whose ``pace`` is kept."""
 
-    def __init__(self, metrics: CollectiveMetrics, spans: SpanWriter, settings: Config, job: Job) -> None:
+    def __init__(
+        self, metrics: CollectiveMetrics, spans: SpanWriter, settings: Config, job: Job, pace: Pace | None = None
+    ) -> None:
+        self._pace = pace or Pace()
         logs = LogEvents()
         self._hangs = HangDetector(settings.stall_after, logs)
         self._heartbeat = HeartbeatSender(settings.heartbeat, logs)
@@ -76,7 +79,13 @@ class Emitter:
         self._opened = 0
         """When the last step that ended did."""
         self._attribute_sets: dict[tuple[Group, Operation, bool], AttributeSet] = {}
-        self._waiting: deque[CollectiveEvent] = deque()
+        self._new: list[CollectiveEvent] = []
+        """Taken, and not looked at yet."""
+        self._waiting: list[CollectiveEvent] = []
+        """Of no interval that was known when they were looked at: not to be looked at again before the next
+        marks."""
+        self._marked = False
+        """Whether there were any since."""
         self._steps: deque[Step] = deque()
         """Ended, and not emitted yet."""
         self._stats: dict[Interval, IntervalStats] = {}
@@ -90,13 +99,16 @@ class Emitter:
             kind = event.kind
             if kind.about is None or kind.about.rank is not self._rank:
                 kind.about = self._about(kind.group, kind.operation, kind.on_host)
-        self._metrics.record(events)
+        for some in self._pace.pieces(events, _LOOKED_AT // 4):
+            self._metrics.record(some)
         self._metrics.record_overwritten(self._about)
         self._heartbeat.began(events)
-        self._waiting.extend(events)
-        while len(self._waiting) > self._hold:
-            self._waiting.popleft()
-            self.lost += 1
+        self._new.extend(events)
+        over = len(self._waiting) + len(self._new) - self._hold
+        if over > 0:
+            self.lost += over
+            of_new = max(0, over - len(self._waiting))
+            del self._waiting[:over], self._new[:of_new]
 
     def _about(self, group: Group, operation: Operation, on_host: bool) -> AttributeSet:
         key = (group, operation, on_host)
@@ -120,28 +132,32 @@ class Emitter:
         self._steps.extend(marks.closed)
         while len(self._steps) > self._hold:
             self._steps.popleft()
-        crowded = len(self._waiting) > self._hold // 2
+        crowded = len(self._waiting) + len(self._new) > self._hold // 2
+        self._marked = True
         self._intervals.now(marks, NEVER if unmarked and crowded else unmarked)
 
     def emit(self, run_id: str | None, *, last_call: bool = False) -> None:
-        """Make the spans of the waiting events whose interval is known. With ``last_call`` no id is waited for."""
+        """Make the spans of the new events whose interval is known, and since new marks of those that waited. With
+        ``last_call`` no id is waited for."""
         if run_id is None or not self._spans.ready():
             return
-        waiting, self._waiting = self._waiting, deque()
+        events, self._new = self._new, []
+        if self._marked or last_call:
+            events = self._waiting + events
+            self._waiting, self._marked = [], False
         known: dict[Interval, list[CollectiveEvent]] = {}
         interval_of = self._intervals.reader()
-        for event in waiting:
-            interval = interval_of(event)
-            of_group = event.kind.group.run_id
-            if interval is None or (of_group is not None and of_group.resolve(last_call=last_call) is None):
-                self._waiting.append(event)
-            else:
-                known.setdefault(interval, []).append(event)
-        for interval, events in known.items():
-            for first in range(0, len(events), _AT_ONCE):
-                self._emit_events(run_id, interval, events[first : first + _AT_ONCE])
-                if len(events) > _AT_ONCE:
-                    time.sleep(_YIELD)
+        for some in self._pace.pieces(events, _LOOKED_AT):
+            for event in some:
+                interval = interval_of(event)
+                of_group = event.kind.group.run_id
+                if interval is None or (of_group is not None and of_group.resolve(last_call=last_call) is None):
+                    self._waiting.append(event)
+                else:
+                    known.setdefault(interval, []).append(event)
+        for interval, those in known.items():
+            for few in self._pace.pieces(those, _AT_ONCE):
+                self._emit_events(run_id, interval, few)
         self._counted(self._spans.flush)
 
     def emit_intervals(self, run_id: str | None, in_flight: int | None) -> None:
@@ -157,6 +173,7 @@ class Emitter:
             if in_flight is not None and in_flight < step.last_boundary and now - step.end < _PATIENCE:
                 break
             self._counted(self._emit_step, run_id, self._steps.popleft())
+            self._pace.give_way()
         for interval in [interval for interval in self._stats if self._intervals.ended(interval, now - _PATIENCE)]:
             self._counted(self._emit_interval, run_id, interval, *self._intervals.bounds(interval))
         self._counted(self._spans.flush)
@@ -223,10 +240,10 @@ class Emitter:
                 del self._verdicts[next(iter(self._verdicts))]
         return verdict
 
-    def _emit_events(self, run_id: str, interval: Interval, events: list[CollectiveEvent]) -> None:
+    def _emit_events(self, run_id: str, interval: Interval, events: Sequence[CollectiveEvent]) -> None:
         stats = self._stats.get(interval)
         if stats is None:
-            stats = self._stats[interval] = IntervalStats(events[0].start)
+            stats = self._stats[interval] = IntervalStats(events[0].start, self._pace)
             if len(self._stats) > _REMEMBERED:  # of steps that were emitted before their last collective
                 del self._stats[next(iter(self._stats))]
         stats.add(events)
@@ -241,7 +258,7 @@ class Emitter:
         if below and self._traces_calls:
             self._counted(self._emit_below_step, run_id, interval, below, spans=len(below))
 
-    def _emit_below_step(self, run_id: str, interval: Interval, events: list[CollectiveEvent]) -> None:
+    def _emit_below_step(self, run_id: str, interval: Interval, events: Sequence[CollectiveEvent]) -> None:
         if not self._sampled(run_id, interval):
             return
         trace_id = identity.trace_id(run_id, interval.key)

@@ -8,24 +8,30 @@ from typing import TYPE_CHECKING, Final
 
 from otel_netmon.records import Call, GroupUse
 from otel_netmon.schema import MOST_CALLS
+from otel_netmon.threads import Pace
 
 if TYPE_CHECKING:
     from otel_netmon.capture.event import CollectiveEvent
 
 _MERGE_AT: Final = 4096
+_AT_ONCE: Final = 512
 _MOST_GROUPS: Final = 64
 _UNKNOWN: Final = -1
 
 
 class IntervalStats:
-    """What a rank's collectives in one interval add up to, and the first ones one by one. Times in nanoseconds."""
+    """What a rank's collectives in one interval add up to, and the first ones one by one. Times in nanoseconds.
+
+    Used by one thread, which keeps the ``pace``: summing up thousands takes milliseconds.
+    """
 
     __slots__ = (
-        *("_busy_from", "_busy_until", "_durations", "_groups", "_kind", "_kinds", "_settled", "_starts"),
+        *("_busy_from", "_busy_until", "_durations", "_groups", "_kind", "_kinds", "_pace", "_settled", "_starts"),
         *("count", "first", "size"),
     )
 
-    def __init__(self, first: int) -> None:
+    def __init__(self, first: int, pace: Pace | None = None) -> None:
+        self._pace = pace or Pace()
         self.first = first
         """Start of the first collective."""
         self.count = 0
@@ -87,6 +93,7 @@ class IntervalStats:
         """The first ones, by their start; ``start`` is where their interval begins."""
         kinds = list(self._kinds)
         rows = sorted(zip(self._starts, self._kind, self._durations, strict=True))
+        self._pace.give_way()
         return tuple(
             Call(*kinds[kind], (begun - start) // 1000, None if duration == _UNKNOWN else duration // 1000)
             for begun, kind, duration in rows
@@ -98,11 +105,12 @@ class IntervalStats:
 
     def _merged(self) -> list[tuple[int, int]]:
         merged: list[tuple[int, int]] = []
-        for start, end in sorted(zip(self._busy_from, self._busy_until, strict=True)):
-            if merged and start <= merged[-1][1]:
-                merged[-1] = merged[-1][0], max(end, merged[-1][1])
-            else:
-                merged.append((start, end))
+        for some in self._pace.pieces(sorted(zip(self._busy_from, self._busy_until, strict=True)), _AT_ONCE):
+            for start, end in some:
+                if merged and start <= merged[-1][1]:
+                    merged[-1] = merged[-1][0], max(end, merged[-1][1])
+                else:
+                    merged.append((start, end))
         return merged
 
 

@@ -36,7 +36,7 @@ def of_step(index: int, key: str = "") -> Interval:
     return Interval(semconv.SPAN_TRAIN_STEP, index, key or str(index))
 
 
-def _last_boundary(step: tuple[int, Interval]) -> int:
+def _last_boundary(step: tuple[int, int, str]) -> int:
     return step[0]
 
 
@@ -49,14 +49,15 @@ class StepResolver:
         """Nanoseconds; 0: no windows."""
         self._token = token
         """What tells this process's windows from those of others, where no rank does."""
-        self._steps: deque[tuple[int, Interval]] = deque(maxlen=_REMEMBERED)
-        """``(last boundary, interval)`` of the latest steps: an asynchronous collective may outlast its step."""
+        self._steps: deque[tuple[int, int, str]] = deque(maxlen=_REMEMBERED)
+        """Last boundary, number and key of the latest steps: an asynchronous collective may outlast its step. Not
+        as intervals: plain tuples of such values are none of the garbage collector's business."""
         self._now = StepMarks([])
         self._windows = False
 
     def closed(self, step: Step) -> None:
         """A step ended."""
-        self._steps.append((step.last_boundary, of_step(step.index, step.key)))
+        self._steps.append((step.last_boundary, step.index, step.key))
 
     def now(self, marks: StepMarks, unmarked: int) -> None:
         """Which step is open, and up to which boundary that is certain; for how long nothing has marked a step."""
@@ -86,7 +87,7 @@ class StepResolver:
         """The event's interval; ``None`` when it is not known yet."""
         place = bisect_right(self._steps, event.boundary, key=_last_boundary)
         if place < len(self._steps):
-            return self._steps[place][1]
+            return of_step(*self._steps[place][1:])
         if event.boundary <= self._now.settled:
             return self.open
         if self._windows:

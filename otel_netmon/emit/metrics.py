@@ -218,7 +218,7 @@ class CollectiveMetrics:
     def _unseen(self, _: CallbackOptions) -> Iterable[Observation]:
         return [] if self._ring is None else [Observation(peers.readings.dropped)]
 
-    def record(self, events: list[CollectiveEvent]) -> None:
+    def record(self, events: Iterable[CollectiveEvent]) -> None:
         """Feed finished events, whose kinds have their ``AttributeSet``, to the histograms, the counter and the
         window; some 0.5 µs each."""
         batches: dict[tuple[AttributeSet, str | None, bool], _Batch] = {}

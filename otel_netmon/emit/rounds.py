@@ -15,6 +15,7 @@ from otel_netmon.guard import guarded
 from otel_netmon.internals.otel_internals_logs import logger_provider
 from otel_netmon.job import roles
 from otel_netmon.sdk import resource
+from otel_netmon.threads import Pace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from otel_netmon.job.steps import StepMarks
 
 _BATCH: Final = 128
-"""Events that are taken at once: half a millisecond, in which no other thread of Python's runs."""
+"""Events that are taken at once."""
 _PAUSE: Final = 0.005
 """Seconds between two batches: the SDK's queue holds 2,048 spans by default; a full one drops the oldest."""
 _LAST_WAIT: Final = 2.0
@@ -73,6 +74,7 @@ class Rounds:
 
     def after_fork_in_child(self) -> None:
         """What was in hand is the parent's."""
+        self._pace = Pace()
         self._emitters: dict[Job, Emitter] = {}
         self._ids: dict[Job, str | None] = {}
         """The jobs' run ids in this round: one that comes between a step's collectives and the step would have the
@@ -114,16 +116,19 @@ class Rounds:
                 if one.is_first:  # the others wait for its word
                     one.resolve()
         self._capture.poll()
+        self._pace.give_way()
         # In this order: what ended before the marks is in the ring, and what had not is seen in flight.
         self._mark(self._steps.take(), self._steps.unmarked())
         in_flight = self._ring.in_flight()
         boundaries = [event.boundary for event in in_flight]
+        self._pace.give_way()
         ended = self._drain()
         lowest = min([*boundaries, *self._device_times.boundaries()], default=None)
         for job, emitter in list(self._emitters.items()):
             run_id = self._id(job)
             hanging = [event for event in in_flight if event.group.job in (job, None)]
             guarded(emitter.watch, run_id, hanging)
+            self._pace.give_way()
             emitter.emit_intervals(run_id, lowest)
         self._count_errors()
         if self._last is not None and self._last.rank.rank is None:
@@ -163,7 +168,7 @@ class Rounds:
         job = job or self._last or self._jobs.unknown()
         emitter = self._emitters.get(job)
         if emitter is None:
-            emitter = self._emitters[job] = Emitter(self._the_sink(), self._spans, self._settings, job)
+            emitter = self._emitters[job] = Emitter(self._the_sink(), self._spans, self._settings, job, self._pace)
         return emitter
 
     def _the_sink(self) -> CollectiveMetrics:
@@ -193,11 +198,13 @@ class Rounds:
         while True:
             events = self._ring.drain(_BATCH)
             count += len(events)
+            self._pace.give_way()
             self._take(self._device_times.pass_through(events))
+            self._pace.give_way()
             self._emit()
             if len(events) < _BATCH:
                 return count
-            time.sleep(_PAUSE)
+            self._pace.rest(_PAUSE)
 
     def _conclude(self, job: Job) -> None:
         """A job is over, and the process goes on."""
