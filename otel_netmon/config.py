@@ -80,8 +80,11 @@ class Config:
         number(16, 1 << 20, int),
         "Collectives that can wait for export; when there are more, the oldest are dropped and counted.",
     )
-    emit_interval: float = _var(
-        0.25, number(0.01, 60), "Seconds between two rounds of the background thread that creates spans."
+    emit_interval: float | None = _var(
+        None,
+        number(0.01, 60),
+        "Seconds between two rounds of the background thread that creates spans; unset: 1 where collectives are "
+        "captured natively, else 0.25.",
     )
     trace_every: int = _var(
         1,

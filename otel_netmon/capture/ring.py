@@ -18,6 +18,7 @@ from otel_netmon.capture.aggregator import Aggregator
 if TYPE_CHECKING:
     from otel_netmon.capture.event import CollectiveEvent
     from otel_netmon.capture.operations import Operation
+    from otel_netmon.capture.plain import PlainCalls
     from otel_netmon.job.groups import Group
 
 _GONE: Final = object()
@@ -27,6 +28,7 @@ class EventSource(Protocol):
     """Another place where events are held, in the same bounds."""
 
     def drain(self, at_most: int | None) -> list[CollectiveEvent]: ...
+    def take(self, at_most: int) -> tuple[PlainCalls | None, list[CollectiveEvent]]: ...
     def in_flight(self) -> list[CollectiveEvent]: ...
     def abandon(self, which: Callable[[CollectiveEvent], bool]) -> list[CollectiveEvent]: ...
     def sum_up(self, aggregator: Aggregator) -> None:
@@ -34,6 +36,8 @@ class EventSource(Protocol):
 
     @property
     def overwritten(self) -> int: ...
+    @property
+    def waiting(self) -> int: ...
 
 
 class EventRing:
@@ -101,10 +105,23 @@ class EventRing:
     def drain(self, at_most: int | None = None) -> list[CollectiveEvent]:
         """Take the finished events out, oldest first."""
         events = [] if self.source is None else self.source.drain(at_most)
+        return self._drain_to(events, None if at_most is None else at_most - len(events))
+
+    def take(self, at_most: int) -> tuple[PlainCalls | None, list[CollectiveEvent]]:
+        """As ``drain``, where those that ``source`` need not make events of are not in the list."""
+        plain, events = (None, []) if self.source is None else self.source.take(at_most)
+        return plain, self._drain_to(events, at_most - len(events) - (0 if plain is None else len(plain)))
+
+    def _drain_to(self, events: list[CollectiveEvent], at_most: int | None) -> list[CollectiveEvent]:
         with contextlib.suppress(IndexError):
-            most = len(self._finished) if at_most is None else at_most - len(events)
+            most = len(self._finished) if at_most is None else at_most
             events.extend(self._finished.popleft() for _ in range(most))
         return events
+
+    @property
+    def waiting(self) -> int:
+        """How many have ended and were not taken out."""
+        return len(self._finished) + (0 if self.source is None else self.source.waiting)
 
     def in_flight(self) -> list[CollectiveEvent]:
         """The events started and not yet finished, oldest first."""

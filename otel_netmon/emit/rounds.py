@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from otel_netmon.capture.capture import Capture
     from otel_netmon.capture.event import CollectiveEvent
+    from otel_netmon.capture.plain import PlainCalls
     from otel_netmon.config import Config
     from otel_netmon.job.groups import Groups
     from otel_netmon.job.job import Job
@@ -33,8 +34,14 @@ if TYPE_CHECKING:
 
 _BATCH: Final = 128
 """Events that are taken at once."""
+_PLAIN_BATCH: Final = 1024
+"""Calls that are taken at once, where no events are made of them."""
 _PAUSE: Final = 0.005
 """Seconds between two batches: the SDK's queue holds 2,048 spans by default; a full one drops the oldest."""
+_INTERVAL: Final = 1.0
+_SHORT_INTERVAL: Final = 0.25
+_FULL: Final = 4
+"""The part of the ring, a quarter, that may be filled between two rounds."""
 _LAST_WAIT: Final = 2.0
 _FLUSH_WAIT: Final = 2.0
 _CALLBACK_WAIT: Final = 1.0
@@ -105,6 +112,24 @@ class Rounds:
             logger_provider(),
         )
 
+    @property
+    def interval(self) -> float:
+        """Seconds from one round to the next.
+
+        What waits as Python's objects would, in longer ones, grow into an older generation of its garbage
+        collector, whose collections take longer. Nor does a process wait that may be killed without a word.
+        """
+        if self._settings.emit_interval is not None:
+            return self._settings.emit_interval
+        is_captured_natively = self._ring.source is not None and self._capture.sees_groups
+        return _INTERVAL if is_captured_natively and not self._has_no_rank else _SHORT_INTERVAL
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether a round should not wait for its time: the ring fills, or it is not known yet who this is."""
+        fills = self._ring.waiting * _FULL > self._ring.capacity
+        return fills or self._last is None or None in self._ids.values()
+
     def next(self) -> None:
         """Drain the ring, in batches that leave the span processor time to export."""
         self._ids.clear()
@@ -121,7 +146,6 @@ class Rounds:
         self._mark(self._steps.take(), self._steps.unmarked())
         in_flight = self._ring.in_flight()
         boundaries = [event.boundary for event in in_flight]
-        self._pace.give_way()
         ended = self._drain()
         lowest = min([*boundaries, *self._device_times.boundaries()], default=None)
         for job, emitter in list(self._emitters.items()):
@@ -130,9 +154,14 @@ class Rounds:
             guarded(emitter.watch, run_id, hanging)
             self._pace.give_way()
             emitter.emit_intervals(run_id, lowest)
+        guarded(self._spans.export)
         self._count_errors()
-        if self._last is not None and self._last.rank.rank is None:
+        if self._has_no_rank:
             self._export_at_once(ended)
+
+    @property
+    def _has_no_rank(self) -> bool:
+        return self._last is not None and self._last.rank.rank is None
 
     def _export_at_once(self, ended: int) -> None:
         """In a process that may be killed without a word: spans as they end, metrics every few seconds."""
@@ -183,6 +212,13 @@ class Rounds:
         for job, those in by_job.items():
             self._emitter(job).take(those)
 
+    def _take_plain(self, calls: PlainCalls) -> None:
+        jobs = {kind.group.job for kind in calls.kinds()}
+        if len(jobs) == 1:
+            self._emitter(jobs.pop()).take_plain(calls)
+        else:
+            self._take(calls.events())
+
     def _emit(self) -> None:
         for job, emitter in list(self._emitters.items()):
             emitter.emit(self._id(job))
@@ -196,13 +232,19 @@ class Rounds:
         """Take what ended out of the ring; how many that were."""
         count = 0
         while True:
-            events = self._ring.drain(_BATCH)
-            count += len(events)
-            self._pace.give_way()
-            self._take(self._device_times.pass_through(events))
-            self._pace.give_way()
-            self._emit()
-            if len(events) < _BATCH:
+            plain, events = self._ring.take(_PLAIN_BATCH)
+            taken = len(events)
+            if plain is not None:
+                taken += len(plain)
+                self._take_plain(plain)
+            for first in range(0, len(events) or 1, _BATCH):
+                if first:
+                    self._pace.rest(_PAUSE)
+                self._take(self._device_times.pass_through(events[first : first + _BATCH]))
+                self._pace.give_way()
+                self._emit()
+            count += taken
+            if taken < _PLAIN_BATCH:
                 return count
             self._pace.rest(_PAUSE)
 
