@@ -18,6 +18,7 @@ from otel_netmon.records import RankStep
 
 if TYPE_CHECKING:
     from otel_netmon.emit.log_events import LogEvents
+    from otel_netmon.emit.observer import Observer
     from otel_netmon.emit.spans import SpanWriter
     from otel_netmon.records import PeerTraffic
 
@@ -35,7 +36,10 @@ _INCOMPLETE: Final = RankStep._fields.index("incomplete") + 1
 class EvidenceWriter:
     """Writes one process's records of intervals. Used by one thread at a time."""
 
-    def __init__(self, spans: SpanWriter, logs: LogEvents, epoch: int, member: int | str) -> None:
+    def __init__(
+        self, spans: SpanWriter, logs: LogEvents, epoch: int, member: int | str, observer: Observer | None = None
+    ) -> None:
+        self._observer = observer
         self._spans = spans
         self._logs = logs
         self._epoch = epoch
@@ -48,13 +52,15 @@ class EvidenceWriter:
         ``is_root``: this process also makes the root of the trace.
         """
         run_id = record.run_id or ""
+        trace_id, root = identity.trace_id(run_id, key), identity.root_id(run_id, key)
+        span_id = identity.rank_id(run_id, key, self._member)
+        if self._observer is not None:
+            self._observer.step(record, trace_id, span_id)
         seen = peers.readings.until(record.end)
         traffic = [each._replace(rank=record.rank) for each in seen if each.at >= record.start - _SLACK]
         record = record._replace(
             name=_ON_RANK[kind], start=record.start + self._epoch, end=record.end + self._epoch
         )
-        trace_id, root = identity.trace_id(run_id, key), identity.root_id(run_id, key)
-        span_id = identity.rank_id(run_id, key, self._member)
         place = Place(trace_id, root, span_id, record.start, record.end)
         if in_trace:
             self._write_spans(kind, record, traffic, place, is_root)
