@@ -18,7 +18,7 @@ from otel_netmon.records import PeerTraffic
 from otel_netmon.text import bounded
 
 VERSION: Final = 1
-MOST_STEPS: Final = 32
+MOST_STEPS: Final = 64
 MOST_PEERS: Final = 16
 MOST_GROUPS: Final = 16
 MOST_CALLS: Final = 32
