@@ -1,0 +1,3 @@
+from pathlib import Path
+def main(folder: Path) -> int:
+    return 0
