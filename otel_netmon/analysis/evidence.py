@@ -10,7 +10,8 @@ from typing import Final
 from otel_netmon import semconv
 from otel_netmon.analysis.results import Diagnosis
 from otel_netmon.diagnosis.diagnose import diagnose
-from otel_netmon.diagnosis.evidence import CallSeen, Evidence, StepSample
+from otel_netmon.diagnosis.evidence import CallSeen, Evidence
+from otel_netmon.diagnosis.steps import StepSample, StepTable
 from otel_netmon.diagnosis.thresholds import BACKOFF
 from otel_netmon.records import (
     Collective,
@@ -28,6 +29,7 @@ _COUNTERS: Final = frozenset(metric.name for metric in (semconv.NIC_IO, semconv.
 _ON_RANK: Final = frozenset(semconv.EVENT_OF_PERIOD)
 
 
+_MOST_RANKS: Final = 1 << 20
 _KEPT: Final = 256
 """Calls of a group that are kept of each rank; the older half goes when there are more."""
 
@@ -70,7 +72,7 @@ class EvidenceCollector:
         process = self._processes[source.instance]
         process.host = source.host or process.host
         rank = source.rank if isinstance(record, HostSample) or record.rank is None else record.rank
-        if rank is not None:
+        if rank is not None and 0 <= rank < _MOST_RANKS:
             process.rank = rank
         if source.world_size is not None and source.rank is not None:
             self._world_size[process.run] = source.world_size
@@ -265,4 +267,6 @@ def _number(evidence: Evidence, steps: dict[str, dict[int, tuple[int, StepSample
     """Steps meet by their trace; its number is what its first rank says, for ranks may count apart."""
     for ranks in sorted(steps.values(), key=len):
         number, _ = ranks[min(ranks)]
-        evidence.steps[number] = {rank: sample for rank, (_, sample) in ranks.items()}
+        table = evidence.steps[number] = StepTable()
+        for rank, (_, sample) in ranks.items():
+            table.add(rank, sample)

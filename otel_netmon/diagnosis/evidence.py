@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from otel_netmon.diagnosis.steps import StepTable
 from otel_netmon.records import PeerTraffic, Value
 
 DEFAULT_GROUP: Final = "0"
@@ -17,33 +18,6 @@ DEFAULT_GROUP: Final = "0"
 
 CounterKey = tuple[str, str, tuple[tuple[str, Value], ...]]
 """A metric, the process that reads it, and the attributes of one of its series."""
-
-
-class StepSample(NamedTuple):
-    """One complete step on one rank; durations in seconds."""
-
-    start: int
-    end: int
-    in_collectives: float | None = None
-    """In which at least one collective was in flight."""
-    data: float | None = None
-    gc: float | None = None
-    cpu: float | None = None
-    run_queue: float | None = None
-    issued: float | None = None
-    """From the start of the step to that of its last asynchronous collective, without the calls that the caller
-    was blocked in before: what the rank itself needed until everything was on its way."""
-    calls: int | None = None
-    size: int | None = None
-
-    @property
-    def duration(self) -> float:
-        return (self.end - self.start) / 1e9
-
-    @property
-    def own(self) -> float | None:
-        """In which no collective was in flight: this rank's own doing."""
-        return None if self.in_collectives is None else max(0.0, self.duration - self.in_collectives)
 
 
 class CallSeen(NamedTuple):
@@ -71,8 +45,8 @@ class Evidence:
     world_size: int | None = None
     hosts: dict[int, str] = field(default_factory=dict)
     """Of each rank of which anything is known."""
-    steps: dict[int, dict[int, StepSample]] = field(default_factory=dict)
-    """By number of the step, then by rank."""
+    steps: dict[int, StepTable] = field(default_factory=dict)
+    """By number of the step."""
     open_since: dict[int, int] = field(default_factory=dict)
     """Start of the step that had not ended when the rank was last heard of."""
     traffic: dict[int, list[PeerTraffic]] = field(default_factory=dict)
