@@ -17,7 +17,7 @@ from .record import record
 def chosen() -> list[tuple[Case, int]]:
     """``FAULTS``: names, all by default; ``CULPRITS``: ranks, 0, 1 and 2 by default."""
     names = [name for name in os.environ.get("FAULTS", "").split(",") if name] or list(CASES)
-    culprits = [int(rank) for rank in os.environ.get("CULPRITS", "0,1,2").split(",")]
+    culprits = [int(rank) for rank in (os.environ.get("CULPRITS") or "0,1,2").split(",")]
     unknown = sorted(set(names) - set(CASES))
     if unknown:
         raise SystemExit(f"FAULTS: there is no {', '.join(unknown)}; there are {', '.join(CASES)}")
@@ -26,7 +26,7 @@ def chosen() -> list[tuple[Case, int]]:
 
 
 def main() -> int:
-    folder = Path(os.environ.get("FAULTS_DIR", "build/faults")).absolute()
+    folder = Path(os.environ.get("FAULTS_DIR") or "build/faults").absolute()
     reason = missing()
     if reason is not None:
         print(f"the faults cannot be made here: {reason}", file=sys.stderr)

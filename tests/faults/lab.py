@@ -31,7 +31,7 @@ mount --bind "$names" /etc/hosts
 echo "$name" > /proc/sys/kernel/hostname
 exec nsenter --net=/run/netns/$namespace -- "$@"
 """
-"""A shell in mount and UTS namespaces of its own: ``ip netns exec`` hides the cgroups, and leaves the host's name."""
+"""For a shell in mount and UTS namespaces of its own: ``ip netns exec`` hides the cgroups."""
 LINK = 400.0
 """Mbit/s of each link, either way."""
 
@@ -69,7 +69,8 @@ class Host:
 
     def limit(self, *, up: float | None = None, down: float | None = None) -> None:
         """Let its link carry no more, in Mbit/s: ``up`` from it, ``down`` to it."""
-        for rate, namespace, nic in ((up, self.net.namespace, self.net.nic), (down, self.net.switch, self.net.port)):
+        ends = (up, self.net.namespace, self.net.nic), (down, self.net.switch, self.net.port)
+        for rate, namespace, nic in ends:
             if rate is not None:
                 shape = ("rate", f"{rate}mbit", "burst", "32kb", "latency", "20ms")
                 run("tc", "-n", namespace, "qdisc", "replace", "dev", nic, "root", "tbf", *shape)
@@ -122,11 +123,12 @@ class Lab:
             each.net.run("ethtool", "-K", each.net.nic, "tx", "off", check=False)
         run(*inside, "link", "add", near, "type", "veth", "peer", "name", far)
         for end in (near, far):
-            run("ip", "netns", "exec", host.net.switch, "ethtool", "-K", end, *"gso off tso off gro off".split())
+            ethtool = ("ip", "netns", "exec", host.net.switch, "ethtool", "-K", end)
+            run(*ethtool, "gso", "off", "tso", "off", "gro", "off")
             run(*inside, "link", "set", end, "up")
         process = subprocess.Popen(
             ["ip", "netns", "exec", host.net.switch, str(relay), host.net.port, near, str(milliseconds)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+            stdout=subprocess.PIPE, text=True, start_new_session=True,
         )  # fmt: skip
         host.net.processes.append(process)
         assert process.stdout is not None and process.stdout.readline() == "ready\n"
@@ -196,7 +198,7 @@ def _remove(cgroup: Path) -> None:
 
 @contextlib.contextmanager
 def lab(count: int, folder: Path, link: float = LINK) -> Iterator[Lab]:
-    """``count`` hosts ``lab-h0`` and on, and a spare one, with links of ``link`` Mbit/s; ``folder`` is for its use."""
+    """``count`` hosts ``lab-h0`` and on, and a spare one, with links of ``link`` Mbit/s."""
     names = [f"lab-h{number}" for number in range(count + 1)]
     with (
         _cgroups([f"{name}-{folder.name}" for name in names]) as cgroups,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import shutil
 import signal
 import subprocess
 import sys
@@ -94,17 +95,9 @@ def record(case: Case, culprit: int, folder: Path) -> None:
             watcher.stop()
         for host in made.hosts:
             for path in sorted((host.folder / "telemetry").glob("*")):
-                path.rename(folder / "telemetry" / path.name) if _same_device(path, folder) else _copy(path, folder)
+                shutil.move(path, folder / "telemetry" / path.name)
     truth = _truth(case, culprit, run, codes, began)
     (folder / "truth.json").write_text(json.dumps(truth, indent=1))
-
-
-def _same_device(path: Path, folder: Path) -> bool:
-    return path.stat().st_dev == folder.stat().st_dev
-
-
-def _copy(path: Path, folder: Path) -> None:
-    (folder / "telemetry" / path.name).write_bytes(path.read_bytes())
 
 
 def _start(case: Case, culprit: int, made: Lab, folder: Path, run: _Run) -> dict[int, subprocess.Popen[str]]:
@@ -178,9 +171,7 @@ def _code(process: subprocess.Popen[str]) -> int | None:
         return None
 
 
-def _truth(
-    case: Case, culprit: int, run: _Run, codes: dict[int, int | None], began: int
-) -> dict[str, Any]:
+def _truth(case: Case, culprit: int, run: _Run, codes: dict[int, int | None], began: int) -> dict[str, Any]:
     import torch
 
     def hosts(first: int, count: int) -> list[str]:
@@ -196,7 +187,8 @@ def _truth(
         for each in case.culprits(culprit)
     ]
     return {
-        "name": case.name, "how": case.how, "culprits": culprits, "tolerates": [list(each) for each in case.tolerates],
+        "name": case.name, "how": case.how, "culprits": culprits,
+        "tolerates": [list(each) for each in case.tolerates],
         "from_step": case.from_step if culprits else None, "onset_ns": run.onset if culprits else None,
         "per_host": case.per_host, "rc": codes, "steps": dict(run.steps), "errors": dict(run.errors),
         "ended_ns": run.ended, "sigterm_by_lab": run.terminated, "killed_by_lab": run.killed,

@@ -140,9 +140,7 @@ def hosts(count: int, congestion: str = "reno") -> Iterator[list[LabHost]]:
         run("ip", "-n", switch, "link", "set", "br0", "up")
         for number in range(1, count + 1):
             port = f"port{number}"
-            host = LabHost(
-                f"{mark}h{number}", f"10.77.0.{number}", f"fd77::{number}", switch=switch, port=port
-            )
+            host = LabHost(f"{mark}h{number}", f"10.77.0.{number}", f"fd77::{number}", switch=switch, port=port)
             run("ip", "netns", "add", host.namespace)
             namespaces.append(host.namespace)
             run(

@@ -26,10 +26,10 @@ DEFAULTS = {
     "workers": 0, "data_ms": 2.0, "micro_steps": 1, "evaluate": "", "checkpoint": 0, "pairs": False,
     "collect_every": 0, "timeout": 10.0, "faults": [],
 }  # fmt: skip
-"""Milliseconds where it says so. ``varies``: share by which a step's compute varies. ``growth``: of the compute, a
-step. ``evaluate``: "all" or "0", the ranks that do, every 20 steps. ``checkpoint``: rank 0 writes one every so many
-steps. ``pairs``: two ranks each also have a group of their own. ``collect_every``: each rank collects garbage every
-so many steps, at a step of its own. ``faults``: each a kind, the rank, its first step, and what the kind needs."""
+"""Milliseconds where it says so. ``varies``: share by which a step's compute varies. ``growth``: of it, per step.
+``evaluate``: "all" or "0", who does, every 20 steps. ``checkpoint``: every so many steps rank 0 writes one.
+``pairs``: two ranks each have a group of their own besides. ``collect_every``: each rank collects garbage every so
+many steps, at a step of its own. ``faults``: each a kind, the rank, its first step, and what it needs."""
 
 job: dict[str, Any] = {**DEFAULTS, **json.loads(os.environ["LAB_JOB"])}
 rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
@@ -44,7 +44,7 @@ def active(step: int, *kinds: str) -> list[dict[str, Any]]:
     return [fault for fault in mine if fault["kind"] in kinds and step >= fault["from"]]
 
 
-class Batches(Dataset[torch.Tensor]):
+class Batches(Dataset):  # type: ignore[type-arg,misc,unused-ignore]  # Any, where torch is not followed
     """One batch for each step."""
 
     def __len__(self) -> int:
@@ -56,21 +56,21 @@ class Batches(Dataset[torch.Tensor]):
         return torch.randn(job["batch"], job["width"], generator=torch.Generator().manual_seed(step))
 
 
-class Pausing(torch.autograd.Function):
+class Pausing(torch.autograd.Function):  # type: ignore[misc,unused-ignore]  # the same
     """Nothing on the way there; a pause of so many seconds on the way back."""
 
     @staticmethod
-    def forward(ctx: Any, given: torch.Tensor, seconds: float) -> torch.Tensor:  # type: ignore[override]
+    def forward(ctx: Any, given: torch.Tensor, seconds: float) -> torch.Tensor:
         ctx.seconds = seconds
         return given.view_as(given)
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, gradient: torch.Tensor) -> Any:
         time.sleep(ctx.seconds)
         return gradient, None
 
 
-class Model(nn.Module):
+class Model(nn.Module):  # type: ignore[misc,unused-ignore]  # the same
     """Some layers; the pause is in the middle of backward, when the first buckets have left."""
 
     def __init__(self) -> None:
