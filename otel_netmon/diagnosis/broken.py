@@ -15,6 +15,7 @@ sequence number of a group means, so the first number that did not end everywher
 from __future__ import annotations
 
 from collections import Counter
+from typing import Final
 
 from otel_netmon.diagnosis import all_in
 from otel_netmon.diagnosis import thresholds as limit
@@ -22,7 +23,12 @@ from otel_netmon.diagnosis.evidence import DEFAULT_GROUP, CallSeen, Evidence
 from otel_netmon.diagnosis.finding import Cause, Confidence, Fact, Finding, Kind, hosts_of, names
 from otel_netmon.diagnosis.stuck import Stuck, stuck_in
 
-_SAME_SIZE = frozenset({"all_reduce", "broadcast", "reduce"})
+_ORDER: Final = (
+    *(Kind.DESYNCHRONISED, Kind.DEAD, Kind.HUNG, Kind.CUT, Kind.FROZEN, Kind.STARVED, Kind.STUCK),
+    Kind.INSUFFICIENT,
+)
+"""What explains the others comes first."""
+_SAME_SIZE: Final = frozenset({"all_reduce", "broadcast", "reduce"})
 """Operations whose size has to be the same on all ranks; others may differ by design."""
 
 
@@ -30,11 +36,10 @@ def find(evidence: Evidence) -> Finding | None:
     """The first that is stuck or broken, ``None`` if nothing is (or not for long enough)."""
     stuck = [each for group in evidence.calls if (each := stuck_in(evidence, group)) is not None]
     findings = [finding for one in stuck if (finding := _judge(evidence, one, stuck)) is not None]
-    order = [Kind.DESYNCHRONISED, Kind.DEAD, Kind.HUNG, Kind.CUT, Kind.FROZEN, Kind.STARVED, Kind.STUCK]
     ended = _ended(evidence)
     if ended is not None and not any(each.kind is Kind.DESYNCHRONISED for each in findings):
         findings.append(ended)
-    return min(findings, key=lambda each: (not each.ranks, order.index(each.kind)), default=None)
+    return min(findings, key=lambda each: (not each.ranks, _ORDER.index(each.kind)), default=None)
 
 
 def _ended(evidence: Evidence) -> Finding | None:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from otel_netmon.diagnosis import broken, network, pauses, slow_ranks, stops
 from otel_netmon.diagnosis import thresholds as limit
 from otel_netmon.diagnosis.evidence import Evidence
-from otel_netmon.diagnosis.finding import Confidence, Finding, Kind, names
+from otel_netmon.diagnosis.finding import Confidence, Finding, Kind, hosts_of, names
 from otel_netmon.diagnosis.statistics import Window
 
 
@@ -28,9 +28,28 @@ def diagnose(evidence: Evidence, *, live: bool = False) -> tuple[Finding, ...]:
     found = [] if len(steps) < limit.MIN_STEPS else _over_steps(evidence, steps, live)
     if stuck is not None:
         return stuck, *found
+    found += _silent(evidence)
     if found:
         return tuple(found)
     return (_none(evidence, steps),)
+
+
+def _silent(evidence: Evidence) -> list[Finding]:
+    silent = [rank for rank, seconds in evidence.silent.items() if seconds > limit.LOST_SECONDS]
+    if not silent or 2 * len(silent) >= len(evidence.hosts):
+        return []
+    longest = max(evidence.silent[rank] for rank in silent)
+    return [
+        Finding(
+            Kind.SILENT,
+            f"{names(silent).capitalize()} {'has' if len(silent) == 1 else 'have'} said nothing for "
+            f"{longest:.0f} s, though no collective fails or hangs.",
+            ranks=tuple(silent),
+            hosts=hosts_of(evidence.hosts, silent),
+            confidence=Confidence.LOW,
+            not_excluded=("that its telemetry alone stopped",),
+        )
+    ]
 
 
 def _over_steps(evidence: Evidence, steps: list[int], live: bool) -> list[Finding]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from otel_netmon.diagnosis import thresholds
 from otel_netmon.diagnosis.steps import StepTable
 from otel_netmon.records import PeerTraffic, Value
 
@@ -84,8 +85,10 @@ class Evidence:
         return [rank for rank in range(self.world_size or 0) if rank not in self.hosts]
 
     def common_steps(self, first: int) -> list[int]:
-        """Numbers of the steps from ``first`` on that at least nine of ten ranks completed, all of up to nine."""
-        needed = len(self.hosts) - len(self.hosts) // 10
+        """Numbers of the steps from ``first`` on that at least nine of ten ranks completed, all of up to nine;
+        without ranks that are silent."""
+        heard = sum(self.silent.get(rank, 0.0) <= thresholds.SILENT_SECONDS for rank in self.hosts)
+        needed = heard - heard // 10
         return sorted(number for number, of in self.steps.items() if number >= first and len(of) >= needed > 0)
 
     def growth(

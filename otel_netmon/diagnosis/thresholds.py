@@ -89,6 +89,8 @@ WAIT_SECONDS: Final = 2.0
 """For which all have to wait in a collective, for its network to be looked at."""
 SILENT_SECONDS: Final = 6.0
 """Without a sign, after which a rank is called silent. Heartbeats and digests come every 2 s or sooner."""
+LOST_SECONDS: Final = 15.0
+"""The same, where nothing hangs."""
 BACKOFF: Final = 2
 """Doublings of the retransmission timeout that a mere loss does not reach."""
 LOOK_BACK: Final = 64

@@ -31,11 +31,6 @@ class Merger:
         self._last: dict[int, Digest] = {}
         self._throttled: dict[str, deque[tuple[int, float]]] = defaultdict(lambda: deque(maxlen=_READINGS))
 
-    @property
-    def heard(self) -> int:
-        """Of how many ranks there is a digest."""
-        return len(self._last)
-
     def take(self, digest: Digest, now: float) -> None:
         """Take what a rank's key holds, if it is new; ``now`` in seconds of the monotonic clock."""
         rank = digest.rank
@@ -67,7 +62,8 @@ class Merger:
             rank = each.rank
             evidence.hosts[rank] = each.host
             evidence.last_sign[rank] = each.at
-            evidence.silent[rank] = now - self._heard[rank]
+            if not each.is_last:
+                evidence.silent[rank] = now - self._heard[rank]
             if each.open_since is not None:
                 evidence.open_since[rank] = each.open_since
             _join_groups(evidence, each)

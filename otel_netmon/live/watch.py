@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -20,10 +21,10 @@ _logger = logging.getLogger(__name__)
 
 INTERVAL: Final = 2.0
 """Seconds between two digests of a rank."""
-_PATIENCE: Final = 12.0
+PATIENCE: Final = 12.0
 """Seconds without a sign of the leader after which the next rank leads, ..."""
-_STAGGER: Final = 4.0
-"""... and so many more for each rank before this one, so that the lowest is first."""
+_STAGGER: Final = 1 / 3
+"""... and this share of that more for each rank before this one, so that the lowest is first."""
 _MOST_STAGGERED: Final = 16
 _RETRIES: Final = 3
 """Times that the store may fail in a row."""
@@ -41,6 +42,7 @@ class Watch:
         tell: Callable[[list[Change], Settling, Evidence], None],
         *,
         interval: float = INTERVAL,
+        patience: float = PATIENCE,
     ) -> None:
         """``connect`` gives the exchange once there is one; ``tell`` is told on the rank that leads, each look."""
         self._rank = rank
@@ -49,6 +51,7 @@ class Watch:
         self._connect = connect
         self._tell = tell
         self._interval = interval
+        self._patience = patience
         self._exchange: Exchange | None = None
         self._stop = threads.Event()
         self._thread: threads.Running | None = None
@@ -65,7 +68,7 @@ class Watch:
         self._thread = threads.start(self._run, "otel-netmon-live")
 
     def stop(self, timeout: float) -> None:
-        """End it, and wait for that so many seconds at most."""
+        """End it with a last word, and wait for that so many seconds at most."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join(timeout)
@@ -81,14 +84,15 @@ class Watch:
             except StoreGone as error:
                 failed += 1
                 if failed == _RETRIES:
-                    _logger.info(
-                        "otel-netmon: no live diagnosis any more, the job's store does not answer: %s", error
-                    )
+                    _logger.info("otel-netmon: live diagnosis ends, the job's store does not answer: %s", error)
                     return
             except Exception:
-                _logger.exception("otel-netmon: no live diagnosis any more; training goes on")
+                _logger.exception("otel-netmon: live diagnosis failed and ends; training goes on")
                 return
             self._stop.wait(self._interval)
+        with contextlib.suppress(StoreGone):
+            if self._exchange is not None:
+                self._exchange.publish(self._rank, pack(self._outbox.next(is_last=True)))
 
     def look(self) -> None:
         """Tell, and if it is this rank that leads, read, diagnose and tell what changed."""
@@ -117,14 +121,12 @@ class Watch:
         if leader != self._leader:
             self._leader, self._leader_seen = leader, now
         is_mine = leader is not None and leader[0] == self._rank
-        patience = _PATIENCE + _STAGGER * min(self._rank, _MOST_STAGGERED)
+        patience = self._patience * (1 + _STAGGER * min(self._rank, _MOST_STAGGERED))
         if leader is None and self._rank == 0:
             is_mine = True
         elif not is_mine and now - self._leader_seen > patience:
             is_mine = True
-            _logger.info(
-                "otel-netmon: rank %d diagnoses from now on, for nothing is heard of the one before", self._rank
-            )
+            _logger.info("otel-netmon: rank %d diagnoses from now on: the one before is silent", self._rank)
         if is_mine:
             self._beats += 1
             exchange.lead(self._rank, self._beats)
