@@ -17,10 +17,13 @@ from pathlib import Path
 
 from otel_netmon.analysis.summary import summarise
 from otel_netmon.diagnosis.diagnose import diagnose
+from otel_netmon.diagnosis.finding import Finding
+from otel_netmon.live.settling import Change, Settling
+from otel_netmon.live.watch import INTERVAL
 from otel_netmon.store.problems import FolderError
 
-from .grading import Grade, Graded, Truth, by_waiting, grade_rank, share
-from .replay import looks
+from .grading import Grade, Graded, Truth, by_waiting, grade_rank, share, short
+from .replay import EVERY, looks
 
 
 @dataclass
@@ -47,6 +50,10 @@ class Result:
     wrong: list[tuple[float, str]] = field(default_factory=list)
     trail: list[tuple[float, str, str]] = field(default_factory=list)
     """Each change of the verdict."""
+    told_after: float | None = None
+    """Until a rank that leads would have told of the culprit, and ..."""
+    told_wrong: list[tuple[float, str]] = field(default_factory=list)
+    """... what it would have told of innocents."""
 
 
 def evaluate(folder: Path) -> Result:
@@ -64,8 +71,13 @@ def evaluate(folder: Path) -> Result:
         tuple(truth.grade([each]).top for each in findings[1:]), tuple(each.sentence for each in findings),
         graded.also_wrong, grade_rank(truth, old), old,
     )  # fmt: skip
-    began, last = None, None
-    for at, evidence in looks(folder, truth):
+    _replay(result, folder, truth)
+    return result
+
+
+def _replay(result: Result, folder: Path, truth: Truth) -> None:
+    began, last, settling = None, None, Settling()
+    for number, (at, evidence) in enumerate(looks(folder, truth)):
         began = at if began is None else began
         findings = diagnose(evidence, live=True)
         live = truth.grade(findings)
@@ -78,7 +90,20 @@ def evaluate(folder: Path) -> Result:
         if (live.grade, live.top) != last:
             last = live.grade, live.top
             result.trail.append((seconds, live.grade.value, live.top))
-    return result
+        if number % (INTERVAL * 1_000_000_000 // EVERY) == 0:
+            _tell(result, truth, settling.look(findings), [*settling.told.values()], seconds)
+
+
+def _tell(result: Result, truth: Truth, changes: list[Change], told: list[Finding], seconds: float) -> None:
+    """What ``live`` tells: what two of its looks agree on."""
+    for change in changes:
+        if change.finding.accuses and not change.is_over:
+            is_early = bool(truth.culprits) and seconds < 0
+            if is_early or truth.grade([change.finding]).grade in (Grade.WRONG, Grade.FALSE_ALARM):
+                result.told_wrong.append((seconds, short(change.finding)))
+    guilty = [each for each in told if truth.accused(each) & truth.guilty]
+    if result.told_after is None and seconds >= 0 and guilty and truth.grade(guilty).grade.is_found:
+        result.told_after = seconds
 
 
 def _before(result: Result, live: Graded, seconds: float, accuses: bool) -> None:
@@ -144,7 +169,13 @@ def _sums(results: list[Result]) -> list[str]:
         f"live: false alarms {sum(len(each.false_alarms) for each in results)} of {before} looks without a fault, "
         f"a wrong culprit in {sum(len(each.wrong) for each in faults)} of {after} looks after the onset",
     ]
-    for what, times in (("named", named), ("right", right)):
+    told = sorted(each.told_after for each in faults if each.told_after is not None)
+    lines.append(
+        f"told, when two looks {INTERVAL:.0f} s apart agree: wrong "
+        f"{sum(len(each.told_wrong) for each in faults)} times in {len(faults)} faulty runs, "
+        f"{sum(len(each.told_wrong) for each in clean)} times in {len(clean)} clean ones"
+    )
+    for what, times in (("named", named), ("right", right), ("told", told)):
         if times:
             middle, most = times[len(times) // 2], times[int(0.9 * (len(times) - 1))]
             within = sum(each <= 10 for each in times)
@@ -166,7 +197,11 @@ def main(folder: Path, patterns: list[str] | None = None) -> int:
             print(f"{each.run}: {each.grade.value}: {' | '.join(each.sentences)}")
             for what in each.also_wrong:
                 print(f"    also: {what}")
-            for name, some in (("false alarm", each.false_alarms), ("wrong", each.wrong)):
+            for name, some in (
+                ("false alarm", each.false_alarms),
+                ("wrong", each.wrong),
+                ("told wrongly", each.told_wrong),
+            ):
                 if some:
                     print(f"    {name} in {len(some)} looks, first at {some[0][0]:+.1f} s: {some[0][1]}")
             print("    live: " + " | ".join(f"{seconds:+.1f} {what}" for seconds, _, what in each.trail))
