@@ -26,8 +26,8 @@ def diagnose(evidence: Evidence, *, live: bool = False) -> tuple[Finding, ...]:
     stuck = broken.find(evidence)
     steps = evidence.common_steps(limit.FIRST_STEP)
     found = [] if len(steps) < limit.MIN_STEPS else _over_steps(evidence, steps, live)
-    if stuck is not None:
-        return stuck, *found
+    if stuck:
+        return *stuck, *found
     found += _silent(evidence)
     if found:
         return tuple(found)

@@ -56,6 +56,8 @@ class Evidence:
     heads: dict[str, dict[int, int]] = field(default_factory=dict)
     """By group and rank, the last number that it is known to have issued, where more is known than the calls."""
     group_sizes: dict[str, int] = field(default_factory=dict)
+    members: dict[str, frozenset[int]] = field(default_factory=dict)
+    """Of groups whose ranks are known; of others, those that were seen on it."""
     backed_off: dict[int, dict[int | str, int]] = field(default_factory=dict)
     """When the retransmission timeout of its connections to a peer (a rank, or an address) was last seen doubled
     at least twice."""
@@ -78,6 +80,11 @@ class Evidence:
         """The last number that a rank issued on a group; -1: none is known."""
         calls = self.calls.get(group, {}).get(rank, {})
         return max(max(calls, default=-1), self.heads.get(group, {}).get(rank, -1))
+
+    def waited(self, rank: int, call: CallSeen) -> float | None:
+        """Seconds that a rank was in a call that failed or did not end, by its own clock."""
+        end = self.last_sign.get(rank) if call.end is None else call.end
+        return None if end is None else max(0.0, (end - call.start) / 1e9)
 
     @property
     def mute(self) -> list[int]:
