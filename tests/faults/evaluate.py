@@ -72,6 +72,13 @@ def evaluate(folder: Path) -> Result:
         graded.also_wrong, grade_rank(truth, old), old,
     )  # fmt: skip
     _replay(result, folder, truth)
+    if truth.culprits and truth.onset is not None and any(truth.codes.values()) and truth.ended:
+        # The job is over, and what `otel-netmon run` says of all of it is what there is.
+        end = round((max(truth.ended.values()) - truth.onset) / 1e9, 1)
+        if result.named_after is None and graded.grade.is_found:
+            result.named_after = end
+        if result.right_after is None and graded.grade is Grade.RIGHT:
+            result.right_after = end
     return result
 
 
