@@ -107,13 +107,17 @@ class Evidence:
         self, host: str, metric: str, first: int, last: int, about: Mapping[str, str] | None = None
     ) -> float | None:
         """By how much ``metric``'s series with these attributes grew a second, from ``first`` to ``last``;
-        ``None`` where none was read twice in that time."""
-        grown, seconds = 0.0, 0.0
+        ``None`` where none was read twice in that time. A series that is new grew from 0: a connection that was
+        made since the others were first read, say."""
+        inside: list[tuple[list[tuple[int, float]], bool]] = []
         for (name, _, attributes), readings in self.counters.get(host, {}).items():
-            if name != metric or not (about or {}).items() <= dict(attributes).items():
-                continue
-            inside = [each for each in readings if first <= each[0] <= last]
-            if len(inside) > 1:
-                grown += inside[-1][1] - inside[0][1]
-                seconds = max(seconds, (inside[-1][0] - inside[0][0]) / 1e9)
+            if name == metric and (about or {}).items() <= dict(attributes).items():
+                some = [each for each in readings if first <= each[0] <= last]
+                if some:
+                    inside.append((some, some[0] == readings[0]))
+        begin = min((some[0][0] for some, _ in inside), default=0)
+        grown = sum(
+            some[-1][1] - (0.0 if starts and some[0][0] > begin else some[0][1]) for some, starts in inside
+        )
+        seconds = (max((some[-1][0] for some, _ in inside), default=0) - begin) / 1e9
         return grown / seconds if seconds else None
