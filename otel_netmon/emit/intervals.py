@@ -68,6 +68,14 @@ class StepResolver:
         """The step that is open."""
         return of_step(self._now.open_step, self._now.open_key)
 
+    def at(self, now: int) -> Interval:
+        """What is open at this time (monotonic): a window, or a step."""
+        return self._window_at(now) if self._windows else self.open
+
+    def _window_at(self, time: int) -> Interval:
+        number = (time + self._epoch) // self._window
+        return Interval(semconv.SPAN_WINDOW, number, f"{semconv.SPAN_WINDOW} {number}{self._token}")
+
     def reader(self) -> Callable[[CollectiveEvent], Interval | None]:
         """``of``, for many events until the next marks: it looks up each boundary once."""
         known: dict[int, Interval] = {}
@@ -90,8 +98,7 @@ class StepResolver:
         if event.boundary <= self._now.settled:
             return self.open
         if self._windows:
-            number = (event.start + self._epoch) // self._window
-            return Interval(semconv.SPAN_WINDOW, number, f"{semconv.SPAN_WINDOW} {number}{self._token}")
+            return self._window_at(event.start)
         if event.boundary < self._now.setup_until:
             return of_step(SETUP)
         return None

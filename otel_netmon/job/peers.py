@@ -87,6 +87,14 @@ class PeerTrafficBuffer:
         with self._lock:
             self.dropped += count
 
+    def since(self, at: int) -> list[PeerTraffic]:
+        """Take out those made after ``at`` (ns of the monotonic clock), oldest first."""
+        found: list[PeerTraffic] = []
+        with self._lock:
+            while self._kept and self._kept[-1].at > at:
+                found.append(self._kept.pop())
+        return found[::-1]
+
     def until(self, at: int) -> list[PeerTraffic]:
         """Take out those made up to ``at`` (ns of the monotonic clock), oldest first."""
         found: list[PeerTraffic] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import ClassVar, Final
@@ -16,6 +17,10 @@ from otel_netmon.monitors.tcp_info import SocketReading, TcpInfo
 from otel_netmon.monitors.tcp_traffic import ConnectionDelta, PeerTotals, delta, peer_traffic
 
 _MAX_HOSTS: Final = 4096
+EVERY: Final = 2.0
+"""Seconds between two samples, at most: so old is what is known of a link when it fails. As long as ..."""
+FEW: Final = 128
+"""... there are no more connections than these: a sample of 1,000 takes 8 ms."""
 _ROWS: Final[tuple[Row, ...]] = (
     (semconv.TCP_IO, "bytes_received", "bytes_sent"),
     (semconv.TCP_SEGMENTS, "segments_received", "segments_sent"),
@@ -62,6 +67,10 @@ class TcpMonitor(Monitor):
         self._sockets = sockets or OwnSockets()
         self._by = config.current().peer_attribute
         self._begin()
+
+    @property
+    def longest_interval(self) -> float:
+        return EVERY if len(self._before) <= FEW else math.inf
 
     def _begin(self) -> None:
         self._before: dict[tuple[Connection, int], TcpInfo] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import sys
@@ -15,7 +16,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from otel_netmon import config, semconv
 from otel_netmon.job.peers import Connection, Host, Peer, PeerTrafficBuffer
-from otel_netmon.monitors import TcpMonitor
+from otel_netmon.monitors import TcpMonitor, tcp
 from otel_netmon.monitors.own_sockets import OwnSockets
 from otel_netmon.monitors.tcp_info import SocketReading, TcpInfo
 from otel_netmon.monitors.tcp_traffic import delta
@@ -145,6 +146,20 @@ def test_an_idle_connection_has_no_round_trip_time(bench: Bench) -> None:
         assert not {"rtt", "rtt.max", "rtt.min", "rtt.variation", "delivery_rate"} & set(found)
         assert found["io"][("collectives", "127.0.0.1", "transmit")] == 1000 + SYN
         assert bench.readings.until(time.monotonic_ns()) == []  # nothing moved, nothing is told
+
+
+def test_it_is_sampled_every_two_seconds_as_long_as_that_is_cheap(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tcp, "FEW", 1)
+    assert bench.monitor.longest_interval == 2.0
+    with joined() as (near, far):
+        bench.directory.peers = {connection(near): Peer(1, "h")}
+        bench.sample()
+        assert bench.monitor.longest_interval == 2.0
+        bench.directory.peers[connection(far)] = Peer(1, "h")
+        bench.sample()
+        assert bench.monitor.longest_interval == math.inf
 
 
 def test_data_that_nobody_reads_is_told_though_nothing_moves(bench: Bench) -> None:
