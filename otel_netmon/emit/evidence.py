@@ -104,12 +104,19 @@ class EvidenceWriter:
         """Write the traffic of the interval that is open, if it has been since long ago: what was not written yet
         of the time after ``since`` (monotonic)."""
         now = time.monotonic_ns()
+        self._write_nics(rank)
         if now - since <= _LONG or not self._logs.ready() or not (traffic := peers.readings.since(since)):
             return
         interval = intervals.at(now)
         ids = identity.trace_id(run_id, interval.key), identity.rank_id(run_id, interval.key, self._member)
         sampled = self._spans.ready() and is_sampled(run_id, interval)
         self._log_traffic([each._replace(rank=rank) for each in traffic], ids, sampled=sampled)
+
+    def _write_nics(self, rank: int | None) -> None:
+        """What NICs moved is of the host, and not of a step: it goes out as it is read."""
+        for each in peers.nic_readings.since(0):
+            attributes, at = schema.attributes(each._replace(rank=rank)), each.at + self._epoch
+            self._logs.emit(semconv.EVENT_NIC_TRAFFIC, f"traffic of {each.interface}", attributes, time=at)
 
     def _log_traffic(self, traffic: list[PeerTraffic], ids: tuple[int, int], *, sampled: bool) -> None:
         for each in traffic:

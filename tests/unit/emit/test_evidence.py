@@ -26,6 +26,7 @@ from otel_netmon.records import (
     Call,
     GroupUse,
     Heartbeat,
+    HostTraffic,
     InFlight,
     Pause,
     PeerTraffic,
@@ -160,6 +161,18 @@ def test_traffic_with_a_peer_goes_out_with_steps_that_are_not_sampled(logged: In
     assert (len(on_spans), len(in_logs)) == (2, 2)
     assert peers.readings.dropped == before
     assert in_logs[0].trace_id == identity.trace_id(RUN, "1.0")
+
+
+def test_what_nics_moved_goes_out_as_it_is_read_whatever_is_open(logged: InMemoryLogRecordExporter) -> None:
+    rank = Rank(2)
+    peers.nic_readings.since(0)
+    said = HostTraffic("eth0", 2.0, 5, 4, 3, 2, at=time.monotonic_ns())
+    peers.nic_readings.extend([said])
+    for _ in range(2):
+        rank.emitter.watch(RUN, [])
+    (event,) = events_in(logged, semconv.EVENT_NIC_TRAFFIC)
+    assert record_of(HostTraffic, event.attributes) == said._replace(rank=2, at=0)
+    assert abs(event.timestamp - time.time_ns()) < 1_000_000_000 and not event.trace_id
 
 
 SAID = PeerTraffic(3, "h", 2.0, 1, *([0] * 14))  # type: ignore[arg-type]  # any numbers will do
