@@ -53,7 +53,8 @@ class Directory(Protocol):
         ...
 
     def some_hosts(self, most: int) -> list[Host]:
-        """At most ``most`` other hosts of the job; each call goes on where the one before ended."""
+        """At most ``most`` other hosts of the job: up to half of them those next to this one, by rank, others in
+        turn: each call goes on where the one before ended."""
         ...
 
     def store_endpoint(self) -> tuple[str, int] | None:

@@ -107,7 +107,9 @@ PEER_LATENCY: Final = Metric(
     SECONDS_BUCKETS,
 )
 PEER_LATENCY_MEAN: Final = gauge("otel_netmon.peer.latency.mean", "s", "Mean of the last round.", _PROBED)
-PEER_LATENCY_MIN: Final = gauge("otel_netmon.peer.latency.min", "s", "Shortest of the last round.", _PROBED)
+PEER_LATENCY_MIN: Final = gauge(
+    "otel_netmon.peer.latency.min", "s", "Shortest since the export before: without load, the way's own.", _PROBED
+)
 PEER_LATENCY_LOSS: Final = gauge(
     "otel_netmon.peer.latency.loss", "1", "Share of the last round's probes that did not come back.", _PROBED
 )
