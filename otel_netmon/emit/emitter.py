@@ -90,6 +90,7 @@ class Emitter:
         self._evidence = EvidenceWriter(spans, logs, self._epoch, self._member, observer)
         self._opened = 0
         """When the last step that ended did."""
+        self._begun = time.monotonic_ns()
         self._attribute_sets: dict[tuple[Group, Operation, bool], AttributeSet] = {}
         self._steps: deque[Step] = deque()
         """Ended, and not emitted yet."""
@@ -202,6 +203,8 @@ class Emitter:
         number = interval.number if interval.kind == semconv.SPAN_TRAIN_STEP else None
         age = (time.monotonic_ns() - self._opened) / 1e9 if self._opened else None
         self._heartbeat.look(in_flight, Heartbeat(run_id, step=number, step_age=age), self._rank)
+        since = self._opened or self._begun
+        self._evidence.write_open(run_id, self._rank.rank, self._intervals, since, self._chosen.has)
 
     def _ids(self, run_id: str, event: CollectiveEvent) -> tuple[int, int]:
         """Of the span that it will have; its step is the one that is open, as long as it is not known."""
