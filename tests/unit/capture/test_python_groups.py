@@ -17,6 +17,7 @@ from otel_netmon.capture.recorder import Recorder
 from otel_netmon.capture.ring import EventRing
 from otel_netmon.capture.steps import StepTracker
 from otel_netmon.job.groups import Groups
+from tests.unit.capture.a_backend import Captured, with_backend
 
 torch = pytest.importorskip("torch")
 dist = torch.distributed
@@ -153,3 +154,49 @@ def test_every_backend_sees_to_them(backend_of: Any) -> None:
         del c10d._world.pg_map[before]
         backend.remove()
     assert vars(made) == vars(before) == {}
+
+
+class Around(dist.ProcessGroup):  # type: ignore[misc, name-defined]  # torch is not typed here
+    """Makes its calls of those of another group, as torchft's do."""
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__(0, 1)
+        self.inner = inner
+
+    def allreduce(self, tensors: Any, opts: Any = None) -> Any:
+        return self.inner.allreduce(tensors)
+
+
+needs_backends_in_python = pytest.mark.skipif(not are_available(), reason="torch 2.14 is the first that has them")
+
+
+def over(inner: Any) -> Any:
+    """The same by torch's own group, with a backend in Python."""
+
+    class Beneath(torch._C._distributed_c10d.Backend):  # type: ignore[misc, name-defined]  # torch is not typed here
+        def __init__(self) -> None:
+            super().__init__(0, 1)
+
+        def allreduce(self, tensors: Any, opts: Any = None) -> Any:
+            return inner.allreduce(tensors)
+
+    return with_backend(Beneath())
+
+
+@pytest.mark.parametrize("backend_of", BACKENDS)
+@pytest.mark.parametrize("around", [Around, pytest.param(over, marks=needs_backends_in_python)])
+def test_a_call_made_of_another_groups_is_one_of_each(backend_of: Any, around: Any, group: Any) -> None:
+    captured = Captured(backend_of)
+    middle = around(group)
+    outer = around(middle)
+    for each in (outer, middle):
+        captured.backend.group_created(each)
+    for _ in range(2):
+        assert outer.allreduce([torch.ones(4)]).wait()
+    events = sorted(captured.ended(6), key=lambda event: event.start)
+    names = ["unnamed-1", "unnamed-2", group.group_name]
+    assert [event.group.name for event in events] == [*names, *names]
+    assert [event.sequence for event in events] == [1, 1, 1, 2, 2, 2]
+    assert all(event.end is not None and event.size == 16 and not event.error for event in events)
+    assert not captured.recorder.errors
+    captured.close()
