@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
+
+from otel_netmon.records import RankStep
 
 _NAN: Final = math.nan
 
@@ -90,3 +92,30 @@ class StepTable:
     def shortest(self) -> float:
         """Seconds on the rank that was quickest."""
         return min(value for value in self.duration if value == value)  # noqa: PLR0124 - NaN is not
+
+
+def sample_of(step: RankStep) -> StepSample:
+    """What a record says of a step, in the clock that its times are of."""
+    inside = step.collective_time
+    if inside is None and len(step.calls) == step.collective_count:
+        inside = union([(each.start, each.start + (each.duration or 0)) for each in step.calls]) / 1e6
+    return StepSample(
+        step.start,
+        step.end,
+        inside,
+        step.data_time,
+        step.gc_time,
+        step.cpu_time,
+        step.run_queue_time,
+        calls=step.collective_count,
+        size=step.collective_size,
+    )
+
+
+def union(times: Iterable[tuple[int, int]]) -> int:
+    """The time that is in at least one of these, from start to end each."""
+    total, until = 0, -1
+    for begin, end in sorted(times):
+        total += max(0, end - max(begin, until))
+        until = max(until, end)
+    return total

@@ -12,7 +12,7 @@ LOOKS: Final = 2
 GONE: Final = 5
 """... that do not have it before it is said to be over."""
 _SILENT: Final = (Kind.NOTHING, Kind.INSUFFICIENT)
-_ONCE: Final = (Kind.PAUSED, Kind.FLAPPING, Kind.STOPPED, Kind.FROZEN)
+ONCE: Final = (Kind.PAUSED, Kind.FLAPPING, Kind.STOPPED, Kind.FROZEN)
 """Kinds of one step: another step of that kind is another finding."""
 
 Key = tuple[Kind, tuple[int, ...], tuple[str, ...], int | None]
@@ -31,7 +31,7 @@ def key_of(finding: Finding) -> Key:
         finding.kind,
         finding.ranks,
         finding.hosts,
-        finding.first_step if finding.kind in _ONCE else None,
+        finding.first_step if finding.kind in ONCE else None,
     )
 
 

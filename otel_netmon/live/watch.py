@@ -84,7 +84,7 @@ class Watch:
             except StoreGone as error:
                 failed += 1
                 if failed == _RETRIES:
-                    _logger.info("otel-netmon: live diagnosis ends, the job's store does not answer: %s", error)
+                    _logger.info("otel-netmon: live diagnosis ends: %s", error)
                     return
             except Exception:
                 _logger.exception("otel-netmon: live diagnosis failed and ends; training goes on")

@@ -16,11 +16,13 @@ from typing import Final
 from otel_netmon.semconv.attributes import *
 from otel_netmon.semconv.collectives import *
 from otel_netmon.semconv.delivery import *
+from otel_netmon.semconv.diagnosis import *
 from otel_netmon.semconv.model import *
 from otel_netmon.semconv.model import Attribute, Metric
 from otel_netmon.semconv.monitors import *
 from otel_netmon.semconv.pressure import *
 from otel_netmon.semconv.rdma import *
+from otel_netmon.semconv.samples import *
 from otel_netmon.semconv.spans import *
 from otel_netmon.semconv.tcp import *
 
