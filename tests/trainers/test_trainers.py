@@ -36,6 +36,9 @@ TRAINERS = {
 }
 RLHF = {"ray_rlhf": ("ray", (sys.executable,))}
 """Trainers and rollout workers: the latter have no default group, no rank and no step."""
+SECONDS = 240
+
+pytestmark = pytest.mark.timeout(2 * SECONDS + 20)  # with and without: DeepSpeed compiles each time
 
 
 def train(program: str, folder: Path, *before: str) -> subprocess.CompletedProcess[str]:
@@ -52,7 +55,7 @@ def train(program: str, folder: Path, *before: str) -> subprocess.CompletedProce
         env=environ,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=SECONDS,
         check=False,
     )
 
