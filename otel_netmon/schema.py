@@ -16,6 +16,7 @@ from otel_netmon.records import (
     Collective,
     GroupUse,
     Heartbeat,
+    HostTraffic,
     InFlight,
     Pause,
     PeerTraffic,
@@ -38,7 +39,8 @@ def _table(cls: Any) -> dict[str, Attribute]:
 
 
 ATTRIBUTES: Final[Mapping[type, Mapping[str, Attribute]]] = {
-    cls: _table(cls) for cls in (Source, Collective, RankStep, PeerTraffic, InFlight, Heartbeat, Verdict)
+    cls: _table(cls)
+    for cls in (Source, Collective, RankStep, PeerTraffic, HostTraffic, InFlight, Heartbeat, Verdict)
 }
 """By type of record, the fields that are attributes, in the order of the record. All else is in the span, log
 record or data point itself; those of a source are its resource's."""
@@ -139,7 +141,9 @@ def _fields(cls: Any) -> tuple[int, tuple[str, ...], list[tuple[int, Callable[[A
 _FIELDS: Final = {cls: _fields(cls) for cls in ATTRIBUTES}
 
 
-def attributes(record: Collective | RankStep | PeerTraffic | InFlight | Heartbeat | Verdict) -> dict[str, Value]:
+def attributes(
+    record: Collective | RankStep | PeerTraffic | HostTraffic | InFlight | Heartbeat | Verdict,
+) -> dict[str, Value]:
     """``record`` as attributes of its span, span event or log record, without what is not known. Some 2 µs."""
     first, names, packs = _FIELDS[type(record)]
     values: Any = record[first:] if first else record
@@ -152,7 +156,7 @@ def attributes(record: Collective | RankStep | PeerTraffic | InFlight | Heartbea
     return {name: value for name, value in zip(names, values, strict=False) if value is not None}
 
 
-Record = TypeVar("Record", Source, Collective, RankStep, PeerTraffic, InFlight, Heartbeat, Verdict)
+Record = TypeVar("Record", Source, Collective, RankStep, PeerTraffic, HostTraffic, InFlight, Heartbeat, Verdict)
 
 
 def required(cls: type[Any]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Final
 
 from otel_netmon import semconv
 from otel_netmon.analysis.results import Diagnosis
+from otel_netmon.analysis.samples import Samples
 from otel_netmon.diagnosis.diagnose import diagnose
 from otel_netmon.diagnosis.evidence import CallSeen, Evidence
 from otel_netmon.diagnosis.steps import StepSample, StepTable, sample_of, union
@@ -17,16 +18,15 @@ from otel_netmon.records import (
     Collective,
     Heartbeat,
     HostSample,
+    HostTraffic,
     InFlight,
     PeerTraffic,
     RankStep,
     Source,
-    Value,
     Verdict,
 )
 from otel_netmon.store.reader import Known
 
-_COUNTERS: Final = frozenset(metric.name for metric in (semconv.NIC_IO, semconv.TCP_IO, semconv.CGROUP_THROTTLED))
 _ON_RANK: Final = frozenset(semconv.EVENT_OF_PERIOD)
 
 
@@ -47,12 +47,15 @@ class _Process:
     below: dict[str, list[tuple[int, int, bool]]] = field(default_factory=lambda: defaultdict(list))
     """By the span above: start and end of each collective, and whether it is asynchronous."""
     traffic: list[PeerTraffic] = field(default_factory=list)
+    backed_off: dict[int | str, int] = field(default_factory=dict)
     calls: dict[str, dict[int, CallSeen]] = field(default_factory=lambda: defaultdict(dict))
     heads: dict[str, int] = field(default_factory=dict)
-    backed_off: dict[int | str, int] = field(default_factory=dict)
-    counters: dict[tuple[str, tuple[tuple[str, Value], ...]], list[tuple[int, float]]] = field(
-        default_factory=lambda: defaultdict(list)
-    )
+    ended: dict[str, int] = field(default_factory=dict)
+    """By group, the last number of which a step says that it ended."""
+    hanging: dict[tuple[str, int], CallSeen] = field(default_factory=dict)
+    """By group and number, what was in flight when that was said last."""
+    nics: list[HostTraffic] = field(default_factory=list)
+    samples: Samples = field(default_factory=Samples)
     last_sign: int = 0
     said_end: bool = False
     open_since: int | None = None
@@ -80,19 +83,20 @@ class EvidenceCollector:
         if source.world_size is not None and source.rank is not None:
             self._world_size[process.run] = source.world_size
         if isinstance(record, HostSample):
-            _sample(process, record)
+            process.last_sign = max(process.last_sign, record.time)
+            process.samples.add(record)
         elif isinstance(record, Collective):
-            if record.group is not None and record.group_size is not None:
-                self._group_sizes[record.group] = record.group_size
+            if record.group_size is not None:
+                self._group_sizes[record.group or ""] = record.group_size
             _collective(process, record)
         elif isinstance(record, RankStep):
             _step(process, record)
             if record.world_size is not None:
                 self._world_size[process.run] = record.world_size
         elif isinstance(record, PeerTraffic):
-            process.traffic.append(record)
-            if record.backoff >= BACKOFF:
-                process.backed_off[record.peer] = record.at
+            _traffic(process, record)
+        elif isinstance(record, HostTraffic):
+            process.nics.append(record)
         elif isinstance(record, InFlight):
             _in_flight(process, (record,), record.time)
         else:
@@ -115,18 +119,23 @@ class EvidenceCollector:
         sizes = [size for of, size in self._world_size.items() if of in (run, None)]
         evidence = Evidence(max(sizes, default=None), group_sizes=self._group_sizes)
         steps: dict[str, dict[int, tuple[int, StepSample]]] = defaultdict(dict)
+        taken: list[_Process] = []
         for instance, process in self._processes.items():
             is_host = process.rank is None
             if process.run != run and not (process.run is None and (is_only or is_host)):
                 continue
-            for (metric, about), readings in process.counters.items():
-                host = evidence.counters.setdefault(process.host or "", {})
-                host[metric, instance, about] = sorted(readings)
+            for metric, about, readings in process.samples.counters():
+                evidence.counters.setdefault(process.host or "", {})[metric, instance, about] = readings
+            taken.append(process)
             if process.rank is None:
                 continue
             _join(evidence, process, process.rank)
             for trace, (number, span_id, sample) in process.steps.items():
                 steps[trace][process.rank] = number, _completed(sample, process.below.get(span_id, ()))
+        for process in taken:
+            for host, probes in process.samples.floors(evidence.hosts):
+                pair = process.host or "", host
+                evidence.floors[pair] = sorted((*evidence.floors.get(pair, ()), *probes))
         _number(evidence, steps)
         return evidence
 
@@ -139,18 +148,6 @@ def collect(records: Iterable[Known]) -> dict[str | None, Evidence]:
     return collector.runs()
 
 
-def _sample(process: _Process, point: HostSample) -> None:
-    process.last_sign = max(process.last_sign, point.time)
-    if point.metric in _COUNTERS and not point.is_delta:
-        process.counters[point.metric, tuple(sorted(point.attributes.items()))].append((point.time, point.value))
-    elif point.metric == semconv.TCP_BACKOFF.name and point.value >= BACKOFF and _is_training(point):
-        process.backed_off[str(point.attributes.get(semconv.PEER_ADDRESS))] = point.time
-
-
-def _is_training(point: HostSample) -> bool:
-    return point.attributes.get(semconv.TCP_USE) == semconv.USE_COLLECTIVES
-
-
 def _collective(process: _Process, one: Collective) -> None:
     process.last_sign = max(process.last_sign, one.end)
     is_open = one.state == semconv.STATE_IN_FLIGHT
@@ -160,6 +157,13 @@ def _collective(process: _Process, one: Collective) -> None:
     if one.group is not None and one.sequence is not None:
         end = None if is_open else one.end
         _call(process, one.group, one.sequence, CallSeen(one.operation, one.size, one.start, end, one.error))
+
+
+def _traffic(process: _Process, each: PeerTraffic) -> None:
+    process.traffic.append(each)
+    process.samples.met(each.address, each.peer, each.host)
+    if each.backoff >= BACKOFF:
+        process.backed_off[each.peer] = max(each.at, process.backed_off.get(each.peer, 0))
 
 
 def _call(process: _Process, group: str, sequence: int, call: CallSeen) -> None:
@@ -180,6 +184,8 @@ def _step(process: _Process, step: RankStep) -> None:
     for use in step.groups:
         if use.last_sequence is not None:
             process.heads[use.group] = max(use.last_sequence, process.heads.get(use.group, -1))
+            if not step.incomplete:
+                process.ended[use.group] = max(use.last_sequence, process.ended.get(use.group, -1))
     if step.step is None:
         return
     if step.incomplete:
@@ -195,11 +201,12 @@ def _in_flight(process: _Process, some: Iterable[InFlight], time: int) -> None:
     for each in some:
         if each.sequence is not None:
             start = time - int(each.age * 1e9)
-            _call(process, each.group, each.sequence, CallSeen(each.operation, each.size, start, None))
+            process.hanging[each.group, each.sequence] = CallSeen(each.operation, each.size, start, None)
 
 
 def _heartbeat(process: _Process, beat: Heartbeat) -> None:
     process.run = beat.run_id or process.run
+    process.hanging.clear()
     _in_flight(process, beat.in_flight, beat.time)
     for each in beat.sequences:
         process.heads[each.group] = max(each.sequence, process.heads.get(each.group, -1))
@@ -211,11 +218,17 @@ def _join(evidence: Evidence, process: _Process, rank: int) -> None:
     """A rank may have been several processes, one after the other, where a launcher started it again."""
     evidence.hosts[rank] = process.host or evidence.hosts.get(rank, "")
     evidence.traffic[rank] = sorted((*evidence.traffic.get(rank, ()), *process.traffic), key=lambda each: each.at)
+    for (group, sequence), call in process.hanging.items():
+        if sequence > process.ended.get(group, -1):  # else it has ended since, and its span is not here
+            _call(process, group, sequence, call)
     for group, calls in process.calls.items():
         evidence.calls.setdefault(group, {}).setdefault(rank, {}).update(calls)
     for group, head in process.heads.items():
         evidence.heads.setdefault(group, {})[rank] = head
-    evidence.backed_off.setdefault(rank, {}).update(process.backed_off)
+    evidence.nics[rank] = sorted((*evidence.nics.get(rank, ()), *process.nics), key=lambda each: each.at)
+    backed_off = evidence.backed_off.setdefault(rank, {})
+    for peer, time in (*process.backed_off.items(), *process.samples.backed_off()):
+        backed_off[peer] = max(time, backed_off.get(peer, 0))
     evidence.last_sign[rank] = max(process.last_sign, evidence.last_sign.get(rank, 0))
     if process.said_end:
         evidence.said_end.add(rank)

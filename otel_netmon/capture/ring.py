@@ -57,7 +57,7 @@ class EventRing:
         """Begin empty: the parent's events are the parent's."""
         self._lock = threads.RLock()  # reentrant: a signal handler may run on the very thread that holds it
         self._finished: deque[CollectiveEvent] = deque()
-        self._in_flight: dict[CollectiveEvent, None] = {}
+        self.flying: dict[CollectiveEvent, None] = {}
         self._overwritten = 0
         self._aggregator = Aggregator()
 
@@ -70,16 +70,16 @@ class EventRing:
 
     def begin(self, event: CollectiveEvent) -> bool:
         """Hold ``event`` as in flight. False when that many already are: it is counted as lost, and not held."""
-        if len(self._in_flight) >= self.capacity:
+        if len(self.flying) >= self.capacity:
             with self._lock:
                 self._overwritten += 1
             return False
-        self._in_flight[event] = None
+        self.flying[event] = None
         return True
 
     def finish(self, event: CollectiveEvent, end: int, error: str | None = None) -> None:
         """Move ``event`` from in flight to finished. A second call for the same event does nothing."""
-        if self._in_flight.pop(event, _GONE) is _GONE:
+        if self.flying.pop(event, _GONE) is _GONE:
             return  # finished before, or abandoned
         event.end = end
         if error is not None:
@@ -125,7 +125,7 @@ class EventRing:
 
     def in_flight(self) -> list[CollectiveEvent]:
         """The events started and not yet finished, oldest first."""
-        events = list(self._in_flight)
+        events = list(self.flying)
         if self.source is not None:
             events += self.source.in_flight()
             events.sort(key=lambda event: event.start)
@@ -133,8 +133,8 @@ class EventRing:
 
     def abandon(self, which: Callable[[CollectiveEvent], bool] = lambda _: True) -> list[CollectiveEvent]:
         """Take out events in flight: the process, or their job, ends, and they will not finish here."""
-        chosen = [event for event in list(self._in_flight) if which(event)]
-        events = [event for event in chosen if self._in_flight.pop(event, _GONE) is not _GONE]
+        chosen = [event for event in list(self.flying) if which(event)]
+        events = [event for event in chosen if self.flying.pop(event, _GONE) is not _GONE]
         return events if self.source is None else events + self.source.abandon(which)
 
     def active(self) -> Counter[tuple[Group, Operation, bool]]:

@@ -26,10 +26,13 @@ from opentelemetry.sdk.metrics.export import (
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
+from otel_netmon.delivery.metric_pieces import without_metrics
 from otel_netmon.delivery.otlp_json import double, listed_attributes
 from otel_netmon.text import HERE, as_json
+from otel_netmon.threads import Pace
 
 _NOWHERE: Final = Resource({}), InstrumentationScope("")
+_AT_ONCE: Final = 16
 _MOST: Final = 1000
 """Metrics that are remembered: names may vary without end."""
 
@@ -38,6 +41,7 @@ class MetricLines:
     """Makes the lines of one exporter."""
 
     def __init__(self) -> None:
+        self._pace = Pace()
         self._around: tuple[list[Any], list[str]] = [], []
         """Resources and scopes of the last line, and what they are as text."""
         self._metrics: dict[Any, tuple[str, str]] = {}
@@ -62,7 +66,7 @@ class MetricLines:
         ]
         known, text = self._around
         if not text or len(known) != len(of) or any(a is not b for a, b in zip(known, of, strict=True)):
-            around = encode_metrics(_without_metrics(data)).to_dict()
+            around = encode_metrics(without_metrics(data)).to_dict()
             for resource in around.get("resourceMetrics", ()):
                 for scope in resource.get("scopeMetrics", ()):
                     scope["metrics"] = [HERE]
@@ -83,7 +87,10 @@ class MetricLines:
                 self._metrics.clear()
             around = self._metrics[key] = _around_points(metric)
         written = _WRITERS.get(type(data), lambda _: None)
-        return around[0] + ",".join([written(each) or _points(metric, each) for each in points]) + around[1]
+        text = [
+            written(each) or _points(metric, each) for some in self._pace.pieces(points, _AT_ONCE) for each in some
+        ]
+        return around[0] + ",".join(text) + around[1]
 
 
 def _number(point: NumberDataPoint) -> str | None:
@@ -147,12 +154,3 @@ def _around_points(metric: Metric) -> tuple[str, str]:
 def _points(metric: Metric, point: Any) -> str:
     _, about = _with_one(metric, point)
     return as_json(about["dataPoints"])[1:-1]
-
-
-def _without_metrics(data: MetricsData) -> MetricsData:
-    return MetricsData(
-        [
-            replace(resource, scope_metrics=[replace(scope, metrics=()) for scope in resource.scope_metrics])
-            for resource in data.resource_metrics
-        ]
-    )

@@ -22,19 +22,22 @@ from otel_netmon.emit.interval_stats import IntervalStats
 from otel_netmon.emit.intervals import Interval, StepResolver, Tie, of_step, tied_by_group
 from otel_netmon.emit.log_events import LogEvents
 from otel_netmon.emit.metrics import MOST_SERIES, AttributeSet, CollectiveMetrics
+from otel_netmon.emit.progress import Progress
 from otel_netmon.emit.waiting import Waiting
 from otel_netmon.guard import log_once
 from otel_netmon.job import identity
 from otel_netmon.job.steps import SETUP, Step, StepMarks
 from otel_netmon.records import Heartbeat
+from otel_netmon.threads import Pace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from otel_netmon.capture.event import CollectiveEvent, CollectiveKind
     from otel_netmon.capture.operations import Operation
     from otel_netmon.capture.plain import PlainCalls
     from otel_netmon.config import Config
+    from otel_netmon.emit.observer import Observer
     from otel_netmon.emit.spans import SpanWriter
     from otel_netmon.job.groups import Group
     from otel_netmon.job.job import Job
@@ -42,11 +45,10 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 _REMEMBERED: Final = 1024
-_AT_ONCE: Final = 64
-"""Events that are made spans of in one go: a fraction of a millisecond, during which no other thread of Python's
-runs."""
-_YIELD: Final = 0.0001
-"""Seconds; less would be over before another thread has woken up."""
+_AT_ONCE: Final = 32
+"""Events that are made spans of in one go."""
+_LOOKED_AT: Final = 64
+"""Events that the metrics are fed with in one go."""
 NEVER: Final = 1 << 62
 """As nanoseconds."""
 _PATIENCE: Final = 5_000_000_000
@@ -54,12 +56,24 @@ _PATIENCE: Final = 5_000_000_000
 
 
 class Emitter:
-    """Drained events in, spans and metrics out. Used by one thread at a time."""
+    """Drained events in, spans and metrics out. Used by one thread at a time, whose ``pace`` is kept."""
 
-    def __init__(self, metrics: CollectiveMetrics, spans: SpanWriter, settings: Config, job: Job) -> None:
+    def __init__(
+        self,
+        metrics: CollectiveMetrics,
+        spans: SpanWriter,
+        settings: Config,
+        job: Job,
+        *,
+        pace: Pace | None = None,
+        observer: Observer | None = None,
+    ) -> None:
+        self._pace = pace or Pace()
         logs = LogEvents()
         self._hangs = HangDetector(settings.stall_after, logs)
-        self._heartbeat = HeartbeatSender(settings.heartbeat, logs)
+        self._progress = Progress()
+        self._heartbeat = HeartbeatSender(settings.heartbeat, logs, self._progress)
+        self._observer = observer
         self._metrics = metrics
         self._spans = spans
         self._hold = settings.ring_size
@@ -73,9 +87,10 @@ class Emitter:
         # duration, nor move a span out of its parent.
         self._epoch = time.time_ns() - time.monotonic_ns()
         self._intervals = StepResolver(self._epoch, int(settings.window * 1e9), job.token)
-        self._evidence = EvidenceWriter(spans, logs, self._epoch, self._member)
+        self._evidence = EvidenceWriter(spans, logs, self._epoch, self._member, observer)
         self._opened = 0
         """When the last step that ended did."""
+        self._begun = time.monotonic_ns()
         self._attribute_sets: dict[tuple[Group, Operation, bool], AttributeSet] = {}
         self._steps: deque[Step] = deque()
         """Ended, and not emitted yet."""
@@ -87,9 +102,10 @@ class Emitter:
         """Feed the metrics; keep the events for their spans."""
         for event in events:
             self._learn(event.kind)
-        self._metrics.record(events)
+        for some in self._pace.pieces(events, _LOOKED_AT):
+            self._metrics.record(some)
         self._metrics.record_overwritten(self._about)
-        self._heartbeat.began(events)
+        self._progress.end(events)
         self.lost += self._waiting.add(events)
 
     def take_plain(self, calls: PlainCalls) -> None:
@@ -99,7 +115,7 @@ class Emitter:
         series = calls.series()
         self._metrics.record_plain(series)
         for one in series:
-            self._heartbeat.reached(one.kind.group, one.last_sequence)
+            self._progress.reach(one.kind.group, one.last_sequence)
         self.lost += self._waiting.add_plain(calls)
 
     def _learn(self, kind: CollectiveKind) -> None:
@@ -128,22 +144,21 @@ class Emitter:
         while len(self._steps) > self._hold:
             self._steps.popleft()
         crowded = len(self._waiting) > self._hold // 2
+        self._waiting.look_again()
         self._intervals.now(marks, NEVER if unmarked and crowded else unmarked)
 
     def emit(self, run_id: str | None, *, last_call: bool = False) -> None:
         """Make the spans of the waiting events whose interval is known. With ``last_call`` no id is waited for."""
         if run_id is None or not self._spans.ready():
             return
-        known, plain = self._waiting.take_known(self._intervals, last_call=last_call)
+        known, plain = self._waiting.take_known(self._intervals, self._pace, last_call=last_call)
         spans: list[tuple[PlainCalls, Trace]] = []
         for interval, calls in plain:
             self._counted(self._add_plain, run_id, interval, calls, spans, spans=len(calls))
         self._counted(self._spans.emit_plain, spans, spans=sum(len(calls) for calls, _ in spans))
         for interval, events in known.items():
-            for first in range(0, len(events), _AT_ONCE):
-                self._emit_events(run_id, interval, events[first : first + _AT_ONCE])
-                if len(events) > _AT_ONCE:
-                    time.sleep(_YIELD)
+            for few in self._pace.pieces(events, _AT_ONCE):
+                self._emit_events(run_id, interval, few)
         self._counted(self._spans.flush)
 
     def emit_intervals(self, run_id: str | None, in_flight: int | None) -> None:
@@ -159,6 +174,7 @@ class Emitter:
             if in_flight is not None and in_flight < step.last_boundary and now - step.end < _PATIENCE:
                 break
             self._counted(self._emit_step, run_id, self._steps.popleft())
+            self._pace.give_way()
         for interval in [interval for interval in self._stats if self._intervals.ended(interval, now - _PATIENCE)]:
             self._counted(self._emit_interval, run_id, interval, *self._intervals.bounds(interval))
         self._metrics.feed_steps()
@@ -174,6 +190,11 @@ class Emitter:
 
     def watch(self, run_id: str | None, in_flight: list[CollectiveEvent]) -> None:
         """Report collectives that hang, and that this rank lives."""
+        progress = self._progress
+        progress.see(in_flight)
+        self._metrics.progress = progress
+        if self._observer is not None:
+            self._observer.standing(self._opened, in_flight, progress.issued, progress.ended)
         if run_id is None:
             return
         if in_flight:
@@ -182,6 +203,8 @@ class Emitter:
         number = interval.number if interval.kind == semconv.SPAN_TRAIN_STEP else None
         age = (time.monotonic_ns() - self._opened) / 1e9 if self._opened else None
         self._heartbeat.look(in_flight, Heartbeat(run_id, step=number, step_age=age), self._rank)
+        since = self._opened or self._begun
+        self._evidence.write_open(run_id, self._rank.rank, self._intervals, since, self._chosen.has)
 
     def _ids(self, run_id: str, event: CollectiveEvent) -> tuple[int, int]:
         """Of the span that it will have; its step is the one that is open, as long as it is not known."""
@@ -219,7 +242,7 @@ class Emitter:
     def _stats_of(self, interval: Interval) -> IntervalStats:
         stats = self._stats.get(interval)
         if stats is None:
-            stats = self._stats[interval] = IntervalStats()
+            stats = self._stats[interval] = IntervalStats(self._pace)
             if len(self._stats) > _REMEMBERED:  # of steps that were emitted before their last collective
                 del self._stats[next(iter(self._stats))]
         return stats
@@ -234,7 +257,7 @@ class Emitter:
         if self._chosen.has_calls and self._chosen.has(run_id, interval):
             spans.append((calls, Trace(*self._parent(run_id, interval), self._epoch, 0)))
 
-    def _emit_events(self, run_id: str, interval: Interval, events: list[CollectiveEvent]) -> None:
+    def _emit_events(self, run_id: str, interval: Interval, events: Sequence[CollectiveEvent]) -> None:
         stats = self._stats_of(interval)
         stats.add(events)
         below = [event for event in events if event.kind.group.run_id is None]
@@ -248,7 +271,7 @@ class Emitter:
         if below and self._chosen.has_calls:
             self._counted(self._emit_below_step, run_id, interval, below, spans=len(below))
 
-    def _emit_below_step(self, run_id: str, interval: Interval, events: list[CollectiveEvent]) -> None:
+    def _emit_below_step(self, run_id: str, interval: Interval, events: Sequence[CollectiveEvent]) -> None:
         if not self._chosen.has(run_id, interval):
             return
         trace_id, parent_id = self._parent(run_id, interval)

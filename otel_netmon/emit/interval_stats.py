@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from otel_netmon.capture.plain import joined
 from otel_netmon.records import Call, GroupUse
 from otel_netmon.schema import MOST_CALLS, packed_calls
+from otel_netmon.threads import Pace
 
 if TYPE_CHECKING:
     from otel_netmon.capture.event import CollectiveEvent
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from otel_netmon.job.groups import Group
 
 _MERGE_AT: Final = 4096
+_AT_ONCE: Final = 512
 _MOST_GROUPS: Final = 64
 _UNKNOWN: Final = -1
 _NEVER: Final = 1 << 62
@@ -38,7 +40,10 @@ class Sums(NamedTuple):
 
 
 class IntervalStats:
-    """What a rank's collectives in one interval add up to, and the first ones one by one. Times in nanoseconds."""
+    """What a rank's collectives in one interval add up to, and the first ones one by one. Times in nanoseconds.
+
+    Used by one thread, which keeps the ``pace``: summing up thousands takes milliseconds.
+    """
 
     __slots__ = (
         *(
@@ -48,6 +53,7 @@ class IntervalStats:
             "_groups",
             "_kind",
             "_kinds",
+            "_pace",
             "_plain",
             "_settled",
             "_starts",
@@ -55,7 +61,8 @@ class IntervalStats:
         *("count", "first", "size"),
     )
 
-    def __init__(self) -> None:
+    def __init__(self, pace: Pace | None = None) -> None:
+        self._pace = pace or Pace()
         self.first = _NEVER
         """Start of the first collective."""
         self.count = 0
@@ -162,11 +169,12 @@ class IntervalStats:
 
     def _merged(self) -> list[tuple[int, int]]:
         merged: list[tuple[int, int]] = []
-        for start, end in sorted(zip(self._busy_from, self._busy_until, strict=True)):
-            if merged and start <= merged[-1][1]:
-                merged[-1] = merged[-1][0], max(end, merged[-1][1])
-            else:
-                merged.append((start, end))
+        for some in self._pace.pieces(sorted(zip(self._busy_from, self._busy_until, strict=True)), _AT_ONCE):
+            for start, end in some:
+                if merged and start <= merged[-1][1]:
+                    merged[-1] = merged[-1][0], max(end, merged[-1][1])
+                else:
+                    merged.append((start, end))
         return merged
 
 

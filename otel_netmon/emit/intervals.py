@@ -36,7 +36,7 @@ def of_step(index: int, key: str = "") -> Interval:
     return Interval(semconv.SPAN_TRAIN_STEP, index, key or str(index))
 
 
-def _last_boundary(step: tuple[int, Interval]) -> int:
+def _last_boundary(step: tuple[int, int, str]) -> int:
     return step[0]
 
 
@@ -49,15 +49,16 @@ class StepResolver:
         """Nanoseconds; 0: no windows."""
         self._token = token
         """What tells this process's windows from those of others, where no rank does."""
-        self._steps: deque[tuple[int, Interval]] = deque(maxlen=_REMEMBERED)
-        """``(last boundary, interval)`` of the latest steps: an asynchronous collective may outlast its step."""
+        self._steps: deque[tuple[int, int, str]] = deque(maxlen=_REMEMBERED)
+        """Last boundary, number and key of the latest steps: an asynchronous collective may outlast its step. Not
+        as intervals: plain tuples of such values are none of the garbage collector's business."""
         self._now = StepMarks([])
         self.has_windows = False
         """Whether what is in no step is in a window."""
 
     def closed(self, step: Step) -> None:
         """A step ended."""
-        self._steps.append((step.last_boundary, of_step(step.index, step.key)))
+        self._steps.append((step.last_boundary, step.index, step.key))
 
     def now(self, marks: StepMarks, unmarked: int) -> None:
         """Which step is open, and up to which boundary that is certain; for how long nothing has marked a step."""
@@ -68,6 +69,14 @@ class StepResolver:
     def open(self) -> Interval:
         """The step that is open."""
         return of_step(self._now.open_step, self._now.open_key)
+
+    def at(self, now: int) -> Interval:
+        """What is open at this time (monotonic): a window, or a step."""
+        return self._window_at(now) if self.has_windows else self.open
+
+    def _window_at(self, time: int) -> Interval:
+        number = (time + self._epoch) // self._window
+        return Interval(semconv.SPAN_WINDOW, number, f"{semconv.SPAN_WINDOW} {number}{self._token}")
 
     def reader(self) -> Callable[[CollectiveEvent], Interval | None]:
         """``of``, for many events until the next marks: it looks up each boundary once."""
@@ -86,17 +95,14 @@ class StepResolver:
     def of(self, event: CollectiveEvent) -> Interval | None:
         """The event's interval; ``None`` when it is not known yet."""
         interval = self.of_step_at(event.boundary)
-        if interval is None and self.has_windows:
-            number = (event.start + self._epoch) // self._window
-            return Interval(semconv.SPAN_WINDOW, number, f"{semconv.SPAN_WINDOW} {number}{self._token}")
-        return interval
+        return self._window_at(event.start) if interval is None and self.has_windows else interval
 
     def of_step_at(self, boundary: int) -> Interval | None:
         """The step, or setup, of what began when so many boundaries had passed; ``None`` when it is not known yet,
         or a window."""
         place = bisect_right(self._steps, boundary, key=_last_boundary)
         if place < len(self._steps):
-            return self._steps[place][1]
+            return of_step(*self._steps[place][1:])
         if boundary <= self._now.settled:
             return self.open
         return of_step(SETUP) if boundary < self._now.setup_until and not self.has_windows else None

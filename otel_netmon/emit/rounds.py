@@ -15,6 +15,7 @@ from otel_netmon.guard import guarded
 from otel_netmon.internals.otel_internals_logs import logger_provider
 from otel_netmon.job import roles
 from otel_netmon.sdk import resource
+from otel_netmon.threads import Pace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,13 +27,14 @@ if TYPE_CHECKING:
     from otel_netmon.capture.event import CollectiveEvent
     from otel_netmon.capture.plain import PlainCalls
     from otel_netmon.config import Config
+    from otel_netmon.emit.observer import Observer
     from otel_netmon.job.groups import Groups
     from otel_netmon.job.job import Job
     from otel_netmon.job.jobs import Jobs
     from otel_netmon.job.steps import StepMarks
 
 _BATCH: Final = 128
-"""Events that are taken at once: half a millisecond, in which no other thread of Python's runs."""
+"""Events that are taken at once."""
 _PLAIN_BATCH: Final = 1024
 """Calls that are taken at once, where no events are made of them."""
 _PAUSE: Final = 0.005
@@ -61,7 +63,10 @@ class Rounds:
         groups: Groups,
         jobs: Jobs,
         joined: Callable[[], None],
+        observe: Callable[[Job], Observer | None] = lambda _job: None,
     ) -> None:
+        """``observe`` gives who is told of a job's steps, if anybody is."""
+        self._observe = observe
         self._settings = settings
         self._tracer_provider, self._meter_provider = providers
         self._capture = capture
@@ -80,6 +85,7 @@ class Rounds:
 
     def after_fork_in_child(self) -> None:
         """What was in hand is the parent's."""
+        self._pace = Pace()
         self._emitters: dict[Job, Emitter] = {}
         self._ids: dict[Job, str | None] = {}
         """The jobs' run ids in this round: one that comes between a step's collectives and the step would have the
@@ -139,6 +145,7 @@ class Rounds:
                 if one.is_first:  # the others wait for its word
                     one.resolve()
         self._capture.poll()
+        self._pace.give_way()
         # In this order: what ended before the marks is in the ring, and what had not is seen in flight.
         self._mark(self._steps.take(), self._steps.unmarked())
         in_flight = self._ring.in_flight()
@@ -149,6 +156,7 @@ class Rounds:
             run_id = self._id(job)
             hanging = [event for event in in_flight if event.group.job in (job, None)]
             guarded(emitter.watch, run_id, hanging)
+            self._pace.give_way()
             emitter.emit_intervals(run_id, lowest)
         guarded(self._spans.export)
         self._count_errors()
@@ -193,7 +201,11 @@ class Rounds:
         job = job or self._last or self._jobs.unknown()
         emitter = self._emitters.get(job)
         if emitter is None:
-            emitter = self._emitters[job] = Emitter(self._the_sink(), self._spans, self._settings, job)
+            emitter = self._emitters[job] = Emitter(
+                *(self._the_sink(), self._spans, self._settings, job),
+                pace=self._pace,
+                observer=self._observe(job),
+            )
         return emitter
 
     def _the_sink(self) -> CollectiveMetrics:
@@ -235,13 +247,14 @@ class Rounds:
                 self._take_plain(plain)
             for first in range(0, len(events) or 1, _BATCH):
                 if first:
-                    time.sleep(_PAUSE)
+                    self._pace.rest(_PAUSE)
                 self._take(self._device_times.pass_through(events[first : first + _BATCH]))
+                self._pace.give_way()
                 self._emit()
             count += taken
             if taken < _PLAIN_BATCH:
                 return count
-            time.sleep(_PAUSE)
+            self._pace.rest(_PAUSE)
 
     def _conclude(self, job: Job) -> None:
         """A job is over, and the process goes on."""

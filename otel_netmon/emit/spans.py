@@ -107,7 +107,7 @@ class SpanWriter:
         """Whether ``emit_events`` may be used: no processor would miss anything."""
         return self._packs() is not None
 
-    def emit_events(self, events: list[CollectiveEvent], trace_id: int, parent_id: int, epoch: int) -> None:
+    def emit_events(self, events: Sequence[CollectiveEvent], trace_id: int, parent_id: int, epoch: int) -> None:
         """Make the spans of some collectives, all below one parent, as long as ``packs``; ``epoch`` is what has to
         be added to a time of the monotonic clock, in nanoseconds."""
         if self._fast is not None and self._fast.packs is not None:

@@ -37,13 +37,18 @@ EVENT_HEARTBEAT: Final = "torch.distributed.heartbeat"
 """Name of the log event by which a rank says that it lives, and what it is at."""
 EVENT_TCP_PEER: Final = "tcp.peer"
 """Of a reading of the connections to one peer: an event of the span of a rank's step, or a log event."""
+EVENT_NIC_TRAFFIC: Final = "otel_netmon.nic.traffic"
+"""Of the log event with what a NIC and the training moved in the same time."""
 EVENT_OF_PERIOD: Final = {
     SPAN_RANK_STEP: "torch.distributed.rank_step",
     SPAN_RANK_SETUP: "torch.distributed.rank_setup",
     SPAN_RANK_WINDOW: "torch.distributed.rank_window",
 }
 """Of the log event that stands in for a rank's span in a trace that is not sampled, by that span's name."""
-EVENTS: Final = (*EVENT_OF_PERIOD.values(), EVENT_TCP_PEER, EVENT_HEARTBEAT, EVENT_STALLED, EVENT_DIAGNOSIS)
+EVENTS: Final = (
+    *EVENT_OF_PERIOD.values(),
+    *(EVENT_TCP_PEER, EVENT_NIC_TRAFFIC, EVENT_HEARTBEAT, EVENT_STALLED, EVENT_DIAGNOSIS),
+)
 
 SPANS: Final = (
     Span(SPAN_TRAIN_STEP, None, "One training step, from rank 0 only: the root of the step's trace."),

@@ -11,13 +11,23 @@ from pathlib import Path
 from typing import Any, Final
 
 from otel_netmon import semconv
-from otel_netmon.records import Collective, Heartbeat, HostSample, InFlight, PeerTraffic, RankStep, Source, Verdict
+from otel_netmon.records import (
+    Collective,
+    Heartbeat,
+    HostSample,
+    HostTraffic,
+    InFlight,
+    PeerTraffic,
+    RankStep,
+    Source,
+    Verdict,
+)
 from otel_netmon.store.decoder import Decoder
 from otel_netmon.store.files import lines
 from otel_netmon.store.problems import Problems
 from otel_netmon.store.values import attributes, dicts, finite, integer, parse, span_id, text, trace_id, whole
 
-Known = Collective | RankStep | PeerTraffic | InFlight | Heartbeat | Verdict | HostSample
+Known = Collective | RankStep | PeerTraffic | HostTraffic | InFlight | Heartbeat | Verdict | HostSample
 
 _DELTA: Final = 1
 _NO_VALUE: Final = 1
@@ -29,6 +39,7 @@ _collective: Final = Decoder(Collective)
 _step: Final = Decoder(RankStep)
 _logged_step: Final = Decoder(RankStep, start=semconv.STEP_START)
 _traffic: Final = Decoder(PeerTraffic)
+_nic: Final = Decoder(HostTraffic)
 _in_flight: Final = Decoder(InFlight)
 _heartbeat: Final = Decoder(Heartbeat)
 _verdict: Final = Decoder(Verdict)
@@ -121,6 +132,8 @@ class _Reader:
             problems.records += 1
         elif name == semconv.EVENT_STALLED:
             self._add(_in_flight(pairs, problems, (time, trace, own, source)))
+        elif name == semconv.EVENT_NIC_TRAFFIC:
+            self._add(_nic(pairs, problems, (time, source)))
         elif name == semconv.EVENT_HEARTBEAT:
             self._add(_heartbeat(pairs, problems, (time, source)))
         elif name == semconv.EVENT_DIAGNOSIS:

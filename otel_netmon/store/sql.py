@@ -9,7 +9,17 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from otel_netmon import schema, semconv
-from otel_netmon.records import Collective, Heartbeat, HostSample, InFlight, PeerTraffic, RankStep, Source, Verdict
+from otel_netmon.records import (
+    Collective,
+    Heartbeat,
+    HostSample,
+    HostTraffic,
+    InFlight,
+    PeerTraffic,
+    RankStep,
+    Source,
+    Verdict,
+)
 
 _READ: Final = {
     "string": "if(mapContains({map}, {key}), {map}[{key}], NULL)",
@@ -107,6 +117,7 @@ _SELECTS: Final[dict[type[Any], Callable[[], Iterator[str]]]] = {
     Collective: _collectives,
     RankStep: _steps,
     PeerTraffic: _traffic,
+    HostTraffic: lambda: _logged(HostTraffic, semconv.EVENT_NIC_TRAFFIC, f"{_AT} AS `at`"),
     InFlight: lambda: _logged(InFlight, semconv.EVENT_STALLED, f"{_AT} AS `time`, {_IDS}"),
     Heartbeat: lambda: _logged(Heartbeat, semconv.EVENT_HEARTBEAT, f"{_AT} AS `time`"),
     Verdict: lambda: _logged(Verdict, semconv.EVENT_DIAGNOSIS, f"{_AT} AS `time`, {_IDS}"),
