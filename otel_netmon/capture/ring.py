@@ -8,6 +8,7 @@ without the GIL. An event belongs to whoever takes it out of those in flight.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections import Counter, deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from otel_netmon.job.groups import Group
 
 _GONE: Final = object()
+_CALLBACK_WAIT: Final = 1.0
+_COMPLETION_WAIT: Final = 0.05
 
 
 class EventSource(Protocol):
@@ -130,6 +133,16 @@ class EventRing:
             events += self.source.in_flight()
             events.sort(key=lambda event: event.start)
         return events
+
+    def await_callbacks(self) -> None:
+        """Let those in flight that did complete say so: C++ callers go on before a future's callbacks ran. Waits
+        for a second at most."""
+        since = time.monotonic()
+        while in_flight := self.in_flight():
+            completed = any(event.future is not None and event.future.done() for event in in_flight)
+            if time.monotonic() - since > (_CALLBACK_WAIT if completed else _COMPLETION_WAIT):
+                break
+            time.sleep(0.001)
 
     def abandon(self, which: Callable[[CollectiveEvent], bool] = lambda _: True) -> list[CollectiveEvent]:
         """Take out events in flight: the process, or their job, ends, and they will not finish here."""

@@ -11,9 +11,9 @@ from otel_netmon.records import Collective, InFlight, Pause, RankStep, ResourceU
 
 if TYPE_CHECKING:
     from otel_netmon.capture.event import CollectiveEvent
+    from otel_netmon.emit.attribute_sets import AttributeSet
     from otel_netmon.emit.interval_stats import IntervalStats
     from otel_netmon.emit.intervals import Interval
-    from otel_netmon.emit.metrics import AttributeSet
     from otel_netmon.job.roles import RankIdentity
     from otel_netmon.job.steps import HeldUp, Step
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otel_netmon import semconv
 from otel_netmon.delivery.packed import Place
+from otel_netmon.emit.attribute_sets import AttributeSets
 from otel_netmon.emit.attributes import rank_step
 from otel_netmon.emit.chosen import Chosen
 from otel_netmon.emit.encoding import Trace
@@ -21,7 +22,7 @@ from otel_netmon.emit.hangs import HangDetector, HeartbeatSender
 from otel_netmon.emit.interval_stats import IntervalStats
 from otel_netmon.emit.intervals import Interval, StepResolver, Tie, of_step, tied_by_group
 from otel_netmon.emit.log_events import LogEvents
-from otel_netmon.emit.metrics import MOST_SERIES, AttributeSet, CollectiveMetrics
+from otel_netmon.emit.metrics import CollectiveMetrics
 from otel_netmon.emit.progress import Progress
 from otel_netmon.emit.waiting import Waiting
 from otel_netmon.guard import log_once
@@ -33,13 +34,11 @@ from otel_netmon.threads import Pace
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from otel_netmon.capture.event import CollectiveEvent, CollectiveKind
-    from otel_netmon.capture.operations import Operation
+    from otel_netmon.capture.event import CollectiveEvent
     from otel_netmon.capture.plain import PlainCalls
     from otel_netmon.config import Config
     from otel_netmon.emit.observer import Observer
     from otel_netmon.emit.spans import SpanWriter
-    from otel_netmon.job.groups import Group
     from otel_netmon.job.job import Job
 
 _logger = logging.getLogger(__name__)
@@ -49,8 +48,7 @@ _AT_ONCE: Final = 32
 """Events that are made spans of in one go."""
 _LOOKED_AT: Final = 64
 """Events that the metrics are fed with in one go."""
-NEVER: Final = 1 << 62
-"""As nanoseconds."""
+NEVER: Final = 1 << 62  # nanoseconds
 _PATIENCE: Final = 5_000_000_000
 """Nanoseconds that an ended step waits for its collectives: what comes later is not counted in it."""
 
@@ -91,7 +89,7 @@ class Emitter:
         self._opened = 0
         """When the last step that ended did."""
         self._begun = time.monotonic_ns()
-        self._attribute_sets: dict[tuple[Group, Operation, bool], AttributeSet] = {}
+        self._abouts = AttributeSets(rank)
         self._steps: deque[Step] = deque()
         """Ended, and not emitted yet."""
         self._stats: dict[Interval, IntervalStats] = {}
@@ -100,36 +98,21 @@ class Emitter:
 
     def take(self, events: list[CollectiveEvent]) -> None:
         """Feed the metrics; keep the events for their spans."""
-        for event in events:
-            self._learn(event.kind)
+        self._abouts.give(event.kind for event in events)
         for some in self._pace.pieces(events, _LOOKED_AT):
             self._metrics.record(some)
-        self._metrics.record_overwritten(self._about)
+        self._metrics.record_overwritten(self._abouts.of)
         self._progress.end(events)
         self.lost += self._waiting.add(events)
 
     def take_plain(self, calls: PlainCalls) -> None:
         """The same with plain calls."""
-        for kind in calls.kinds():
-            self._learn(kind)
+        self._abouts.give(calls.kinds())
         series = calls.series()
         self._metrics.record_plain(series)
         for one in series:
             self._progress.reach(one.kind.group, one.last_sequence)
         self.lost += self._waiting.add_plain(calls)
-
-    def _learn(self, kind: CollectiveKind) -> None:
-        if kind.about is None or kind.about.rank is not self._rank:
-            kind.about = self._about(kind.group, kind.operation, kind.on_host)
-
-    def _about(self, group: Group, operation: Operation, on_host: bool) -> AttributeSet:
-        key = (group, operation, on_host)
-        about = self._attribute_sets.get(key)
-        if about is None:
-            about = self._attribute_sets[key] = AttributeSet(group, operation, on_host, self._rank)
-            if len(self._attribute_sets) > MOST_SERIES:  # groups that came and went
-                del self._attribute_sets[next(iter(self._attribute_sets))]
-        return about
 
     def marks(self, marks: StepMarks, unmarked: int = 0) -> None:
         """What ``StepTracker`` said: call this before the events that it is about are taken.

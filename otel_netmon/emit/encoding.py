@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from otel_netmon.capture.event import CollectiveEvent
     from otel_netmon.capture.plain import PlainCalls, PlainEncoder
     from otel_netmon.delivery.packed import SpanFormat
-    from otel_netmon.emit.metrics import AttributeSet
+    from otel_netmon.emit.attribute_sets import AttributeSet
     from otel_netmon.job.roles import RankIdentity
 
 _SLOTS: Final = {

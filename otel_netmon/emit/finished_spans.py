@@ -24,7 +24,7 @@ from otel_netmon.internals.otel_internals_spans import FinishedSpan, can_be_fini
 if TYPE_CHECKING:
     from otel_netmon.capture.event import CollectiveEvent
     from otel_netmon.delivery.packed import Place
-    from otel_netmon.emit.metrics import AttributeSet
+    from otel_netmon.emit.attribute_sets import AttributeSet
 
 _SAMPLED: Final = trace.TraceFlags(trace.TraceFlags.SAMPLED)
 _OK: Final = Status(StatusCode.UNSET)

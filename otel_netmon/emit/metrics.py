@@ -1,4 +1,4 @@
-"""Events to metrics, and what is the same for all events of one operation on one group."""
+"""Collectives to metrics."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
 
 from otel_netmon import forks, semconv, threads
-from otel_netmon.bandwidth import bus_factor
 from otel_netmon.capture.aggregator import Distribution, Histograms
+from otel_netmon.emit.attribute_sets import MOST_SERIES
 from otel_netmon.internals.otel_internals import add_to_point, forget, histogram_points, is_enabled
 from otel_netmon.job import peers
-from otel_netmon.job.collective_window import SeriesKey, window
-from otel_netmon.job.roles import RankIdentity
+from otel_netmon.job.collective_window import window
 from otel_netmon.version import __version__
 
 if TYPE_CHECKING:
@@ -25,47 +24,12 @@ if TYPE_CHECKING:
     from otel_netmon.capture.operations import Operation
     from otel_netmon.capture.plain import Series
     from otel_netmon.capture.ring import EventRing
+    from otel_netmon.emit.attribute_sets import AttributeSet
     from otel_netmon.emit.progress import Progress
     from otel_netmon.job.groups import Group
 
 
-MOST_SERIES: Final = 2000
-"""Of an instrument: the SDK's own limit, beyond which it sums up in a series ``otel.metric.overflow``."""
 _NO_ATTRIBUTES: Final[Mapping[str, str]] = {}
-
-
-class AttributeSet:
-    """What is the same for every event of one operation on one group: attribute dicts are built once."""
-
-    def __init__(self, group: Group, operation: Operation, on_host: bool, rank: RankIdentity) -> None:
-        self.rank = rank
-        self.operation = operation.name
-        self.has_sizes = operation.buffer is not None
-        self.backend = group.serving_backend(on_host)
-        self.factor = bus_factor(operation.formula, group.size) if operation.formula else None
-        self.key = SeriesKey(self.operation, self.backend, group.name)
-        self.known: Final = (
-            self.operation,
-            group.name,
-            self.backend,
-            group.size if group.size > 0 else None,  # a group need not say
-            group.rank if group.rank >= 0 else None,
-            rank.rank,
-        )
-        """The first fields of a ``Collective``."""
-        self.metric = {
-            str(semconv.COLLECTIVE_NAME): self.operation,
-            str(semconv.BACKEND): self.backend,
-            str(semconv.GROUP_NAME): group.name,
-        }
-        self._failed: dict[str, dict[str, str]] = {}
-
-    def metric_attributes(self, error: str | None) -> dict[str, str]:
-        if error is None:
-            return self.metric
-        if error not in self._failed:
-            self._failed[error] = {**self.metric, str(semconv.ERROR_TYPE): error}
-        return self._failed[error]
 
 
 class BulkHistogram:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from otel_netmon.capture.event import CollectiveEvent
     from otel_netmon.capture.plain import PlainCalls
     from otel_netmon.delivery.packed import Place, SpanFormat, WholeSpan
-    from otel_netmon.emit.metrics import AttributeSet
+    from otel_netmon.emit.attribute_sets import AttributeSet
 _MOST_PLAIN: Final = 128
 """Spans in a chunk that is made at once: it is copied while it is in the processor's caches."""
 

@@ -45,8 +45,6 @@ _FULL: Final = 4
 """The part of the ring, a quarter, that may be filled between two rounds."""
 _LAST_WAIT: Final = 2.0
 _FLUSH_WAIT: Final = 2.0
-_CALLBACK_WAIT: Final = 1.0
-_COMPLETION_WAIT: Final = 0.05
 _EXPORT_EVERY: Final = 5.0
 """Seconds, in a process that has no rank and may be killed without a word, as Ray's actors are."""
 
@@ -115,6 +113,10 @@ class Rounds:
             self._meter_provider or metrics.get_meter_provider(),
             logger_provider(),
         )
+
+    def await_callbacks(self) -> None:
+        """Let those in flight that did complete say so."""
+        self._ring.await_callbacks()
 
     @property
     def interval(self) -> float:
@@ -278,7 +280,7 @@ class Rounds:
         while any(job.resolve() is None for job in jobs) and time.monotonic() < deadline:
             time.sleep(0.02)
         self._ids = {job: job.resolve(last_call=True) for job in jobs}
-        self.await_callbacks()
+        self._ring.await_callbacks()
         last = self._steps.finish()
         marks = self._steps.take()._replace(open_step=last.index, open_key=last.key, settled=last.last_boundary)
         self._mark(marks, 0)
@@ -291,15 +293,6 @@ class Rounds:
             assert run_id is not None
             emitter.finish(run_id, last)
         self._count_errors()
-
-    def await_callbacks(self) -> None:
-        """Let those in flight that did complete say so: C++ callers go on before a future's callbacks ran."""
-        since = time.monotonic()
-        while in_flight := self._ring.in_flight():
-            completed = any(event.future is not None and event.future.done() for event in in_flight)
-            if time.monotonic() - since > (_CALLBACK_WAIT if completed else _COMPLETION_WAIT):
-                break
-            time.sleep(0.001)
 
     def _count_errors(self) -> None:
         if self.sink is not None:

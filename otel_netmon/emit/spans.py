@@ -29,7 +29,7 @@ from otel_netmon.version import __version__
 if TYPE_CHECKING:
     from otel_netmon.capture.event import CollectiveEvent
     from otel_netmon.capture.plain import PlainCalls
-    from otel_netmon.emit.metrics import AttributeSet
+    from otel_netmon.emit.attribute_sets import AttributeSet
     from otel_netmon.emit.packed_spans import PackedSpanWriter
 
 _SAMPLED: Final = trace.TraceFlags(trace.TraceFlags.SAMPLED)

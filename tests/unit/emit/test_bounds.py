@@ -13,8 +13,9 @@ from otel_netmon import semconv
 from otel_netmon.capture.event import CollectiveEvent, CollectiveKind
 from otel_netmon.capture.operations import Operation
 from otel_netmon.capture.ring import EventRing
+from otel_netmon.emit.attribute_sets import MOST_SERIES
 from otel_netmon.emit.emitter import Emitter
-from otel_netmon.emit.metrics import MOST_SERIES, CollectiveMetrics
+from otel_netmon.emit.metrics import CollectiveMetrics
 from otel_netmon.emit.spans import SpanWriter
 from otel_netmon.job.groups import Group, Groups
 from otel_netmon.job.steps import Step, StepMarks
@@ -38,7 +39,7 @@ def test_ten_thousand_groups_are_two_thousand_series_and_one_more() -> None:
         emitter.marks(StepMarks([Step(number, last_boundary=number + 1, start=0, end=3000)], number + 1, number))
         emitter.take([event])
         emitter.emit("run")
-    assert len(emitter._attribute_sets) <= MOST_SERIES and len(sink._seen) <= MOST_SERIES
+    assert len(emitter._abouts) <= MOST_SERIES and len(sink._seen) <= MOST_SERIES
     data: Any = reader.get_metrics_data()
     metrics = {
         m.name: m.data.data_points for r in data.resource_metrics for s in r.scope_metrics for m in s.metrics

@@ -18,9 +18,9 @@ from otel_netmon.capture.operations import OPERATIONS
 from otel_netmon.delivery.otlp_json import Json
 from otel_netmon.delivery.otlp_protobuf import Protobuf
 from otel_netmon.delivery.packed import Place, WholeSpan
+from otel_netmon.emit.attribute_sets import AttributeSet
 from otel_netmon.emit.attributes import collective
 from otel_netmon.emit.encoding import CollectiveEncoder, Trace
-from otel_netmon.emit.metrics import AttributeSet
 from otel_netmon.job.groups import Group
 from otel_netmon.job.roles import RankIdentity
 from tests.unit.emit.a_rank import ALL_REDUCE, FLOAT32

@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from otel_netmon import semconv
 from otel_netmon.capture.event import CollectiveEvent, CollectiveKind
 from otel_netmon.delivery.packed import Place
-from otel_netmon.emit.metrics import AttributeSet
+from otel_netmon.emit.attribute_sets import AttributeSet
 from otel_netmon.emit.spans import SpanWriter
 from otel_netmon.job.groups import Group
 from otel_netmon.job.roles import RankIdentity

@@ -21,7 +21,7 @@ from otel_netmon.delivery.base import SpansTo
 from otel_netmon.delivery.otlp_protobuf import Protobuf
 from otel_netmon.delivery.packed import PackedSpans, Place
 from otel_netmon.delivery.span_lines import SpanLines
-from otel_netmon.emit.metrics import AttributeSet
+from otel_netmon.emit.attribute_sets import AttributeSet
 from otel_netmon.emit.spans import SpanWriter
 from otel_netmon.job.groups import Group
 from otel_netmon.job.roles import RankIdentity

@@ -17,9 +17,9 @@ from otel_netmon.capture.event import CollectiveEvent
 from otel_netmon.capture.plain import RECORD_BYTES, PlainCalls
 from otel_netmon.delivery.otlp_json import Json
 from otel_netmon.delivery.otlp_protobuf import Protobuf, varint
+from otel_netmon.emit.attribute_sets import AttributeSet
 from otel_netmon.emit.encoding import CollectiveEncoder, Trace
 from otel_netmon.emit.interval_stats import IntervalStats
-from otel_netmon.emit.metrics import AttributeSet
 from otel_netmon.job.collective_window import window
 from otel_netmon.job.identity import RunId
 from otel_netmon.job.roles import RankIdentity

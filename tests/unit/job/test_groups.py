@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from otel_netmon.capture.operations import OPERATIONS
-from otel_netmon.emit.metrics import AttributeSet
+from otel_netmon.emit.attribute_sets import AttributeSet
 from otel_netmon.job.groups import Groups
 from otel_netmon.job.roles import RankIdentity
 
