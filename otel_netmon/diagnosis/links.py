@@ -37,10 +37,8 @@ class Link:
     """Readings with retransmissions."""
     rtts: list[float] = field(default_factory=list)
     min_rtts: list[float] = field(default_factory=list)
-    shortest: float = math.inf
-    """Seconds: no connection between the two that moved anything had less."""
-    deliveries: list[float] = field(default_factory=list)
-    """The kernel's estimates of the rate at which data reached the peer, of readings that moved much, B/s."""
+    shortest_rtts: list[float] = field(default_factory=list)
+    """Of the connection with the shortest, in each reading: one that is hardly used, if there is any."""
     logs: list[float] = field(default_factory=list)
     """Natural logarithm of the goodput of each reading that moved much, B/s."""
 
@@ -55,11 +53,10 @@ class Link:
             self.rtts.append(each.rtt)
         if each.min_rtt is not None:
             self.min_rtts.append(each.min_rtt)
-        self.shortest = min(self.shortest, each.shortest_rtt or each.rtt or math.inf)
+        if each.shortest_rtt is not None:
+            self.shortest_rtts.append(each.shortest_rtt)
         if each.busy_time and (each.bytes_sent or 0) > _MANY:
             self.logs.append(math.log((each.bytes_sent or 0) / each.busy_time))
-            if each.delivery_rate is not None:
-                self.deliveries.append(each.delivery_rate)
 
     @property
     def rate(self) -> float:
