@@ -13,6 +13,9 @@ TEST_JOBS ?= 2
 FUZZ_SECONDS ?= 600
 SHUTDOWNS ?= 1000
 NEWEST_TORCH ?=
+FAULTS ?=
+CULPRITS ?= 0,1,2
+FAULTS_DIR ?= build/faults
 DEMO ?= examples/train_digits.py
 
 BIN := $(abspath $(VENV))/bin
@@ -20,7 +23,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet $(PIP_FLAGS)
 CODE := otel_netmon tests benchmarks examples docs dashboards
 
-.PHONY: demo test native sanitize test-trainers e2e chaos audit newest lab fuzz lint bench docs build clean
+.PHONY: demo test native sanitize test-trainers e2e chaos audit newest lab faults fuzz lint bench docs build clean
 
 demo: $(VENV)/.installed-demo
 	PATH="$(BIN):$$PATH" OMP_NUM_THREADS=1 otel-netmon run -- torchrun --standalone --nproc-per-node 4 $(DEMO)
@@ -41,8 +44,9 @@ native: $(VENV)/.installed-dev
 sanitize: native
 	PATH="$(BIN):$$PATH" $(BIN)/python -m tests.native.sanitize build/sanitize $(SHUTDOWNS)
 
-test-trainers: .venv-trainers/.installed
-	$(abspath .venv-trainers)/bin/python -m pytest tests/trainers $(PYTEST_FLAGS)
+# On the native capture where `make native` has built it for the same TORCH and PYTHON.
+test-trainers: $(VENV)-trainers/.installed
+	$(abspath $(VENV))-trainers/bin/python -m pytest tests/trainers $(PYTEST_FLAGS)
 
 e2e: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest tests/e2e $(PYTEST_FLAGS)
@@ -60,6 +64,12 @@ newest:
 
 lab: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest tests/lab $(PYTEST_FLAGS)
+
+# Real trainings with one fault each, and how the diagnosis fares: as root, some 90 minutes on two cores. Runs that are
+# there are kept.  make faults FAULTS=straggler,rate_up CULPRITS=2 FAULTS_DIR=build/faults
+# Once more without running them:  .venv/bin/python -m tests.faults.evaluate build/faults
+faults: $(VENV)/.installed-dev
+	FAULTS="$(FAULTS)" CULPRITS="$(CULPRITS)" FAULTS_DIR="$(FAULTS_DIR)" $(BIN)/python -m tests.faults
 
 fuzz: .venv-fuzz/.installed
 	.venv-fuzz/bin/python tests/fuzz/parsers.py -max_total_time=$(FUZZ_SECONDS)
@@ -82,7 +92,7 @@ build: $(VENV)/.installed-dev
 	$(BIN)/twine check --strict dist/*
 
 clean:
-	rm -rf $(VENV) .venv-trainers .venv-fuzz .venv-audit .venv-newest build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-trainers .venv-fuzz .venv-audit .venv-newest build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
 # The stamps make a second call quick. A changed pyproject.toml installs again; torch stays.
@@ -106,8 +116,8 @@ $(VENV)/.installed-dev: $(VENV)/.installed-demo pyproject.toml
 	.venv-fuzz/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -e . atheris
 	touch $@
 
-.venv-trainers/.installed: tests/trainers/requirements.txt pyproject.toml
-	$(PYTHON) -m venv .venv-trainers
-	.venv-trainers/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) "$(TORCH)"
-	.venv-trainers/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -e . pytest pytest-timeout -r tests/trainers/requirements.txt
+$(VENV)-trainers/.installed: tests/trainers/requirements.txt pyproject.toml
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) "$(TORCH)"
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -e . pytest pytest-timeout -r tests/trainers/requirements.txt
 	@touch $@

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from otel_netmon import config, schema, semconv
-from otel_netmon.records import Collective, Heartbeat, HostTraffic, InFlight, PeerTraffic, RankStep
+from otel_netmon.records import Collective, Heartbeat, HostTraffic, InFlight, PeerTraffic, RankStep, Verdict
 
 PAGE: Final = Path(__file__).with_name("data.md")
 
@@ -75,6 +75,12 @@ _EVENTS: Final = (
         "WARN",
         "a collective has been in flight for longer than `OTEL_NETMON_STALL_AFTER`; once each, with the ids that "
         "its span will have",
+    ),
+    (
+        f"`{semconv.EVENT_DIAGNOSIS}`",
+        "WARN",
+        "the live diagnosis found a culprit, or (INFO) that one is over; the body is the sentence, the trace that "
+        "of a step that shows it",
     ),
 )
 
@@ -175,6 +181,8 @@ def render() -> str:
             _attributes(InFlight),
             "\n### Of a heartbeat\n",
             _attributes(Heartbeat),
+            "\n### Of a verdict\n",
+            _attributes(Verdict),
             _METRICS,
             _table(
                 ("metric", "instrument", "unit", "in Prometheus", "attributes", "what it says"),

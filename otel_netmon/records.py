@@ -227,6 +227,27 @@ class Heartbeat(NamedTuple):
     source: Source | None = None
 
 
+class Verdict(NamedTuple):
+    """A finding of the live diagnosis that came, or is over: a log event of the rank that diagnoses."""
+
+    kind: Annotated[str, semconv.DIAGNOSIS_KIND]
+    is_over: Annotated[bool, semconv.DIAGNOSIS_OVER]
+    confidence: Annotated[str, semconv.DIAGNOSIS_CONFIDENCE]
+    cause: Annotated[str | None, semconv.DIAGNOSIS_CAUSE] = None
+    ranks: Annotated[str | None, semconv.DIAGNOSIS_RANKS] = None
+    hosts: Annotated[str | None, semconv.DIAGNOSIS_HOSTS] = None
+    direction: Annotated[str | None, semconv.DIAGNOSIS_DIRECTION] = None
+    first_step: Annotated[int | None, semconv.DIAGNOSIS_FIRST_STEP] = None
+    last_step: Annotated[int | None, semconv.DIAGNOSIS_LAST_STEP] = None
+    lost: Annotated[float | None, semconv.DIAGNOSIS_LOST] = None
+    run_id: Annotated[str | None, semconv.RUN_ID] = None
+    time: int = 0
+    trace_id: str = ""
+    """Of a step that shows it."""
+    span_id: str = ""
+    source: Source | None = None
+
+
 class HostSample(NamedTuple):
     """One data point of a metric. A histogram's ``value`` is its count."""
 

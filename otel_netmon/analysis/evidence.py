@@ -11,7 +11,8 @@ from otel_netmon import semconv
 from otel_netmon.analysis.results import Diagnosis
 from otel_netmon.analysis.samples import Samples
 from otel_netmon.diagnosis.diagnose import diagnose
-from otel_netmon.diagnosis.evidence import CallSeen, Evidence, StepSample
+from otel_netmon.diagnosis.evidence import CallSeen, Evidence
+from otel_netmon.diagnosis.steps import StepSample, StepTable, sample_of, union
 from otel_netmon.diagnosis.thresholds import BACKOFF
 from otel_netmon.records import (
     Collective,
@@ -22,12 +23,14 @@ from otel_netmon.records import (
     PeerTraffic,
     RankStep,
     Source,
+    Verdict,
 )
 from otel_netmon.store.reader import Known
 
 _ON_RANK: Final = frozenset(semconv.EVENT_OF_PERIOD)
 
 
+_MOST_RANKS: Final = 1 << 20
 _KEPT: Final = 256
 """Calls of a group that are kept of each rank; the older half goes when there are more."""
 
@@ -47,6 +50,10 @@ class _Process:
     backed_off: dict[int | str, int] = field(default_factory=dict)
     calls: dict[str, dict[int, CallSeen]] = field(default_factory=lambda: defaultdict(dict))
     heads: dict[str, int] = field(default_factory=dict)
+    ended: dict[str, int] = field(default_factory=dict)
+    """By group, the last number of which a step says that it ended."""
+    hanging: dict[tuple[str, int], CallSeen] = field(default_factory=dict)
+    """By group and number, what was in flight when that was said last."""
     nics: list[HostTraffic] = field(default_factory=list)
     samples: Samples = field(default_factory=Samples)
     last_sign: int = 0
@@ -65,11 +72,13 @@ class EvidenceCollector:
 
     def take(self, record: Known) -> None:
         """Take one record."""
+        if isinstance(record, Verdict):
+            return  # what was made of evidence is none
         source = record.source or Source()
         process = self._processes[source.instance]
         process.host = source.host or process.host
         rank = source.rank if isinstance(record, HostSample) or record.rank is None else record.rank
-        if rank is not None:
+        if rank is not None and 0 <= rank < _MOST_RANKS:
             process.rank = rank
         if source.world_size is not None and source.rank is not None:
             self._world_size[process.run] = source.world_size
@@ -77,18 +86,15 @@ class EvidenceCollector:
             process.last_sign = max(process.last_sign, record.time)
             process.samples.add(record)
         elif isinstance(record, Collective):
-            if record.group is not None and record.group_size is not None:
-                self._group_sizes[record.group] = record.group_size
+            if record.group_size is not None:
+                self._group_sizes[record.group or ""] = record.group_size
             _collective(process, record)
         elif isinstance(record, RankStep):
             _step(process, record)
             if record.world_size is not None:
                 self._world_size[process.run] = record.world_size
         elif isinstance(record, PeerTraffic):
-            process.traffic.append(record)
-            process.samples.met(record.address, record.peer, record.host)
-            if record.backoff >= BACKOFF:
-                process.backed_off[record.peer] = max(record.at, process.backed_off.get(record.peer, 0))
+            _traffic(process, record)
         elif isinstance(record, HostTraffic):
             process.nics.append(record)
         elif isinstance(record, InFlight):
@@ -153,6 +159,13 @@ def _collective(process: _Process, one: Collective) -> None:
         _call(process, one.group, one.sequence, CallSeen(one.operation, one.size, one.start, end, one.error))
 
 
+def _traffic(process: _Process, each: PeerTraffic) -> None:
+    process.traffic.append(each)
+    process.samples.met(each.address, each.peer, each.host)
+    if each.backoff >= BACKOFF:
+        process.backed_off[each.peer] = max(each.at, process.backed_off.get(each.peer, 0))
+
+
 def _call(process: _Process, group: str, sequence: int, call: CallSeen) -> None:
     calls = process.calls[group]
     known = calls.get(sequence)
@@ -171,13 +184,15 @@ def _step(process: _Process, step: RankStep) -> None:
     for use in step.groups:
         if use.last_sequence is not None:
             process.heads[use.group] = max(use.last_sequence, process.heads.get(use.group, -1))
+            if not step.incomplete:
+                process.ended[use.group] = max(use.last_sequence, process.ended.get(use.group, -1))
     if step.step is None:
         return
     if step.incomplete:
         process.said_end = True
         process.open_since = step.start
     else:
-        sample = _completed(_sample_of(step), process.below.pop(step.span_id, ()))
+        sample = _completed(sample_of(step), process.below.pop(step.span_id, ()))
         process.steps[step.trace_id] = step.step, step.span_id, sample
 
 
@@ -186,11 +201,12 @@ def _in_flight(process: _Process, some: Iterable[InFlight], time: int) -> None:
     for each in some:
         if each.sequence is not None:
             start = time - int(each.age * 1e9)
-            _call(process, each.group, each.sequence, CallSeen(each.operation, each.size, start, None))
+            process.hanging[each.group, each.sequence] = CallSeen(each.operation, each.size, start, None)
 
 
 def _heartbeat(process: _Process, beat: Heartbeat) -> None:
     process.run = beat.run_id or process.run
+    process.hanging.clear()
     _in_flight(process, beat.in_flight, beat.time)
     for each in beat.sequences:
         process.heads[each.group] = max(each.sequence, process.heads.get(each.group, -1))
@@ -202,6 +218,9 @@ def _join(evidence: Evidence, process: _Process, rank: int) -> None:
     """A rank may have been several processes, one after the other, where a launcher started it again."""
     evidence.hosts[rank] = process.host or evidence.hosts.get(rank, "")
     evidence.traffic[rank] = sorted((*evidence.traffic.get(rank, ()), *process.traffic), key=lambda each: each.at)
+    for (group, sequence), call in process.hanging.items():
+        if sequence > process.ended.get(group, -1):  # else it has ended since, and its span is not here
+            _call(process, group, sequence, call)
     for group, calls in process.calls.items():
         evidence.calls.setdefault(group, {}).setdefault(rank, {}).update(calls)
     for group, head in process.heads.items():
@@ -217,38 +236,13 @@ def _join(evidence: Evidence, process: _Process, rank: int) -> None:
         evidence.open_since[rank] = process.open_since
 
 
-def _sample_of(step: RankStep) -> StepSample:
-    inside = step.collective_time
-    if inside is None and len(step.calls) == step.collective_count:
-        inside = _union([(each.start, each.start + (each.duration or 0)) for each in step.calls]) / 1e6
-    return StepSample(
-        step.start,
-        step.end,
-        inside,
-        step.data_time,
-        step.gc_time,
-        step.cpu_time,
-        step.run_queue_time,
-        calls=step.collective_count,
-        size=step.collective_size,
-    )
-
-
 def _completed(sample: StepSample, below: Sequence[tuple[int, int, bool]]) -> StepSample:
     """With what only the spans of its collectives say."""
     if not below:
         return sample
     if sample.in_collectives is None:
-        sample = sample._replace(in_collectives=_union([(begin, end) for begin, end, _ in below]) / 1e9)
+        sample = sample._replace(in_collectives=union([(begin, end) for begin, end, _ in below]) / 1e9)
     return sample._replace(issued=_issued(sample.start, sorted(below)))
-
-
-def _union(times: list[tuple[int, int]]) -> int:
-    total, until = 0, -1
-    for begin, end in sorted(times):
-        total += max(0, end - max(begin, until))
-        until = max(until, end)
-    return total
 
 
 def _issued(start: int, below: list[tuple[int, int, bool]]) -> float | None:
@@ -256,7 +250,7 @@ def _issued(start: int, below: list[tuple[int, int, bool]]) -> float | None:
     last = max((begin for begin, _, is_async in below if is_async), default=None)
     if last is None:
         return None
-    blocked = _union([(begin, min(end, last)) for begin, end, is_async in below if not is_async and begin < last])
+    blocked = union([(begin, min(end, last)) for begin, end, is_async in below if not is_async and begin < last])
     return (last - start - blocked) / 1e9
 
 
@@ -264,4 +258,6 @@ def _number(evidence: Evidence, steps: dict[str, dict[int, tuple[int, StepSample
     """Steps meet by their trace; its number is what its first rank says, for ranks may count apart."""
     for ranks in sorted(steps.values(), key=len):
         number, _ = ranks[min(ranks)]
-        evidence.steps[number] = {rank: sample for rank, (_, sample) in ranks.items()}
+        table = evidence.steps[number] = StepTable()
+        for rank, (_, sample) in ranks.items():
+            table.add(rank, sample)

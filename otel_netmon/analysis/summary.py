@@ -24,6 +24,7 @@ from otel_netmon.records import (
     PeerTraffic,
     RankStep,
     Source,
+    Verdict,
 )
 from otel_netmon.store.files import telemetry_files
 from otel_netmon.store.problems import FolderError, Problems
@@ -93,7 +94,7 @@ class _Findings:
             self._counted.add(record, source)
             if record.metric == semconv.NIC_IO.name:
                 self._nics.add(record, source)
-        elif not isinstance(record, PeerTraffic | HostTraffic):
+        elif not isinstance(record, PeerTraffic | HostTraffic | Verdict):
             rank = source.rank if record.rank is None else record.rank
             if isinstance(record, Collective):
                 self._collective(record, self._trace(record, rank), rank, source.instance)

@@ -55,7 +55,8 @@ class Capture:
         self.steps = StepTracker(read=self._usage.read, begun=begun, pauses=self._usage.pauses_before)
         self.recorder = Recorder(self.ring, self.steps, self._waits.expect)
         self._patches = Patches()
-        self._sees_groups = False
+        self.sees_groups = False
+        """Whether each new group is seen when it is made, and need not be looked for."""
         self._backend: CaptureBackend | None = None
         self._optimizer_hook: Any = None
 
@@ -71,7 +72,9 @@ class Capture:
         if self._backend is None:
             return False
         self.steps.from_the_start = from_the_start
-        if self._backend.records_calls and not self._backend.sees_waits:
+        if self._backend.sees_waits:  # but for works of process groups that are written in Python
+            self._waits.install_when_needed(self.recorder.follow_unwaited)
+        elif self._backend.records_calls:
             installed(
                 "the ends of blocking calls are seen late",
                 lambda: self._waits.install(self.recorder.follow_unwaited),
@@ -92,10 +95,11 @@ class Capture:
         return None
 
     def _blocked(self) -> int:
-        return self._waits.blocked + (0 if self._backend is None else self._backend.blocked)
+        backend = self._backend
+        return backend.blocked if backend is not None and backend.sees_waits else self._waits.blocked
 
     def _watch_lifecycle(self) -> None:
-        self._sees_groups = lifecycle.install(
+        self.sees_groups = lifecycle.install(
             self._patches,
             constructed=self.steps.constructed,
             registered=self._group_registered,
@@ -111,10 +115,10 @@ class Capture:
     def remove(self) -> None:
         """Take everything out of torch but the usage sampler: the last step is still to be closed. Called by a
         thread that is inside no collective."""
+        guarded(self._waits.remove)  # its `Work.wait` may stand around the backend's
         if self._backend is not None:
             guarded(self._backend.close_failed_calls)
             guarded(self._backend.remove)
-        guarded(self._waits.remove)
         guarded(self._patches.remove)
         if self._optimizer_hook is not None:
             guarded(self._optimizer_hook.remove)
@@ -133,7 +137,7 @@ class Capture:
     @property
     def announces_activity(self) -> bool:
         """Whether ``on_activity`` will be called before there is anything to poll for."""
-        return self.records_calls and self._sees_groups and not registered_groups()
+        return self.records_calls and self.sees_groups and not registered_groups()
 
     @property
     def records_calls(self) -> bool:
@@ -141,7 +145,7 @@ class Capture:
         return self._backend is not None and self._backend.records_calls
 
     def poll(self) -> None:
-        """Take in what the training thread does not bring; from the background, about twice a second."""
+        """Take in what the training thread does not bring; from the background, every second at least."""
         if self._backend is not None:
             guarded(self._backend.poll)
         guarded(self._waits.poll)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from otel_netmon.text import bounded
 
@@ -31,32 +31,43 @@ class CollectiveKind:
     """False when the tensors are on a device: then ``end`` is not when the transfer ended."""
     reduce_op: str | None = None
     """Its name; ``None`` where the backend does not know it."""
+    is_waited_for: bool = field(init=False)
+    """Whether the caller is to wait for the work at once: then the return of the wait is the end."""
     about: Any = None
     """What whoever reads events keeps with their kind."""
 
+    def __post_init__(self) -> None:
+        self.is_waited_for = self.on_host and self.is_async is False
 
-class Kinds(dict["tuple[Any, ...]", CollectiveKind]):
-    """The kinds seen so far, by the arguments that ``CollectiveKind`` takes: a look-up makes those that are new.
+
+_Key = TypeVar("_Key")
+
+
+class KindTable(dict[_Key, CollectiveKind]):
+    """The kinds seen so far, by what they are known by. A full one begins anew: sizes may differ with every call.
 
     Used by any thread without a lock: two at once may make two objects of one kind, which costs but memory.
     """
 
-    def __missing__(self, key: tuple[Any, ...]) -> CollectiveKind:
-        if len(self) >= _MOST_KINDS:  # sizes may differ with every call
+    def add(self, key: _Key, kind: CollectiveKind) -> CollectiveKind:
+        if len(self) >= _MOST_KINDS:
             self.clear()
-        kind = self[key] = CollectiveKind(*key)
+        self[key] = kind
         return kind
 
 
-class CollectiveEvent:
-    """One call of one collective on this rank. Times are nanoseconds of the monotonic clock. Compared by
-    identity.
+class Kinds(KindTable["tuple[Any, ...]"]):
+    """By the arguments that ``CollectiveKind`` takes: a look-up makes those that are new."""
 
-    What most events never have stands in the class: setting it would take a third of the time that one costs.
-    """
+    def __missing__(self, key: tuple[Any, ...]) -> CollectiveKind:
+        return self.add(key, CollectiveKind(*key))
 
-    end: int | None = None
-    """``None`` while in flight."""
+
+class _Rare:
+    """What most events never have: setting it would take a third of the time that one costs."""
+
+    __slots__ = ()
+
     error: str | None = None
     """Class of the failure; ``None`` on success."""
     is_late = False
@@ -69,10 +80,19 @@ class CollectiveEvent:
     """Nanoseconds on the device, where it was timed."""
     device_bound: int | None = None
     """Nanoseconds within which it ended on the device, where only that is known."""
-    future: Any = None
-    """torch's future that completes with it, while in flight."""
+
+
+class CollectiveEvent(_Rare):
+    """One call of one collective on this rank. Times are nanoseconds of the monotonic clock. Compared by
+    identity."""
+
+    __slots__ = ("__dict__", "boundary", "end", "future", "kind", "sequence", "start")
 
     def __init__(self, kind: CollectiveKind, start: int, boundary: int, sequence: int | None = None) -> None:
+        self.end: int | None = None
+        """``None`` while in flight."""
+        self.future: Any = None
+        """torch's future that completes with it, while in flight."""
         self.kind = kind
         self.start = start
         self.boundary = boundary

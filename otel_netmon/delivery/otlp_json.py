@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from json.encoder import encode_basestring_ascii
 from typing import Any, Final
 
 from opentelemetry import trace
@@ -17,7 +18,7 @@ from opentelemetry.exporter.otlp.json.common.trace_encoder import encode_spans
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from otel_netmon.delivery.packed import Attributes, Place, WholeSpan, like_those_of
+from otel_netmon.delivery.packed import Around, Attributes, Place, WholeSpan, like_those_of
 from otel_netmon.records import Value
 from otel_netmon.text import HERE, as_json
 
@@ -30,26 +31,37 @@ _quoted: Final = functools.lru_cache(maxsize=256)(as_json)
 """The same for names."""
 
 
-def attribute(key: str, value: Any) -> str | None:
-    """A pair of key and value; ``None`` for a value that is none of ``Value``."""
-    kind = type(value)
-    if kind is str:
-        found = f'"stringValue":{as_json(value)}'
-    elif kind is bool:
-        found = '"boolValue":true' if value else '"boolValue":false'
-    elif kind is int:
-        found = f'"intValue":"{value}"'
-    elif kind is float:
-        found = f'"doubleValue":{_double(value)}'
-    else:
-        return None
-    return f'{{"key":{_quoted(key)},"value":{{{found}}}}}' if key else f'{{"value":{{{found}}}}}'
-
-
-def _double(value: float) -> str:
+def double(value: float) -> str:
+    """A float, with text for those that JSON has not."""
     if math.isfinite(value):
         return repr(value)
     return '"NaN"' if math.isnan(value) else '"Infinity"' if value > 0 else '"-Infinity"'
+
+
+_VALUES: Final[Mapping[type, tuple[str, Callable[[Any], str], str]]] = {
+    str: ('"stringValue":', encode_basestring_ascii, ""),
+    bool: ('"boolValue":', {True: "true", False: "false"}.__getitem__, ""),
+    int: ('"intValue":"', str, '"'),
+    float: ('"doubleValue":', double, ""),
+}
+"""By type, what makes the text of a value, and what stands around it."""
+
+
+@functools.lru_cache(maxsize=512)
+def _slot(key: str, kind: Any) -> tuple[str, Callable[[Any], str], str]:
+    """The same with what stands around an attribute."""
+    before, text, after = _VALUES[kind]
+    named = f'"key":{_quoted(key)},' if key else ""
+    return f'{{{named}"value":{{{before}', text, after + "}}"
+
+
+def attribute(key: str, value: Any) -> str | None:
+    """A pair of key and value; ``None`` for a value that is none of ``Value``."""
+    kind: Any = type(value)
+    if kind not in _VALUES:
+        return None
+    before, text, after = _slot(key, kind)
+    return before + text(value) + after
 
 
 def opening(name: str, flags: int) -> str:
@@ -70,8 +82,8 @@ def _listed(name: str, parts: Sequence[str]) -> str:
 
 def listed_attributes(attributes: Attributes) -> str | None:
     """The field ``attributes``; ``None`` where one has a value that is none of ``Value``."""
-    parts = [attribute(key, value) for key, value in attributes.items()]
-    return None if None in parts else _listed("attributes", [part for part in parts if part is not None])
+    parts: list[Any] = [attribute(key, value) for key, value in attributes.items()]
+    return None if None in parts else _listed("attributes", parts)
 
 
 def _event(name: str, time: int, attributes: Attributes) -> str:
@@ -90,19 +102,19 @@ class Json:
 
     nothing = ""
     between = ","
+    between_times = '","endTimeUnixNano":"'
     span_id = staticmethod("%016x".__mod__)
     integer = staticmethod(str)
-    double = staticmethod(_double)
+    double = staticmethod(double)
 
     def __init__(self) -> None:
-        self._around: tuple[Any, Any, bytes, bytes] = None, None, b"", b""
-        """Resource and scope of the last request, and what they are as text, before and after the spans."""
+        self._around = Around(_around)
 
     def around_id(self, trace_id: int, parent_id: int | None) -> tuple[str, str]:
         return f'{trace_id:032x}","spanId":"', "" if parent_id is None else f'","parentSpanId":"{parent_id:016x}'
 
     def times(self, start: int, end: int) -> str:
-        return f'{start}","endTimeUnixNano":"{end}'
+        return f"{start}{self.between_times}{end}"
 
     @staticmethod
     @functools.lru_cache(maxsize=1024, typed=True)
@@ -110,9 +122,9 @@ class Json:
         return attribute(key, value)
 
     def slot(self, key: str, value: Value) -> tuple[str, str]:
-        if isinstance(value, int):
-            return f'{{"key":{_quoted(key)},"value":{{"intValue":"', '"}}'
-        return f'{{"key":{_quoted(key)},"value":{{"doubleValue":', "}}"
+        kind: Any = type(value)
+        before, _, after = _slot(key, kind)
+        return before, after
 
     def template(
         self,
@@ -145,16 +157,16 @@ class Json:
         return f'{ids}{opening(name, flags)}{self.times(start, end)}",{inside}{closing(error=error)}'
 
     def request(self, resource: Resource, scope: InstrumentationScope | None, chunks: Sequence[bytes]) -> bytes:
-        around = self._around
-        if around[0] is not resource or around[1] is not scope:
-            around = self._around = (resource, scope, *_around(resource, scope))
-        parts = [*chunks]
-        parts[0] = around[2] + parts[0]
-        parts[-1] += around[3]
-        return b",".join(parts)  # all is copied once
+        before, after = self._around.of(resource, scope)
+        parts = [before]
+        for chunk in chunks:
+            parts += (chunk, b",")
+        parts[-1] = after
+        return b"".join(parts)  # all is copied once
 
 
 def _around(resource: Resource, scope: InstrumentationScope | None) -> tuple[bytes, bytes]:
+    """A line, before and after the spans."""
     encoded = encode_spans([like_those_of(resource, scope)]).to_dict()
     encoded["resourceSpans"][0]["scopeSpans"][0]["spans"] = [HERE]
     head, _, tail = as_json(encoded).encode().partition(as_json(HERE).encode())

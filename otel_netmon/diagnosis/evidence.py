@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from otel_netmon.diagnosis import thresholds
+from otel_netmon.diagnosis.steps import StepTable
 from otel_netmon.records import HostTraffic, PeerTraffic, Value
 
 DEFAULT_GROUP: Final = "0"
@@ -19,33 +21,6 @@ Reading = tuple[int, float]
 """When, and what."""
 CounterKey = tuple[str, str, tuple[tuple[str, Value], ...]]
 """A metric, the process that reads it, and the attributes of one of its series."""
-
-
-class StepSample(NamedTuple):
-    """One complete step on one rank; durations in seconds."""
-
-    start: int
-    end: int
-    in_collectives: float | None = None
-    """In which at least one collective was in flight."""
-    data: float | None = None
-    gc: float | None = None
-    cpu: float | None = None
-    run_queue: float | None = None
-    issued: float | None = None
-    """From the start of the step to that of its last asynchronous collective, without the calls that the caller
-    was blocked in before: what the rank itself needed until everything was on its way."""
-    calls: int | None = None
-    size: int | None = None
-
-    @property
-    def duration(self) -> float:
-        return (self.end - self.start) / 1e9
-
-    @property
-    def own(self) -> float | None:
-        """In which no collective was in flight: this rank's own doing."""
-        return None if self.in_collectives is None else max(0.0, self.duration - self.in_collectives)
 
 
 class CallSeen(NamedTuple):
@@ -73,8 +48,8 @@ class Evidence:
     world_size: int | None = None
     hosts: dict[int, str] = field(default_factory=dict)
     """Of each rank of which anything is known."""
-    steps: dict[int, dict[int, StepSample]] = field(default_factory=dict)
-    """By number of the step, then by rank."""
+    steps: dict[int, StepTable] = field(default_factory=dict)
+    """By number of the step."""
     open_since: dict[int, int] = field(default_factory=dict)
     """Start of the step that had not ended when the rank was last heard of."""
     traffic: dict[int, list[PeerTraffic]] = field(default_factory=dict)
@@ -87,6 +62,8 @@ class Evidence:
     heads: dict[str, dict[int, int]] = field(default_factory=dict)
     """By group and rank, the last number that it is known to have issued, where more is known than the calls."""
     group_sizes: dict[str, int] = field(default_factory=dict)
+    members: dict[str, frozenset[int]] = field(default_factory=dict)
+    """Of groups whose ranks are known; of others, those that were seen on it."""
     backed_off: dict[int, dict[int | str, int]] = field(default_factory=dict)
     """When the retransmission timeout of its connections to a peer (a rank, or an address) was last seen doubled
     at least twice."""
@@ -110,27 +87,45 @@ class Evidence:
         calls = self.calls.get(group, {}).get(rank, {})
         return max(max(calls, default=-1), self.heads.get(group, {}).get(rank, -1))
 
+    def waited(self, rank: int, call: CallSeen) -> float | None:
+        """Seconds that a rank was in a call that failed or did not end, by its own clock."""
+        end = self.last_sign.get(rank) if call.end is None else call.end
+        return None if end is None else max(0.0, (end - call.start) / 1e9)
+
+    @property
+    def heard(self) -> list[int]:
+        """Those that are not silent."""
+        return [rank for rank in self.hosts if self.silent.get(rank, 0.0) <= thresholds.SILENT_SECONDS]
+
     @property
     def mute(self) -> list[int]:
         """Ranks of the job of which nothing is known."""
         return [rank for rank in range(self.world_size or 0) if rank not in self.hosts]
 
     def common_steps(self, first: int) -> list[int]:
-        """Numbers of the steps from ``first`` on that at least nine of ten ranks completed, all of up to nine."""
-        needed = len(self.hosts) - len(self.hosts) // 10
+        """Numbers of the steps from ``first`` on that at least nine of ten ranks completed, all of up to nine;
+        without ranks that are silent."""
+        heard = len(self.heard)
+        needed = heard - heard // 10
         return sorted(number for number, of in self.steps.items() if number >= first and len(of) >= needed > 0)
 
     def growth(
         self, host: str, metric: str, first: int, last: int, about: Mapping[str, str] | None = None
     ) -> float | None:
         """By how much ``metric``'s series with these attributes grew a second, from ``first`` to ``last``, each
-        between its own readings; ``None`` where none was read twice in that time."""
+        between its own readings; ``None`` where none was read twice in that time. A series that is new grew from
+        0: a connection that was made since the others were first read, say."""
+        series = [
+            (readings, [each for each in readings if first <= each[0] <= last])
+            for (name, _, attributes), readings in self.counters.get(host, {}).items()
+            if name == metric and (about or {}).items() <= dict(attributes).items()
+        ]
+        begin = min((inside[0][0] for _, inside in series if inside), default=0)
         grown = None
-        for (name, _, attributes), readings in self.counters.get(host, {}).items():
-            if name != metric or not (about or {}).items() <= dict(attributes).items():
-                continue
-            inside = [each for each in readings if first <= each[0] <= last]
-            if len(inside) > 1:
-                moved, seconds = inside[-1][1] - inside[0][1], (inside[-1][0] - inside[0][0]) / 1e9
+        for readings, inside in series:
+            is_new = bool(inside) and inside[0] == readings[0] and inside[0][0] > begin
+            known = [(begin, 0.0), *inside] if is_new else inside
+            if len(known) > 1:
+                moved, seconds = known[-1][1] - known[0][1], (known[-1][0] - known[0][0]) / 1e9
                 grown = (grown or 0.0) + moved / seconds
         return grown

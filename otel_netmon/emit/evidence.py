@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from otel_netmon.emit.intervals import Interval, StepResolver
     from otel_netmon.emit.log_events import LogEvents
+    from otel_netmon.emit.observer import Observer
     from otel_netmon.emit.spans import SpanWriter
     from otel_netmon.records import PeerTraffic
 
@@ -37,12 +38,16 @@ _ON_RANK: Final = {
     semconv.SPAN_SETUP: semconv.SPAN_RANK_SETUP,
     semconv.SPAN_WINDOW: semconv.SPAN_RANK_WINDOW,
 }
+_INCOMPLETE: Final = RankStep._fields.index("incomplete") + 1
 
 
 class EvidenceWriter:
     """Writes one process's records of intervals. Used by one thread at a time."""
 
-    def __init__(self, spans: SpanWriter, logs: LogEvents, epoch: int, member: int | str) -> None:
+    def __init__(
+        self, spans: SpanWriter, logs: LogEvents, epoch: int, member: int | str, observer: Observer | None = None
+    ) -> None:
+        self._observer = observer
         self._spans = spans
         self._logs = logs
         self._epoch = epoch
@@ -55,13 +60,15 @@ class EvidenceWriter:
         ``is_root``: this process also makes the root of the trace.
         """
         run_id = record.run_id or ""
+        trace_id, root = identity.trace_id(run_id, key), identity.root_id(run_id, key)
+        span_id = identity.rank_id(run_id, key, self._member)
+        if self._observer is not None:
+            self._observer.step(record, trace_id, span_id)
         seen = peers.readings.until(record.end)
         traffic = [each._replace(rank=record.rank) for each in seen if each.at >= record.start - _SLACK]
         record = record._replace(
             name=_ON_RANK[kind], start=record.start + self._epoch, end=record.end + self._epoch
         )
-        trace_id, root = identity.trace_id(run_id, key), identity.root_id(run_id, key)
-        span_id = identity.rank_id(run_id, key, self._member)
         place = Place(trace_id, root, span_id, record.start, record.end)
         if in_trace:
             self._write_spans(kind, record, traffic, place, is_root)
@@ -69,7 +76,8 @@ class EvidenceWriter:
             self._write_logs(record, traffic, place)
         else:
             traffic = []
-        peers.readings.unseen(len(seen) - len(traffic))
+        if len(seen) > len(traffic):
+            peers.readings.unseen(len(seen) - len(traffic))
 
     def _write_spans(
         self, kind: str, record: RankStep, traffic: list[PeerTraffic], place: Place, is_root: bool
@@ -81,7 +89,7 @@ class EvidenceWriter:
         events = [(each.at + self._epoch, schema.attributes(each)) for each in traffic]
         self._spans.emit(record.name, place, schema.attributes(record), links=links, events=events)
         if is_root:
-            of_the_job: Any = record[1 : 1 + record._fields.index("incomplete")]
+            of_the_job: Any = record[1:_INCOMPLETE]
             above = place._replace(parent_id=None, span_id=place.parent_id or 0)
             self._spans.emit(kind, above, schema.attributes(RankStep(kind, *of_the_job)), links=links)
 

@@ -7,7 +7,7 @@ pair of ranks here, and the training side shows it on its spans. Neither needs t
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from otel_netmon import forks, threads
@@ -73,18 +73,24 @@ class ReadingBuffer(Generic[_Reading]):
         self._kept: deque[_Reading] = deque(maxlen=MAX_READINGS)
         self.dropped = 0
         """Readings that no span shows: of steps that are not sampled, from between two periods, or too many."""
+        self.listener: Callable[[Collection[_Reading]], None] | None = None
+        """Who is told of each as it is read."""
 
     def after_fork_in_child(self) -> None:
         """A child has no part in its parent's training."""
         self._lock = threads.Lock()
         self._kept.clear()
         self.dropped = 0
+        self.listener = None
 
     def extend(self, readings: Collection[_Reading]) -> None:
         """Add what was read now."""
         with self._lock:
             self.dropped += max(0, len(self._kept) + len(readings) - MAX_READINGS)
             self._kept.extend(readings)
+        listener = self.listener
+        if listener is not None:
+            listener(readings)
 
     def unseen(self, count: int) -> None:
         """Count readings that were taken out, and are shown by no span."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from otel_netmon.semconv.diagnosis import EVENT_DIAGNOSIS
 from otel_netmon.semconv.model import Span
 
 SPAN_TRAIN_STEP: Final = "train_step"
@@ -44,7 +45,10 @@ EVENT_OF_PERIOD: Final = {
     SPAN_RANK_WINDOW: "torch.distributed.rank_window",
 }
 """Of the log event that stands in for a rank's span in a trace that is not sampled, by that span's name."""
-EVENTS: Final = (*EVENT_OF_PERIOD.values(), EVENT_TCP_PEER, EVENT_NIC_TRAFFIC, EVENT_HEARTBEAT, EVENT_STALLED)
+EVENTS: Final = (
+    *EVENT_OF_PERIOD.values(),
+    *(EVENT_TCP_PEER, EVENT_NIC_TRAFFIC, EVENT_HEARTBEAT, EVENT_STALLED, EVENT_DIAGNOSIS),
+)
 
 SPANS: Final = (
     Span(SPAN_TRAIN_STEP, None, "One training step, from rank 0 only: the root of the step's trace."),

@@ -20,13 +20,14 @@ from otel_netmon.records import (
     PeerTraffic,
     RankStep,
     Source,
+    Verdict,
 )
 from otel_netmon.store.decoder import Decoder
 from otel_netmon.store.files import lines
 from otel_netmon.store.problems import Problems
 from otel_netmon.store.values import attributes, dicts, finite, integer, parse, span_id, text, trace_id, whole
 
-Known = Collective | RankStep | PeerTraffic | HostTraffic | InFlight | Heartbeat | HostSample
+Known = Collective | RankStep | PeerTraffic | HostTraffic | InFlight | Heartbeat | Verdict | HostSample
 
 _DELTA: Final = 1
 _NO_VALUE: Final = 1
@@ -41,6 +42,7 @@ _traffic: Final = Decoder(PeerTraffic)
 _nic: Final = Decoder(HostTraffic)
 _in_flight: Final = Decoder(InFlight)
 _heartbeat: Final = Decoder(Heartbeat)
+_verdict: Final = Decoder(Verdict)
 
 
 def read(path: Path, problems: Problems, progress: Callable[[int], None] = lambda _: None) -> Iterator[Known]:
@@ -134,6 +136,8 @@ class _Reader:
             self._add(_nic(pairs, problems, (time, source)))
         elif name == semconv.EVENT_HEARTBEAT:
             self._add(_heartbeat(pairs, problems, (time, source)))
+        elif name == semconv.EVENT_DIAGNOSIS:
+            self._add(_verdict(pairs, problems, (time, trace, own, source)))
         else:
             step = _logged_step(pairs, problems, (None, time, trace, own, None, source), (_PERIOD_OF[name],))
             if step is None or step.start is None or step.start > time:

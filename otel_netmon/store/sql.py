@@ -18,6 +18,7 @@ from otel_netmon.records import (
     PeerTraffic,
     RankStep,
     Source,
+    Verdict,
 )
 
 _READ: Final = {
@@ -119,5 +120,6 @@ _SELECTS: Final[dict[type[Any], Callable[[], Iterator[str]]]] = {
     HostTraffic: lambda: _logged(HostTraffic, semconv.EVENT_NIC_TRAFFIC, f"{_AT} AS `at`"),
     InFlight: lambda: _logged(InFlight, semconv.EVENT_STALLED, f"{_AT} AS `time`, {_IDS}"),
     Heartbeat: lambda: _logged(Heartbeat, semconv.EVENT_HEARTBEAT, f"{_AT} AS `time`"),
+    Verdict: lambda: _logged(Verdict, semconv.EVENT_DIAGNOSIS, f"{_AT} AS `time`, {_IDS}"),
     HostSample: _samples,
 }

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from otel_netmon import config, schema, semconv
-from otel_netmon.records import Collective, Heartbeat, HostTraffic, InFlight, PeerTraffic, RankStep
+from otel_netmon.records import Collective, Heartbeat, HostTraffic, InFlight, PeerTraffic, RankStep, Verdict
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
@@ -33,6 +33,7 @@ RECORDS = {
     "Of the traffic of a NIC": HostTraffic,
     "Of a collective that hangs": InFlight,
     "Of a heartbeat": Heartbeat,
+    "Of a verdict": Verdict,
 }
 
 

@@ -28,7 +28,8 @@ MAY_IMPORT = {
     "delivery": JOB | {"sdk", "delivery"},
     "emit": JOB | {"capture", "sdk", "delivery", "emit"},
     "termination": JOB | {"sdk"},
-    "engine": JOB | {"capture", "emit", "termination"},
+    "diagnosing": JOB | {"emit", "diagnosis", "live"},
+    "engine": JOB | {"capture", "emit", "termination", "diagnosing"},
     "instrumentor": JOB | {"capture", "emit", "monitors", "sdk", "engine"},
     "cli": JOB
     | {

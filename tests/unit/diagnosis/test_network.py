@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from otel_netmon.diagnosis.diagnose import diagnose
-from otel_netmon.diagnosis.evidence import Evidence, StepSample
+from otel_netmon.diagnosis.evidence import Evidence
 from otel_netmon.diagnosis.finding import Cause, Direction, Finding, Kind
+from otel_netmon.diagnosis.steps import StepSample, StepTable
 from otel_netmon.records import HostTraffic, PeerTraffic
 
 S = 1_000_000_000
@@ -22,7 +23,9 @@ def a_run(slow: float = 0.4, rtt: float = 0.012, shortest: float | None = None) 
     evidence = Evidence(4, hosts={rank: f"h{rank}" for rank in range(4)})
     for number in range(STEPS):
         start = number * S
-        evidence.steps[number] = {rank: StepSample(start, start + S, 0.8) for rank in range(4)}
+        table = evidence.steps[number] = StepTable()
+        for rank in range(4):
+            table.add(rank, StepSample(start, start + S, 0.8))
     for rank in range(4):
         peers = (rank + 1) % 4, (rank - 1) % 4
         evidence.traffic[rank] = [
@@ -169,7 +172,7 @@ def test_the_ranks_of_a_host_share_its_nic() -> None:
     evidence = a_run()
     evidence.hosts[4] = "h2"
     for number, of in evidence.steps.items():
-        of[4] = StepSample(number * S, (number + 1) * S, 0.8)
+        of.add(4, StepSample(number * S, (number + 1) * S, 0.8))
     for rank in (SLOW, 4):
         evidence.nics[rank] = [nic(rank, second, (0.0, 0.0), ranks=2) for second in range(1, STEPS)]
     assert the_finding(evidence).kind is Kind.SLOW_LINK
