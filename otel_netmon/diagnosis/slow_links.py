@@ -154,7 +154,7 @@ def _finding(big: dict[Pair, Link], one: _Suspect, spent: float, foreign: Foreig
         if why.cause is None:
             doubts.append(
                 "a long way rather than a narrow one: both lower the goodput, and no round-trip time without load "
-                "is known (OTEL_NETMON_LATENCY_PEERS=1 measures it)"
+                "is known (OTEL_NETMON_LATENCY_PEERS=true measures it)"
             )
     return Finding(
         Kind.CROSS_TRAFFIC if is_foreign else Kind.SLOW_LINK,
