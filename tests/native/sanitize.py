@@ -35,6 +35,7 @@ flags = [f"-fsanitize={sanitizer}"]
 load("otel_netmon_capture", [source], extra_cflags=[level, "-g", "-fvisibility=hidden", *flags],
      extra_ldflags=flags, build_directory=folder)
 """
+PYTHON = (sys.executable, "-W", "ignore")
 
 
 def run(*command: str | Path, environ: dict[str, str] | None = None, check: bool = True) -> None:
@@ -64,18 +65,8 @@ def module(folder: Path, sanitizer: str, libraries: Iterable[str], level: str, s
     place = Path(found.stdout.strip())
     place.mkdir(parents=True, exist_ok=True)
     # It compiles, and then cannot be imported without the sanitizer's library.
-    run(
-        sys.executable,
-        "-W",
-        "ignore",
-        "-c",
-        COMPILE,
-        SOURCES / "capture.cpp",
-        place,
-        sanitizer,
-        level,
-        check=False,
-    )
+    compiled = *PYTHON, "-c", COMPILE, SOURCES / "capture.cpp", place, sanitizer, level
+    run(*compiled, check=False)
     (place / "otel_netmon_capture.so").replace(place / "otel_netmon_capture-sanitized.so")
     preloaded = [
         subprocess.run(
@@ -84,7 +75,7 @@ def module(folder: Path, sanitizer: str, libraries: Iterable[str], level: str, s
         for name in libraries
     ]
     preload = {"LD_PRELOAD": ":".join(preloaded), **OPTIONS, **own}
-    run(sys.executable, "-W", "ignore", "-m", "tests.native.hammer", seconds, environ=preload)
+    run(*PYTHON, "-m", "tests.native.hammer", seconds, environ=preload)
 
 
 def main() -> None:
@@ -95,7 +86,7 @@ def main() -> None:
     for sanitizer, libraries in (QUICK if is_quick else SANITIZERS).items():
         module(folder, sanitizer, libraries, *(("-O0", "5") if is_quick else ("-O1", "20")))
     print(f"{shutdowns} interpreters that end in the middle of calls", flush=True)
-    run(sys.executable, "-W", "ignore", "-m", "tests.native.shutdowns", folder / "caller", shutdowns)
+    run(*PYTHON, "-m", "tests.native.shutdowns", folder / "caller", shutdowns)
 
 
 if __name__ == "__main__":
