@@ -113,10 +113,10 @@ class Config:
         number(0, 3600),
         "Seconds between two log events that report a rank as alive, and what it has in flight; 0: none.",
     )
-    diagnosis: bool = _var(
-        True,
-        FLAG,
-        "Whether the ranks tell one another how their steps went, and one of them names who is to blame.",
+    diagnosis: str = _var(
+        "on",
+        choice("on", "off"),
+        "Whether the ranks tell one another how their steps went, and one of them says who is to blame.",
     )
     run_id: str | None = _var(
         None, TEXT, "Id of the run, the same on every rank; unset: rank 0 draws one for all."
