@@ -19,7 +19,7 @@ ROOT = HERE.parents[1]
 SOURCES = ROOT / "otel_netmon" / "capture" / "native"
 SANITIZERS = {"address,undefined": ("libasan.so", "libubsan.so"), "thread": ("libtsan.so",)}
 QUICK = {"address": SANITIZERS["address,undefined"]}
-"""For the module: it compiles in a third of the time. The second library brings C++'s own, which the first needs."""
+"""For the module: it compiles in a third of the time. The second library brings that of C++."""
 FLAGS = ["-std=c++20", "-O1", "-g", "-pthread", "-Wall", "-Wextra", "-Werror", "-fno-sanitize-recover=all"]
 OPTIONS = {
     # Python and torch are not compiled with it: they leak on purpose, and their locks are not seen.
