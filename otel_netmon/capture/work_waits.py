@@ -35,8 +35,13 @@ _BLOCKED: Final = 100_000
 """Nanoseconds. A wait that came later than ``_AT_ONCE`` and took less than ``_BLOCKED`` found a work that was
 complete already."""
 
+_NO_TIME: Final = 1_000
+"""Nanoseconds: a wait that took less did not wait, and is not counted."""
+
 _MOST_HELD: Final = 16
 """Works on their way to their callers: one per thread that communicates."""
+
+_NOTHING: Final = None, None
 
 _WITHOUT_FUTURES: Final = ("send", "recv", "recv_anysource")
 """Methods of ``ProcessGroup`` whose works may have no future, and end with their callers' handles."""
@@ -50,9 +55,9 @@ class WorkWaitHook:
 
     def __init__(self, ring: EventRing) -> None:
         self._ring = ring
-        self._expected: dict[int, CollectiveEvent] = {}
-        self._held: dict[int, Any] = {}
-        self._handles: dict[int, weakref.ref[Any]] = {}
+        self._held: dict[int, tuple[CollectiveEvent, Any]] = {}
+        """By id, works on their way to their callers."""
+        self._handles: dict[int, tuple[CollectiveEvent, weakref.ref[Any]]] = {}
         """The works that their callers have, not kept alive."""
         self._ours: set[type] = set()
         """torch's own classes of works, as long as our ``wait`` is in them."""
@@ -88,7 +93,6 @@ class WorkWaitHook:
         self._forget()
 
     def _forget(self) -> None:
-        self._expected.clear()
         self._held.clear()
         self._handles.clear()
 
@@ -103,11 +107,9 @@ class WorkWaitHook:
         cls = type(work)
         if cls not in self._ours and not self._is_ours(cls):
             return False
-        if event.kind.is_async is not False:
+        if not event.kind.is_waited_for:
             event.is_unseen = True
-        key = id(work)
-        self._held[key] = work
-        self._expected[key] = event
+        self._held[id(work)] = event, work
         if len(self._held) > _MOST_HELD:
             for oldest in list(self._held)[:-_MOST_HELD]:
                 self.release(oldest)
@@ -126,48 +128,45 @@ class WorkWaitHook:
     def release(self, key: int) -> None:
         """From now on only the caller keeps the work of that id alive. Where the caller was to wait at once and
         does not, the work's future is followed."""
-        work, event = self._held.pop(key, None), self._expected.get(key)
-        if work is None or event is None:
+        event, work = self._held.get(key, _NOTHING)
+        if event is None or work is None:
             return
-        if event.is_async is False:
-            if self._expected.pop(key, None) is not None and self._follow is not None:
-                self._follow(event, work)
-            return
-        self._handles[key] = weakref.ref(work, functools.partial(self._dropped, key))
+        if not event.kind.is_waited_for:  # first here, then there: a wait has to find it at any time
+            self._handles[key] = event, weakref.ref(work, functools.partial(self._dropped, key))
+        if self._held.pop(key, None) is None:  # waited for just now
+            self._handles.pop(key, None)
+        elif event.kind.is_waited_for and self._follow is not None:
+            self._follow(event, work)
 
     def _dropped(self, key: int, handle: weakref.ref[Any]) -> None:
         """The caller released a work without waiting for it."""
-        if self._handles.get(key) is not handle:
-            return
-        del self._handles[key]
-        event = self._expected.pop(key, None)
-        if event is not None:
+        event, known = self._handles.get(key, _NOTHING)
+        if event is not None and known is handle:
+            self._handles.pop(key, None)
             event.is_late = True
             self._ring.finish(event, monotonic_ns())
 
     def poll(self) -> None:
         """Release works that nobody has waited for in time; called from the background."""
         since = monotonic_ns() - _PATIENCE
-        for key in list(self._held):
-            event = self._expected.get(key)
-            if event is None or event.is_async is not False or event.start <= since:
+        for key, (event, _) in list(self._held.items()):
+            if not event.kind.is_waited_for or event.start <= since:
                 self.release(key)
 
 
 def _make_wait(original: Any, waits: WorkWaitHook, ring: EventRing) -> Any:
     call = getattr(original, "__func__", original)
     finish = ring.finish
-    expected, held, handles, no_timeout = waits._expected, waits._held, waits._handles, object()
+    held, handles, no_timeout = waits._held, waits._handles, object()
     clock, get_ident = monotonic_ns, threading.get_ident
 
     def wait(self: Any, timeout: Any = no_timeout) -> Any:
         key = id(self)
-        event = expected.pop(key, None)
-        if event is not None:
-            if event.is_unseen:
-                event.is_unseen = False
-            if held.pop(key, None) is None:
-                handles.pop(key, None)
+        event, _ = held.pop(key, _NOTHING)
+        if event is None and handles:
+            event, _ = handles.pop(key, _NOTHING)
+        if event is not None and not event.kind.is_waited_for:
+            event.is_unseen = False
         since = clock()
         try:
             result = call(self) if timeout is no_timeout else call(self, timeout)
@@ -176,10 +175,10 @@ def _make_wait(original: Any, waits: WorkWaitHook, ring: EventRing) -> Any:
                 finish(event, clock(), error_type(error))
             raise
         end = clock()
-        if get_ident() == waits._main:
+        if end - since > _NO_TIME and get_ident() == waits._main:
             waits.blocked += end - since
         if event is not None:
-            if event.kind.is_async is not False and since - event.start > _AT_ONCE:
+            if since - event.start > _AT_ONCE and not event.kind.is_waited_for:
                 event.is_late = end - since < _BLOCKED
             finish(event, end)
         return result
