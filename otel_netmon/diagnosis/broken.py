@@ -129,6 +129,11 @@ def _missing(evidence: Evidence, stuck: list[Stuck], origins: set[int]) -> list[
     for rank in sorted(origins):
         (dead if _is_dead(evidence, stuck, rank) else hung).append(rank)
     found = []
+    unheard = [rank for rank in dead if rank not in evidence.exits and rank in evidence.silent]
+    if 2 * len(unheard) >= len(evidence.hosts):
+        # Who hears of nobody any more is as likely to be the one that is cut off.
+        found.append(_unheard(evidence, _widest(stuck, dead), unheard))
+        dead = [rank for rank in dead if rank not in unheard]
     if dead:
         found.append(_dead(evidence, _widest(stuck, dead), dead))
     if hung:
@@ -220,6 +225,19 @@ def _idle(evidence: Evidence, rank: int) -> float:
     """Seconds from the end of a rank's last collective until it was last heard of, by its own clock."""
     ends = [call.end or call.start for of in evidence.calls.values() for call in of.get(rank, {}).values()]
     return (evidence.last_sign[rank] - max(ends)) / 1e9 if ends and rank in evidence.last_sign else 0.0
+
+
+def _unheard(evidence: Evidence, stuck: Stuck, ranks: list[int]) -> Finding:
+    longest = max(evidence.silent[rank] for rank in ranks)
+    return Finding(
+        Kind.STUCK,
+        f"Nothing has been heard of {names(ranks)} for {longest:.0f} s, and {stuck.name} "
+        f"{'failed' if stuck.failed else 'waits'}: they are gone, or the host that listens is cut off, "
+        f"that of {names(sorted(stuck.waiting))}.",
+        confidence=Confidence.LOW,
+        facts=(Fact("ranks that are silent", float(len(ranks)), float(len(evidence.hosts)), ""),),
+        weight=1e9,
+    )
 
 
 def _unknown(stuck: Stuck) -> Finding:

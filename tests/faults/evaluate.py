@@ -228,7 +228,7 @@ def main(folder: Path, patterns: list[str] | None = None) -> int:
     with ProcessPoolExecutor(2) as pool:
         results = list(pool.map(evaluate, runs))
     for each in results:
-        if each.grade is not Grade.RIGHT or each.also_wrong or each.wrong or each.false_alarms:
+        if each.grade is not Grade.RIGHT or any((each.also_wrong, each.wrong, each.false_alarms, each.live_wrong)):
             print(f"{each.run}: {each.grade.value}: {' | '.join(each.sentences)}")
             for what in each.also_wrong:
                 print(f"    also: {what}")

@@ -151,6 +151,17 @@ def test_a_process_that_is_stopped() -> None:
     assert (finding.kind, finding.ranks) == (Kind.FROZEN, (2,))
 
 
+def test_who_hears_of_nobody_any_more_accuses_nobody() -> None:
+    """It is rank 0's host that is cut off, and it is rank 0 that reads what the others tell."""
+    evidence = hanging(without=(1, 2, 3))
+    evidence.silent = {0: 0.1, 1: 9.0, 2: 9.5, 3: 8.0}
+    finding = diagnose(evidence, live=True)[0]
+    assert (finding.kind, finding.accuses) == (Kind.STUCK, False)
+    assert "heard of ranks 1, 2 and 3 for 10 s" in finding.sentence and "that of rank 0" in finding.sentence
+    evidence.exits[2] = Exit(None, 9)  # that is a fact
+    assert any((each.kind, each.ranks) == (Kind.DEAD, (2,)) for each in diagnose(evidence, live=True))
+
+
 def test_all_in_it_and_no_sign_of_why_names_nobody() -> None:
     finding = diagnose(hanging())[0]
     assert (finding.kind, finding.accuses, finding.confidence) == (Kind.STUCK, False, Confidence.LOW)
