@@ -17,8 +17,11 @@ from otel_netmon.records import (
     GroupUse,
     Heartbeat,
     InFlight,
+    LastCall,
+    LastCalls,
     Pause,
     PeerTraffic,
+    RankExit,
     RankStep,
     Sequence,
     Source,
@@ -37,7 +40,8 @@ def _table(cls: Any) -> dict[str, Attribute]:
 
 
 ATTRIBUTES: Final[Mapping[type, Mapping[str, Attribute]]] = {
-    cls: _table(cls) for cls in (Source, Collective, RankStep, PeerTraffic, InFlight, Heartbeat)
+    cls: _table(cls)
+    for cls in (Source, Collective, RankStep, PeerTraffic, InFlight, Heartbeat, RankExit, LastCalls)
 }
 """By type of record, the fields that are attributes, in the order of the record. All else is in the span, log
 record or data point itself; those of a source are its resource's."""
@@ -103,6 +107,7 @@ PACKED: Final[Mapping[Attribute, _Packed]] = {
     semconv.STEP_COLLECTIVES: _Packed(_pack_calls, _unpack_calls),
     semconv.STEP_PAUSES: _rows(Pause),
     semconv.HEARTBEAT_SEQUENCES: _rows(Sequence),
+    semconv.LAST_CALLS: _rows(LastCall),
     semconv.HEARTBEAT_IN_FLIGHT: _Packed(
         lambda records: [[*each[:4], round(each.age * 1e6)] for each in records], _unpack_in_flight
     ),
@@ -130,7 +135,10 @@ def _fields(cls: Any) -> tuple[int, tuple[str, ...], list[tuple[int, Callable[[A
 _FIELDS: Final = {cls: _fields(cls) for cls in ATTRIBUTES}
 
 
-def attributes(record: Collective | RankStep | PeerTraffic | InFlight | Heartbeat) -> dict[str, Value]:
+Told = Collective | RankStep | PeerTraffic | InFlight | Heartbeat | RankExit | LastCalls
+
+
+def attributes(record: Told) -> dict[str, Value]:
     """``record`` as attributes of its span, span event or log record, without what is not known. Some 2 µs."""
     first, names, packs = _FIELDS[type(record)]
     values: Any = record[first:] if first else record
@@ -141,7 +149,9 @@ def attributes(record: Collective | RankStep | PeerTraffic | InFlight | Heartbea
     return {name: value for name, value in zip(names, values, strict=False) if value is not None}
 
 
-Record = TypeVar("Record", Source, Collective, RankStep, PeerTraffic, InFlight, Heartbeat)
+Record = TypeVar(
+    "Record", Source, Collective, RankStep, PeerTraffic, InFlight, Heartbeat, RankExit, LastCalls
+)
 
 
 def required(cls: type[Any]) -> list[str]:

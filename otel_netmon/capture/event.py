@@ -33,6 +33,8 @@ class CollectiveKind:
     """Its name; ``None`` where the backend does not know it."""
     about: Any = None
     """What whoever reads events keeps with their kind."""
+    packed: bytes | None = None
+    """The same as the black box has it, once there was one."""
 
 
 class Kinds(dict["tuple[Any, ...]", CollectiveKind]):
@@ -63,6 +65,8 @@ class CollectiveEvent:
     """True when the completion was noticed some time after it happened: ``end`` is then only a bound."""
     is_unseen = False
     """True while the end cannot be seen: no future, and nobody waits (gloo's sends and receives)."""
+    at = 0
+    """Where it stands in the black box."""
     span_id = 0
     """Id of its span, where that had to be named before it was made; 0 elsewhere."""
     device_duration: int | None = None

@@ -9,7 +9,17 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from otel_netmon import schema, semconv
-from otel_netmon.records import Collective, Heartbeat, HostSample, InFlight, PeerTraffic, RankStep, Source
+from otel_netmon.records import (
+    Collective,
+    Heartbeat,
+    HostSample,
+    InFlight,
+    LastCalls,
+    PeerTraffic,
+    RankExit,
+    RankStep,
+    Source,
+)
 
 _READ: Final = {
     "string": "if(mapContains({map}, {key}), {map}[{key}], NULL)",
@@ -109,5 +119,7 @@ _SELECTS: Final[dict[type[Any], Callable[[], Iterator[str]]]] = {
     PeerTraffic: _traffic,
     InFlight: lambda: _logged(InFlight, semconv.EVENT_STALLED, f"{_AT} AS `time`, {_IDS}"),
     Heartbeat: lambda: _logged(Heartbeat, semconv.EVENT_HEARTBEAT, f"{_AT} AS `time`"),
+    RankExit: lambda: _logged(RankExit, semconv.EVENT_EXITED, f"{_AT} AS `time`"),
+    LastCalls: lambda: _logged(LastCalls, semconv.EVENT_LAST_CALLS, f"{_AT} AS `time`"),
     HostSample: _samples,
 }

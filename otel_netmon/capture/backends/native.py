@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 from otel_netmon import semconv
 from otel_netmon.capture.backends.hooks import HOOK_ID, HOOKS, HooksBackend
 from otel_netmon.capture.native import loader
-from otel_netmon.capture.native.source import OPERATION_NUMBERS, NativeSource
-from otel_netmon.capture.operations import OPERATIONS, Operation
+from otel_netmon.capture.native.source import NativeSource
+from otel_netmon.capture.operations import OPERATION_NUMBERS, OPERATIONS, Operation
 from otel_netmon.internals import torch_internals
 from otel_netmon.patches import Patches
 

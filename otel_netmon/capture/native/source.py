@@ -28,7 +28,6 @@ _LATE, _UNSEEN = 1, 2
 _MOST_KINDS: Final = 4096
 _ALL: Final = 1 << 62
 
-OPERATION_NUMBERS: Final = {operation: number for number, operation in enumerate(OPERATIONS.values())}
 _OPERATIONS: Final = tuple(OPERATIONS.values())
 
 
