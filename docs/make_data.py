@@ -80,8 +80,8 @@ _EVENTS: Final = (
     (
         f"`{semconv.EVENT_LAST_CALLS}`",
         "WARN",
-        "the launcher's: the last collectives of a rank that ended before it could export them, from the memory that "
-        "it shared (`OTEL_NETMON_BLACK_BOX`); the time stamp is the rank's last sign of life",
+        "the launcher's: the last collectives of a rank that ended before it could export them, from the memory "
+        "that it shared (`OTEL_NETMON_BLACK_BOX`); the time stamp is the rank's last sign of life",
     ),
 )
 

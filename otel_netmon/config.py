@@ -112,8 +112,8 @@ class Config:
     black_box: str = _var(
         "on",
         choice("on", "off"),
-        "Whether each rank keeps its last collectives in memory that outlives it, for the launcher to read if it is "
-        "killed; needs an instrumented launcher on Linux.",
+        "Whether each rank keeps its last collectives in memory that outlives it, for the launcher to read if it "
+        "is killed; needs an instrumented launcher on Linux.",
     )
     run_id: str | None = _var(
         None, TEXT, "Id of the run, the same on every rank; unset: rank 0 draws one for all."

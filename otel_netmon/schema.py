@@ -149,9 +149,7 @@ def attributes(record: Told) -> dict[str, Value]:
     return {name: value for name, value in zip(names, values, strict=False) if value is not None}
 
 
-Record = TypeVar(
-    "Record", Source, Collective, RankStep, PeerTraffic, InFlight, Heartbeat, RankExit, LastCalls
-)
+Record = TypeVar("Record", Source, Collective, RankStep, PeerTraffic, InFlight, Heartbeat, RankExit, LastCalls)
 
 
 def required(cls: type[Any]) -> list[str]:

@@ -10,14 +10,16 @@ from typing import Final
 from otel_netmon import semconv
 from otel_netmon.analysis.results import Diagnosis
 from otel_netmon.diagnosis.diagnose import diagnose
-from otel_netmon.diagnosis.evidence import CallSeen, Evidence, StepSample
+from otel_netmon.diagnosis.evidence import CallSeen, Evidence, Exit, StepSample
 from otel_netmon.diagnosis.thresholds import BACKOFF
 from otel_netmon.records import (
     Collective,
     Heartbeat,
     HostSample,
     InFlight,
+    LastCalls,
     PeerTraffic,
+    RankExit,
     RankStep,
     Source,
     Value,
@@ -37,6 +39,7 @@ class _Process:
     """What one process wrote, until it is known of which run and rank it is."""
 
     host: str | None = None
+    pid: int | None = None
     rank: int | None = None
     run: str | None = None
     steps: dict[str, tuple[int, str, StepSample]] = field(default_factory=dict)
@@ -53,6 +56,7 @@ class _Process:
     last_sign: int = 0
     said_end: bool = False
     open_since: int | None = None
+    exit: Exit | None = None
 
 
 class EvidenceCollector:
@@ -63,12 +67,18 @@ class EvidenceCollector:
         self._processes: dict[str, _Process] = defaultdict(_Process)
         self._world_size: dict[str | None, int] = {}
         self._group_sizes: dict[str, int] = {}
+        self._told: list[RankExit | LastCalls] = []
+        """What launchers said of the ends of ranks."""
 
     def take(self, record: Known) -> None:
         """Take one record."""
         source = record.source or Source()
+        if isinstance(record, RankExit | LastCalls):
+            self._told.append(record)
+            return
         process = self._processes[source.instance]
         process.host = source.host or process.host
+        process.pid = source.pid or process.pid
         rank = source.rank if isinstance(record, HostSample) or record.rank is None else record.rank
         if rank is not None:
             process.rank = rank
@@ -95,6 +105,7 @@ class EvidenceCollector:
 
     def runs(self) -> dict[str | None, Evidence]:
         """The evidence of each run; a process that belongs to none (a launcher, say) counts for all of them."""
+        self._hear()
         ids: set[str | None] = {process.run for process in self._processes.values() if process.run is not None}
         return {run: self._evidence(run, len(ids) == 1) for run in ids or {None}}
 
@@ -105,6 +116,27 @@ class EvidenceCollector:
             for run, evidence in self.runs().items()
             if evidence.hosts
         )
+
+    def _hear(self) -> None:
+        """Give to each process what its launcher said of its end; that may be all that is known of it."""
+        by_pid = {(process.host, process.pid): process for process in self._processes.values() if process.pid}
+        told, self._told = self._told, []
+        # Last calls first: they say of which run and rank a process was that nothing else is known of.
+        for record in sorted(told, key=lambda each: isinstance(each, RankExit)):
+            host = record.source.host if record.source is not None else None
+            process = by_pid.get((host, record.pid))
+            if process is None:
+                process = by_pid[host, record.pid] = self._processes[f"{host}:{record.pid}"]
+                process.host, process.pid = host, record.pid
+            if process.rank is None:
+                process.rank = record.rank
+            if record.world_size is not None:
+                run = record.run_id if isinstance(record, LastCalls) else process.run
+                self._world_size[run] = record.world_size
+            if isinstance(record, LastCalls):
+                _last_calls(process, record)
+            else:
+                process.exit = Exit(record.code, record.signal, record.time)
 
     def _evidence(self, run: str | None, is_only: bool) -> Evidence:
         sizes = [size for of, size in self._world_size.items() if of in (run, None)]
@@ -202,6 +234,19 @@ def _heartbeat(process: _Process, beat: Heartbeat) -> None:
         process.open_since = beat.time - int(beat.step_age * 1e9)
 
 
+def _last_calls(process: _Process, last: LastCalls) -> None:
+    process.run = last.run_id or process.run
+    process.last_sign = max(process.last_sign, last.time)
+    for call in last.calls:
+        if call.sequence is None:
+            continue
+        start = last.time - call.age * 1000
+        end = None if call.duration is None else start + call.duration * 1000
+        _call(process, call.group, call.sequence, CallSeen(call.operation, call.size, start, end, call.error))
+    if last.step_age is not None:
+        process.open_since = last.time - int(last.step_age * 1e9)
+
+
 def _join(evidence: Evidence, process: _Process, rank: int) -> None:
     """A rank may have been several processes, one after the other, where a launcher started it again."""
     evidence.hosts[rank] = process.host or evidence.hosts.get(rank, "")
@@ -214,6 +259,8 @@ def _join(evidence: Evidence, process: _Process, rank: int) -> None:
     evidence.last_sign[rank] = max(process.last_sign, evidence.last_sign.get(rank, 0))
     if process.said_end:
         evidence.said_end.add(rank)
+    if process.exit is not None:
+        evidence.exits[rank] = process.exit
     if process.open_since is not None:
         evidence.open_since[rank] = process.open_since
 

@@ -16,13 +16,15 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from otel_netmon import config, forks
 from otel_netmon.black_box import folder as folders
 from otel_netmon.black_box import layout
+from otel_netmon.job import roles
 
 if TYPE_CHECKING:
+    from otel_netmon.job.roles import RankIdentity
     from otel_netmon.records import Heartbeat
 
 _logger = logging.getLogger(__name__)
@@ -37,8 +39,9 @@ def open_own(operations: Sequence[str]) -> Box | None:
     if config.current().black_box == "off" or not place or sys.byteorder != "little":
         return None
     folder = Path(place)
-    if not folders.is_private(folder):
-        return None  # the launcher's environment came here from another host
+    # The launcher's environment may have come here from another host; and nobody outlives a launcher that trains.
+    if not folders.is_private(folder) or folders.belongs_to(folder, os.getpid()):
+        return None
     try:
         return Box(folder, operations)
     except OSError as error:
@@ -47,7 +50,7 @@ def open_own(operations: Sequence[str]) -> Box | None:
 
 
 class Box:
-    """One process's. ``memory`` stays mapped as long as anybody has it: whoever still writes there does no harm."""
+    """One process's. ``memory`` stays mapped as long as anybody has it: who still writes there does no harm."""
 
     def __init__(self, folder: Path, operations: Sequence[str]) -> None:
         self._path = folder / f"{os.getpid()}-{secrets.token_hex(4)}{folders.SUFFIX}"
@@ -67,7 +70,7 @@ class Box:
                 )
             self._groups = 0
             self._is_open = True
-            self.update((None, None, None))
+            self.update()
             hidden.rename(self._path)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -91,8 +94,8 @@ class Box:
         name_bytes = name.encode()[: layout.GROUP.size - 4]
         layout.GROUP.pack_into(self.memory, layout.GROUPS_AT + place * layout.GROUP.size, number, name_bytes)
 
-    def update(self, rank: tuple[int | None, int | None, int | None], beat: Heartbeat | None = None) -> None:
-        """Say that this process lives, who it is (rank, local rank, world size), and at which step. Some 2 µs."""
+    def update(self, who: RankIdentity | None = None, beat: Heartbeat | None = None) -> None:
+        """Say that this process lives, who it is, and at which step; some 2 µs."""
         if not self._is_open:
             return
         now = time.monotonic_ns()
@@ -101,7 +104,8 @@ class Box:
             run_id = beat.run_id or ""
             if beat.step is not None and beat.step_age is not None:
                 step, start = beat.step, now - int(beat.step_age * 1e9)
-        known: list[Any] = [-1 if value is None else value for value in rank]
+        who = who or roles.launched_rank()
+        known = (-1 if value is None else value for value in (who.rank, who.local_rank, who.world_size))
         about = (*known, self._epoch, now, step, start, run_id.encode()[:64])
         layout.HEADER.pack_into(self.memory, 0, layout.MAGIC, 0, os.getpid(), *about)
 

@@ -1,7 +1,7 @@
 """The folder with the boxes of one launcher's ranks: made, named to its children, emptied, removed.
 
-In memory where there is such a place: a store into a mapped page of a disk may wait for that disk. Who lives is told
-by locks that end with their holder, not by process ids, which mean nothing in another container.
+In memory where there is such a place: a store into a mapped page of a disk may wait for that disk. Who lives is
+told by locks that end with their holder, not by process ids, which mean nothing in another container.
 """
 
 from __future__ import annotations
@@ -42,9 +42,14 @@ class BoxFolder:
             return
         base = _base()
         _remove_stale(base)
-        self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))  # 0700
+        self.path = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=base))  # 0700
         self._lock = _locked(self.path)
         environ[config.BLACK_BOX_DIR] = str(self.path)
+
+    def pids(self) -> frozenset[int]:
+        """The processes that have a box here."""
+        found = (name.partition("-")[0] for name in _names(self.path))
+        return frozenset(int(pid) for pid in found if pid.isascii() and pid.isdigit())
 
     def left_behind(self, ended: Collection[int] = ()) -> Iterator[LastCalls]:
         """What ranks left whose process has ended, each once; ``ended`` are processes known to have: a child that
@@ -66,6 +71,11 @@ class BoxFolder:
         lock, self._lock = self._lock, -1
         if lock >= 0:
             os.close(lock)
+
+
+def belongs_to(folder: Path, pid: int) -> bool:
+    """Whether the process made it."""
+    return folder.name.startswith(f"{PREFIX}{pid}-")
 
 
 def is_private(folder: Path) -> bool:
@@ -116,18 +126,22 @@ def _remove_stale(base: Path) -> None:
                 os.close(lock)
 
 
-def _left_behind(folder: Path, ended: Collection[int]) -> Iterator[LastCalls]:
+def _names(folder: Path) -> list[str]:
+    """Those of the boxes."""
     try:
         with os.scandir(folder) as entries:
             names = [entry.name for entry, _ in zip(entries, range(_MOST_READ), strict=False)]
     except OSError:
-        return
-    for name in names:
-        if name.endswith(SUFFIX):
-            with contextlib.suppress(OSError, ValueError):
-                found = _taken(folder / name, int(name.partition("-")[0]) in ended)
-                if found is not None:
-                    yield found
+        return []
+    return [name for name in names if name.endswith(SUFFIX)]
+
+
+def _left_behind(folder: Path, ended: Collection[int]) -> Iterator[LastCalls]:
+    for name in _names(folder):
+        with contextlib.suppress(OSError, ValueError):
+            found = _taken(folder / name, int(name.partition("-")[0]) in ended)
+            if found is not None:
+                yield found
 
 
 def _taken(path: Path, has_ended: bool) -> LastCalls | None:

@@ -19,6 +19,7 @@ from collections import Counter
 from otel_netmon.diagnosis import all_in
 from otel_netmon.diagnosis import thresholds as limit
 from otel_netmon.diagnosis.evidence import DEFAULT_GROUP, CallSeen, Evidence
+from otel_netmon.diagnosis.exits import described, is_killed, own_end
 from otel_netmon.diagnosis.finding import Cause, Confidence, Fact, Finding, Kind, hosts_of, names
 from otel_netmon.diagnosis.stuck import Stuck, stuck_in
 

@@ -175,10 +175,14 @@ class Emitter:
             return
         if in_flight:
             self._hangs.look(in_flight, lambda event: self._ids(run_id, event), self._rank)
+        self._heartbeat.look(in_flight, self.beat(run_id), self._rank)
+
+    def beat(self, run_id: str | None) -> Heartbeat:
+        """At which step this rank is."""
         interval = self._intervals.open
         number = interval.number if interval.kind == semconv.SPAN_TRAIN_STEP else None
         age = (time.monotonic_ns() - self._opened) / 1e9 if self._opened else None
-        self._heartbeat.look(in_flight, Heartbeat(run_id, step=number, step_age=age), self._rank)
+        return Heartbeat(run_id, step=number, step_age=age)
 
     def _ids(self, run_id: str, event: CollectiveEvent) -> tuple[int, int]:
         """Of the span that it will have; its step is the one that is open, as long as it is not known."""

@@ -124,6 +124,8 @@ class Rounds:
             run_id = self._id(job)
             hanging = [event for event in in_flight if event.group.job in (job, None)]
             guarded(emitter.watch, run_id, hanging)
+            if job is self._last and self._capture.box is not None:
+                guarded(self._capture.box.update, job.rank, emitter.beat(run_id))
             emitter.emit_intervals(run_id, lowest)
         self._count_errors()
         if self._last is not None and self._last.rank.rank is None:

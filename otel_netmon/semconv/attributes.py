@@ -194,8 +194,8 @@ EXIT_SIGNAL: Final = _integer(
 )
 LAST_CALLS: Final = _text(
     "torch.distributed.rank.calls",
-    "JSON, of its last collectives, oldest first: operation, group, sequence number, bytes, µs from the call to the "
-    "time of the event, µs that it took, class of the failure; a duration that is `null` had not ended",
+    "JSON, of its last collectives, oldest first: operation, group, sequence number, bytes, µs from the call to "
+    "the time of the event, µs that it took, class of the failure; a duration that is `null` had not ended",
     _NO_COLLECTIVE,
 )
 

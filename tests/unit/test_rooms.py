@@ -17,19 +17,21 @@ BOTTOM = {
     *("semconv", "config", "records", "bandwidth", "internals", "threads", "forks", "patches", "guard", "text"),
     *("streams", "version", "schema", "values", "lazy"),
 }
-JOB = {"job", "flight_recorder"} | BOTTOM
+JOB = {"job", "flight_recorder", "black_box"} | BOTTOM
 MAY_IMPORT = {
     **dict.fromkeys(BOTTOM, BOTTOM),
     "flight_recorder": BOTTOM,
-    "job": JOB,
+    "job": JOB - {"black_box"},
+    "black_box": JOB,
     "capture": JOB | {"capture"},
     "monitors": JOB | {"monitors"},
     "sdk": JOB | {"sdk"},
     "delivery": JOB | {"sdk", "delivery"},
     "emit": JOB | {"capture", "sdk", "delivery", "emit"},
+    "launcher": JOB | {"emit", "launcher"},
     "termination": JOB | {"sdk"},
     "engine": JOB | {"capture", "emit", "termination"},
-    "instrumentor": JOB | {"capture", "emit", "monitors", "sdk", "engine"},
+    "instrumentor": JOB | {"capture", "emit", "monitors", "sdk", "engine", "launcher"},
     "cli": JOB
     | {
         "capture",
@@ -41,6 +43,7 @@ MAY_IMPORT = {
         "diagnosis",
         "report",
         "instrumentor",
+        "launcher",
         "cli",
     },
     "store": BOTTOM | {"store"},
