@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from otel_netmon import config, schema, semconv
-from otel_netmon.records import Collective, Heartbeat, InFlight, LastCalls, PeerTraffic, RankExit, RankStep
+from otel_netmon.endings import LastCalls, RankExit
+from otel_netmon.records import Collective, Heartbeat, InFlight, PeerTraffic, RankStep, Verdict
 
 PAGE: Final = Path(__file__).with_name("data.md")
 
@@ -82,6 +83,12 @@ _EVENTS: Final = (
         "WARN",
         "the launcher's: the last collectives of a rank that ended before it could export them, from the memory "
         "that it shared (`OTEL_NETMON_BLACK_BOX`); the time stamp is the rank's last sign of life",
+    ),
+    (
+        f"`{semconv.EVENT_DIAGNOSIS}`",
+        "WARN",
+        "the live diagnosis found a culprit, or (INFO) that one is over; the body is the sentence, the trace that "
+        "of a step that shows it",
     ),
 )
 
@@ -184,6 +191,8 @@ def render() -> str:
             _attributes(RankExit),
             "\n### Of its last collectives\n",
             _attributes(LastCalls),
+            "\n### Of a verdict\n",
+            _attributes(Verdict),
             _METRICS,
             _table(
                 ("metric", "instrument", "unit", "in Prometheus", "attributes", "what it says"),

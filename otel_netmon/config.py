@@ -81,8 +81,11 @@ class Config:
         number(16, 1 << 20, int),
         "Collectives that can wait for export; when there are more, the oldest are dropped and counted.",
     )
-    emit_interval: float = _var(
-        0.25, number(0.01, 60), "Seconds between two rounds of the background thread that creates spans."
+    emit_interval: float | None = _var(
+        None,
+        number(0.01, 60),
+        "Seconds between two rounds of the background thread that creates spans; unset: 1 where collectives are "
+        "captured natively, else 0.25.",
     )
     trace_every: int = _var(
         1,
@@ -114,6 +117,11 @@ class Config:
         choice("on", "off"),
         "Whether each rank keeps its last collectives in memory that outlives it, for the launcher to read if it "
         "is killed; needs an instrumented launcher on Linux.",
+    )
+    diagnosis: bool = _var(
+        True,
+        FLAG,
+        "Whether the ranks tell one another how their steps went, and one of them names who is to blame.",
     )
     run_id: str | None = _var(
         None, TEXT, "Id of the run, the same on every rank; unset: rank 0 draws one for all."

@@ -69,7 +69,7 @@ class Engine:
             jobs=self._jobs,
             joined=joined,
         )
-        self._background = Background(self._rounds, self._settings.emit_interval)
+        self._background = Background(self._rounds)
         self._installed = False
         self._directory: StoreDirectory | None = None
         self._termination = Termination(self._terminated, min(_TERM_WAIT, self._settings.exit_timeout))

@@ -209,51 +209,25 @@ class Heartbeat(NamedTuple):
     source: Source | None = None
 
 
-class RankExit(NamedTuple):
-    """How the process of a rank ended, as its parent saw it: a log event of the parent's, whose host is the
-    rank's. With neither code nor signal it ended, and how is not known."""
+class Verdict(NamedTuple):
+    """A finding of the live diagnosis that came, or is over: a log event of the rank that diagnoses."""
 
-    pid: Annotated[int, semconv.RANK_PID]
-    rank: Annotated[int | None, semconv.RANK] = None
-    local_rank: Annotated[int | None, semconv.LOCAL_RANK] = None
-    world_size: Annotated[int | None, semconv.WORLD_SIZE] = None
-    code: Annotated[int | None, semconv.EXIT_CODE] = None
-    signal: Annotated[int | None, semconv.EXIT_SIGNAL] = None
-    time: int = 0
-    source: Source | None = None
-    """The parent."""
-
-
-class LastCall(NamedTuple):
-    """One of the last collectives of a rank. µs: from the call to the record's time, and its duration, ``None`` if
-    it had not ended."""
-
-    operation: str
-    group: str
-    sequence: int | None
-    size: int
-    age: int
-    duration: int | None
-    error: str | None
-
-
-class LastCalls(NamedTuple):
-    """What a rank was at when its process ended before it could export that: read by whoever outlived it, a log
-    event of the reader's, whose host is the rank's. Calls that had been exported may be among them."""
-
-    pid: Annotated[int, semconv.RANK_PID]
+    kind: Annotated[str, semconv.DIAGNOSIS_KIND]
+    is_over: Annotated[bool, semconv.DIAGNOSIS_OVER]
+    confidence: Annotated[str, semconv.DIAGNOSIS_CONFIDENCE]
+    cause: Annotated[str | None, semconv.DIAGNOSIS_CAUSE] = None
+    ranks: Annotated[str | None, semconv.DIAGNOSIS_RANKS] = None
+    hosts: Annotated[str | None, semconv.DIAGNOSIS_HOSTS] = None
+    direction: Annotated[str | None, semconv.DIAGNOSIS_DIRECTION] = None
+    first_step: Annotated[int | None, semconv.DIAGNOSIS_FIRST_STEP] = None
+    last_step: Annotated[int | None, semconv.DIAGNOSIS_LAST_STEP] = None
+    lost: Annotated[float | None, semconv.DIAGNOSIS_LOST] = None
     run_id: Annotated[str | None, semconv.RUN_ID] = None
-    rank: Annotated[int | None, semconv.RANK] = None
-    local_rank: Annotated[int | None, semconv.LOCAL_RANK] = None
-    world_size: Annotated[int | None, semconv.WORLD_SIZE] = None
-    step: Annotated[int | None, semconv.STEP] = None
-    """The one that was open."""
-    step_age: Annotated[float | None, semconv.HEARTBEAT_AGE] = None
-    calls: Annotated[tuple[LastCall, ...], semconv.LAST_CALLS] = ()
     time: int = 0
-    """The rank's last sign of life."""
+    trace_id: str = ""
+    """Of a step that shows it."""
+    span_id: str = ""
     source: Source | None = None
-    """The reader."""
 
 
 class HostSample(NamedTuple):

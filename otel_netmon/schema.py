@@ -7,25 +7,24 @@ A field that is an attribute is annotated with it; its type, unit and meaning, a
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Final, NamedTuple, TypeVar, get_type_hints
 
 from otel_netmon import semconv
+from otel_netmon.endings import LastCall, LastCalls, RankExit
 from otel_netmon.records import (
     Call,
     Collective,
     GroupUse,
     Heartbeat,
     InFlight,
-    LastCall,
-    LastCalls,
     Pause,
     PeerTraffic,
-    RankExit,
     RankStep,
     Sequence,
     Source,
     Value,
+    Verdict,
 )
 from otel_netmon.semconv import Attribute
 from otel_netmon.text import as_json, printable
@@ -41,7 +40,7 @@ def _table(cls: Any) -> dict[str, Attribute]:
 
 ATTRIBUTES: Final[Mapping[type, Mapping[str, Attribute]]] = {
     cls: _table(cls)
-    for cls in (Source, Collective, RankStep, PeerTraffic, InFlight, Heartbeat, RankExit, LastCalls)
+    for cls in (Source, Collective, RankStep, PeerTraffic, InFlight, Heartbeat, RankExit, LastCalls, Verdict)
 }
 """By type of record, the fields that are attributes, in the order of the record. All else is in the span, log
 record or data point itself; those of a source are its resource's."""
@@ -74,13 +73,21 @@ def _rows(cls: Any) -> _Packed:
 
 
 def _pack_calls(calls: tuple[Call, ...]) -> dict[str, list[Any]]:
-    kinds = {kind: place for place, kind in enumerate(dict.fromkeys((call[0], call[1]) for call in calls))}
+    operations, groups, starts, durations = zip(*calls, strict=True)
+    kinds = [*zip(operations, groups, strict=True)]
+    places = {kind: place for place, kind in enumerate(dict.fromkeys(kinds))}
     return {
-        "kinds": list(kinds),
-        "kind": [kinds[call[0], call[1]] for call in calls],
-        "start": [call.start for call in calls],
-        "duration": [call.duration for call in calls],
+        "kinds": [*places],
+        "kind": [*map(places.__getitem__, kinds)],
+        "start": [*starts],
+        "duration": [*durations],
     }
+
+
+def packed_calls(kinds: Collection[tuple[str, str]], places: str, starts: str, durations: str) -> str:
+    """Calls in the text of their attribute, without one by one: operation and group by place, and columns whose
+    values are separated by commas."""
+    return f'{{"kinds":{as_json(kinds)},"kind":[{places}],"start":[{starts}],"duration":[{durations}]}}'
 
 
 def _unpack_calls(found: Any) -> tuple[Call, ...]:
@@ -135,7 +142,7 @@ def _fields(cls: Any) -> tuple[int, tuple[str, ...], list[tuple[int, Callable[[A
 _FIELDS: Final = {cls: _fields(cls) for cls in ATTRIBUTES}
 
 
-Told = Collective | RankStep | PeerTraffic | InFlight | Heartbeat | RankExit | LastCalls
+Told = Collective | RankStep | PeerTraffic | InFlight | Heartbeat | RankExit | LastCalls | Verdict
 
 
 def attributes(record: Told) -> dict[str, Value]:
@@ -145,11 +152,15 @@ def attributes(record: Told) -> dict[str, Value]:
     if packs:
         values = list(values)
         for place, pack in packs:
-            values[place] = as_json(pack(values[place])) if values[place] else None
+            found = values[place]
+            if not isinstance(found, str):  # it is not packed yet
+                values[place] = as_json(pack(found)) if found else None
     return {name: value for name, value in zip(names, values, strict=False) if value is not None}
 
 
-Record = TypeVar("Record", Source, Collective, RankStep, PeerTraffic, InFlight, Heartbeat, RankExit, LastCalls)
+Record = TypeVar(
+    "Record", Source, Collective, RankStep, PeerTraffic, InFlight, Heartbeat, RankExit, LastCalls, Verdict
+)
 
 
 def required(cls: type[Any]) -> list[str]:

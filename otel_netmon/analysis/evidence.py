@@ -10,19 +10,20 @@ from typing import Final
 from otel_netmon import semconv
 from otel_netmon.analysis.results import Diagnosis
 from otel_netmon.diagnosis.diagnose import diagnose
-from otel_netmon.diagnosis.evidence import CallSeen, Evidence, Exit, StepSample
+from otel_netmon.diagnosis.evidence import CallSeen, Evidence, Exit
+from otel_netmon.diagnosis.steps import StepSample, StepTable, sample_of, union
 from otel_netmon.diagnosis.thresholds import BACKOFF
+from otel_netmon.endings import LastCalls, RankExit
 from otel_netmon.records import (
     Collective,
     Heartbeat,
     HostSample,
     InFlight,
-    LastCalls,
     PeerTraffic,
-    RankExit,
     RankStep,
     Source,
     Value,
+    Verdict,
 )
 from otel_netmon.store.reader import Known
 
@@ -30,6 +31,7 @@ _COUNTERS: Final = frozenset(metric.name for metric in (semconv.NIC_IO, semconv.
 _ON_RANK: Final = frozenset(semconv.EVENT_OF_PERIOD)
 
 
+_MOST_RANKS: Final = 1 << 20
 _KEPT: Final = 256
 """Calls of a group that are kept of each rank; the older half goes when there are more."""
 
@@ -72,6 +74,8 @@ class EvidenceCollector:
 
     def take(self, record: Known) -> None:
         """Take one record."""
+        if isinstance(record, Verdict):
+            return  # what was made of evidence is none
         source = record.source or Source()
         if isinstance(record, RankExit | LastCalls):
             self._told.append(record)
@@ -80,7 +84,7 @@ class EvidenceCollector:
         process.host = source.host or process.host
         process.pid = source.pid or process.pid
         rank = source.rank if isinstance(record, HostSample) or record.rank is None else record.rank
-        if rank is not None:
+        if rank is not None and 0 <= rank < _MOST_RANKS:
             process.rank = rank
         if source.world_size is not None and source.rank is not None:
             self._world_size[process.run] = source.world_size
@@ -213,7 +217,7 @@ def _step(process: _Process, step: RankStep) -> None:
         process.said_end = True
         process.open_since = step.start
     else:
-        sample = _completed(_sample_of(step), process.below.pop(step.span_id, ()))
+        sample = _completed(sample_of(step), process.below.pop(step.span_id, ()))
         process.steps[step.trace_id] = step.step, step.span_id, sample
 
 
@@ -265,38 +269,13 @@ def _join(evidence: Evidence, process: _Process, rank: int) -> None:
         evidence.open_since[rank] = process.open_since
 
 
-def _sample_of(step: RankStep) -> StepSample:
-    inside = step.collective_time
-    if inside is None and len(step.calls) == step.collective_count:
-        inside = _union([(each.start, each.start + (each.duration or 0)) for each in step.calls]) / 1e6
-    return StepSample(
-        step.start,
-        step.end,
-        inside,
-        step.data_time,
-        step.gc_time,
-        step.cpu_time,
-        step.run_queue_time,
-        calls=step.collective_count,
-        size=step.collective_size,
-    )
-
-
 def _completed(sample: StepSample, below: Sequence[tuple[int, int, bool]]) -> StepSample:
     """With what only the spans of its collectives say."""
     if not below:
         return sample
     if sample.in_collectives is None:
-        sample = sample._replace(in_collectives=_union([(begin, end) for begin, end, _ in below]) / 1e9)
+        sample = sample._replace(in_collectives=union([(begin, end) for begin, end, _ in below]) / 1e9)
     return sample._replace(issued=_issued(sample.start, sorted(below)))
-
-
-def _union(times: list[tuple[int, int]]) -> int:
-    total, until = 0, -1
-    for begin, end in sorted(times):
-        total += max(0, end - max(begin, until))
-        until = max(until, end)
-    return total
 
 
 def _issued(start: int, below: list[tuple[int, int, bool]]) -> float | None:
@@ -304,7 +283,7 @@ def _issued(start: int, below: list[tuple[int, int, bool]]) -> float | None:
     last = max((begin for begin, _, is_async in below if is_async), default=None)
     if last is None:
         return None
-    blocked = _union([(begin, min(end, last)) for begin, end, is_async in below if not is_async and begin < last])
+    blocked = union([(begin, min(end, last)) for begin, end, is_async in below if not is_async and begin < last])
     return (last - start - blocked) / 1e9
 
 
@@ -312,4 +291,6 @@ def _number(evidence: Evidence, steps: dict[str, dict[int, tuple[int, StepSample
     """Steps meet by their trace; its number is what its first rank says, for ranks may count apart."""
     for ranks in sorted(steps.values(), key=len):
         number, _ = ranks[min(ranks)]
-        evidence.steps[number] = {rank: sample for rank, (_, sample) in ranks.items()}
+        table = evidence.steps[number] = StepTable()
+        for rank, (_, sample) in ranks.items():
+            table.add(rank, sample)

@@ -17,7 +17,7 @@ from typing import Final
 
 from otel_netmon import config
 from otel_netmon.black_box import layout
-from otel_netmon.records import LastCalls
+from otel_netmon.endings import LastCalls
 
 PREFIX: Final = "otel-netmon-calls-"
 SUFFIX: Final = ".box"

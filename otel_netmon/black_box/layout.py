@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
-from otel_netmon.records import LastCall, LastCalls
+from otel_netmon.endings import LastCall, LastCalls
 
 SIZE: Final = 16384
 HEADER: Final = struct.Struct("<8sIIqqqqqqq64s")

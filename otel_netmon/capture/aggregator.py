@@ -56,9 +56,8 @@ class Distribution:
 
     def add_counted(self, counts: list[int], sums: list[float], least: float, greatest: float) -> None:
         """Count what another has counted by the same boundaries."""
-        for index, (count, total) in enumerate(zip(counts, sums, strict=True)):
-            self.counts[index] += count
-            self.sums[index] += total
+        self.counts = [*map(int.__add__, self.counts, counts)]
+        self.sums = [*map(float.__add__, self.sums, sums)]
         self.least = min(self.least, least)
         self.greatest = max(self.greatest, greatest)
 

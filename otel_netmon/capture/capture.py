@@ -58,7 +58,8 @@ class Capture:
         self.steps = StepTracker(read=self._usage.read, begun=begun, pauses=self._usage.pauses_before)
         self.recorder = Recorder(self.ring, self.steps, self._waits.expect)
         self._patches = Patches()
-        self._sees_groups = False
+        self.sees_groups = False
+        """Whether each new group is seen when it is made, and need not be looked for."""
         self._backend: CaptureBackend | None = None
         self._optimizer_hook: Any = None
         self.box: Box | None = None
@@ -100,7 +101,7 @@ class Capture:
         return self._waits.blocked + (0 if self._backend is None else self._backend.blocked)
 
     def _watch_lifecycle(self) -> None:
-        self._sees_groups = lifecycle.install(
+        self.sees_groups = lifecycle.install(
             self._patches,
             constructed=self.steps.constructed,
             registered=self._group_registered,
@@ -155,7 +156,7 @@ class Capture:
     @property
     def announces_activity(self) -> bool:
         """Whether ``on_activity`` will be called before there is anything to poll for."""
-        return self.records_calls and self._sees_groups and not registered_groups()
+        return self.records_calls and self.sees_groups and not registered_groups()
 
     @property
     def records_calls(self) -> bool:
@@ -163,7 +164,7 @@ class Capture:
         return self._backend is not None and self._backend.records_calls
 
     def poll(self) -> None:
-        """Take in what the training thread does not bring; from the background, about twice a second."""
+        """Take in what the training thread does not bring; from the background, every second at least."""
         if self._backend is not None:
             guarded(self._backend.poll)
         guarded(self._waits.poll)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_netmon.text import bounded
@@ -31,10 +31,15 @@ class CollectiveKind:
     """False when the tensors are on a device: then ``end`` is not when the transfer ended."""
     reduce_op: str | None = None
     """Its name; ``None`` where the backend does not know it."""
+    is_waited_for: bool = field(init=False)
+    """Whether the caller is to wait for the work at once: then the return of the wait is the end."""
     about: Any = None
     """What whoever reads events keeps with their kind."""
     packed: bytes | None = None
     """The same as the black box has it, once there was one."""
+
+    def __post_init__(self) -> None:
+        self.is_waited_for = self.on_host and self.is_async is False
 
 
 class Kinds(dict["tuple[Any, ...]", CollectiveKind]):
@@ -50,15 +55,11 @@ class Kinds(dict["tuple[Any, ...]", CollectiveKind]):
         return kind
 
 
-class CollectiveEvent:
-    """One call of one collective on this rank. Times are nanoseconds of the monotonic clock. Compared by
-    identity.
+class _Rare:
+    """What most events never have: setting it would take a third of the time that one costs."""
 
-    What most events never have stands in the class: setting it would take a third of the time that one costs.
-    """
+    __slots__ = ()
 
-    end: int | None = None
-    """``None`` while in flight."""
     error: str | None = None
     """Class of the failure; ``None`` on success."""
     is_late = False
@@ -73,10 +74,19 @@ class CollectiveEvent:
     """Nanoseconds on the device, where it was timed."""
     device_bound: int | None = None
     """Nanoseconds within which it ended on the device, where only that is known."""
-    future: Any = None
-    """torch's future that completes with it, while in flight."""
+
+
+class CollectiveEvent(_Rare):
+    """One call of one collective on this rank. Times are nanoseconds of the monotonic clock. Compared by
+    identity."""
+
+    __slots__ = ("__dict__", "boundary", "end", "future", "kind", "sequence", "start")
 
     def __init__(self, kind: CollectiveKind, start: int, boundary: int, sequence: int | None = None) -> None:
+        self.end: int | None = None
+        """``None`` while in flight."""
+        self.future: Any = None
+        """torch's future that completes with it, while in flight."""
         self.kind = kind
         self.start = start
         self.boundary = boundary

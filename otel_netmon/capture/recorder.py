@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Final
 
-from otel_netmon.capture.event import CollectiveEvent, Kinds, error_type
+from otel_netmon.capture.event import CollectiveEvent, CollectiveKind, Kinds, error_type
 from otel_netmon.guard import guarded
 from otel_netmon.internals.torch_internals import future_after, sparse_values
 from otel_netmon.job.groups import backend_of
@@ -45,11 +45,11 @@ class Recorder:
 
         self.ring = ring
         self.steps = steps
-        self._expect = expect
+        self.expect = expect
         self.on_first: Callable[[CollectiveEvent], None] | None = None
         """Called with the next event, and perhaps with that of another thread."""
         self.kinds = Kinds()
-        self._future_after, self._strided = future_after(), torch.strided
+        self._future_after, self.strided = future_after(), torch.strided
         self.errors = 0
         """Events lost to failures of ours."""
 
@@ -72,33 +72,53 @@ class Recorder:
         """
         try:
             start = monotonic_ns()
-            size, dtype, on_host = 0, None, True
-            if tensors:
-                first = tensors[0]
-                size = first.nbytes if first.layout is self._strided else sparse_values(first).nbytes
-                dtype, on_host = first.dtype, first.is_cpu
-                if len(tensors) > 1:
-                    for tensor in tensors[1:]:
-                        size += tensor.nbytes if tensor.layout is self._strided else sparse_values(tensor).nbytes
-                        if tensor.dtype is not dtype:
-                            dtype = None
-                    if operation.has_splits:
-                        is_even = is_even and len({tensor.numel() for tensor in tensors}) == 1
-                if operation.is_share:
-                    size *= group.size
-                if not on_host and group.device_backend is None:
-                    group.device_backend = backend_of(process_group, first.device.type)
-            kind = self.kinds[operation, group, size, dtype, is_async, is_even, on_host, reduce_op]
-            event = CollectiveEvent(kind, start, self.steps.boundaries, sequence)
-            if not self.ring.begin(event):
-                return None
-            announce = self.on_first
-            if announce is not None:
-                self.on_first = None
-                guarded(announce, event)
+            kind = self.kind_of(operation, group, process_group, tensors, is_async, is_even, reduce_op)
+            return self.started(kind, start, sequence)
         except Exception:  # noqa: BLE001 - law 1
             self.failure()
             return None
+
+    def kind_of(  # noqa: PLR0917 - as ``begin``
+        self,
+        operation: Operation,
+        group: Group,
+        process_group: Any,
+        tensors: Sequence[Any],
+        is_async: bool | None,
+        is_even: bool,
+        reduce_op: str | None = None,
+    ) -> CollectiveKind:
+        """What a collective with these arguments has in common with others; see ``begin``."""
+        size, dtype, on_host = 0, None, True
+        if tensors:
+            first = tensors[0]
+            size = first.nbytes if first.layout is self.strided else sparse_values(first).nbytes
+            dtype, on_host = first.dtype, first.is_cpu
+            if len(tensors) > 1:
+                for tensor in tensors[1:]:
+                    size += tensor.nbytes if tensor.layout is self.strided else sparse_values(tensor).nbytes
+                    if tensor.dtype is not dtype:
+                        dtype = None
+                if operation.has_splits:
+                    is_even = is_even and len({tensor.numel() for tensor in tensors}) == 1
+            if operation.is_share:
+                size *= group.size
+            if not on_host and group.device_backend is None:
+                group.device_backend = backend_of(process_group, first.device.type)
+        return self.kinds[operation, group, size, dtype, is_async, is_even, on_host, reduce_op]
+
+    def started(self, kind: CollectiveKind, start: int, sequence: int | None) -> CollectiveEvent | None:
+        """The event of a collective that began at ``start``; ``None`` where too many are in flight."""
+        event = CollectiveEvent(kind, start, self.steps.boundaries, sequence)
+        ring = self.ring
+        if len(ring.flying) < ring.capacity:  # as ``begin``, which is one call more
+            ring.flying[event] = None
+        elif not ring.begin(event):
+            return None
+        announce = self.on_first
+        if announce is not None:
+            self.on_first = None
+            guarded(announce, event)
         return event
 
     def watch(self, event: CollectiveEvent, work: Any) -> None:
@@ -114,7 +134,7 @@ class Recorder:
                 self.finished(event)
             elif not (
                 (kind.is_async is False or (kind.operation.is_p2p and not kind.group.p2p_has_futures))
-                and self._expect(work, event)
+                and self.expect(work, event)
             ):
                 self.follow(event, work)
         except Exception:  # noqa: BLE001 - law 1
@@ -129,11 +149,14 @@ class Recorder:
         except RuntimeError:  # gloo's sends and receives have none: the caller's wait is the end
             if event.operation.is_p2p:
                 event.group.p2p_has_futures = False
-            if not self._expect(work, event):  # of a class with a wait of its own: the call is a bound
+            if not self.expect(work, event):  # of a class with a wait of its own: the call is a bound
                 self.ended_by_now(event)
             return
-        event.future = future = self._future_after([future])
-        future.add_done_callback(functools.partial(self._completed, event))
+        if future.done():
+            self._completed(event, future, None)
+            return
+        event.future = after = self._future_after([future])
+        after.add_done_callback(functools.partial(self._completed, event, future))
 
     def follow_unwaited(self, event: CollectiveEvent, work: Any) -> None:
         """The caller did not wait after all: follow the future. When a work completed that has by now is not
@@ -166,7 +189,7 @@ class Recorder:
         event.is_late = True
         self.ring.finish(event, event.start, error)
 
-    def _completed(self, event: CollectiveEvent, future: Any) -> None:
+    def _completed(self, event: CollectiveEvent, future: Any, _after: Any) -> None:
         try:
             end = monotonic_ns()
             error = None

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from otel_netmon.capture.event import CollectiveEvent
     from otel_netmon.capture.last_calls import Cells
     from otel_netmon.capture.operations import Operation
+    from otel_netmon.capture.plain import PlainCalls
     from otel_netmon.job.groups import Group
 
 _GONE: Final = object()
@@ -29,6 +30,7 @@ class EventSource(Protocol):
     """Another place where events are held, in the same bounds."""
 
     def drain(self, at_most: int | None) -> list[CollectiveEvent]: ...
+    def take(self, at_most: int) -> tuple[PlainCalls | None, list[CollectiveEvent]]: ...
     def in_flight(self) -> list[CollectiveEvent]: ...
     def abandon(self, which: Callable[[CollectiveEvent], bool]) -> list[CollectiveEvent]: ...
     def sum_up(self, aggregator: Aggregator) -> None:
@@ -36,6 +38,8 @@ class EventSource(Protocol):
 
     @property
     def overwritten(self) -> int: ...
+    @property
+    def waiting(self) -> int: ...
 
 
 class EventRing:
@@ -55,7 +59,7 @@ class EventRing:
         """Begin empty: the parent's events are the parent's."""
         self._lock = threads.RLock()  # reentrant: a signal handler may run on the very thread that holds it
         self._finished: deque[CollectiveEvent] = deque()
-        self._in_flight: dict[CollectiveEvent, None] = {}
+        self.flying: dict[CollectiveEvent, None] = {}
         self._overwritten = 0
         self._aggregator = Aggregator()
         self.cells: Cells | None = None
@@ -70,11 +74,11 @@ class EventRing:
 
     def begin(self, event: CollectiveEvent) -> bool:
         """Hold ``event`` as in flight. False when that many already are: it is counted as lost, and not held."""
-        if len(self._in_flight) >= self.capacity:
+        if len(self.flying) >= self.capacity:
             with self._lock:
                 self._overwritten += 1
             return False
-        self._in_flight[event] = None
+        self.flying[event] = None
         cells = self.cells
         if cells is not None:  # here and below: calls of functions would cost half as much again
             at = event.at = cells.following()
@@ -84,7 +88,7 @@ class EventRing:
 
     def finish(self, event: CollectiveEvent, end: int, error: str | None = None) -> None:
         """Move ``event`` from in flight to finished. A second call for the same event does nothing."""
-        if self._in_flight.pop(event, _GONE) is _GONE:
+        if self.flying.pop(event, _GONE) is _GONE:
             return  # finished before, or abandoned
         event.end = end
         if error is not None:
@@ -117,14 +121,27 @@ class EventRing:
     def drain(self, at_most: int | None = None) -> list[CollectiveEvent]:
         """Take the finished events out, oldest first."""
         events = [] if self.source is None else self.source.drain(at_most)
+        return self._drain_to(events, None if at_most is None else at_most - len(events))
+
+    def take(self, at_most: int) -> tuple[PlainCalls | None, list[CollectiveEvent]]:
+        """As ``drain``, where those that ``source`` need not make events of are not in the list."""
+        plain, events = (None, []) if self.source is None else self.source.take(at_most)
+        return plain, self._drain_to(events, at_most - len(events) - (0 if plain is None else len(plain)))
+
+    def _drain_to(self, events: list[CollectiveEvent], at_most: int | None) -> list[CollectiveEvent]:
         with contextlib.suppress(IndexError):
-            most = len(self._finished) if at_most is None else at_most - len(events)
+            most = len(self._finished) if at_most is None else at_most
             events.extend(self._finished.popleft() for _ in range(most))
         return events
 
+    @property
+    def waiting(self) -> int:
+        """How many have ended and were not taken out."""
+        return len(self._finished) + (0 if self.source is None else self.source.waiting)
+
     def in_flight(self) -> list[CollectiveEvent]:
         """The events started and not yet finished, oldest first."""
-        events = list(self._in_flight)
+        events = list(self.flying)
         if self.source is not None:
             events += self.source.in_flight()
             events.sort(key=lambda event: event.start)
@@ -132,8 +149,8 @@ class EventRing:
 
     def abandon(self, which: Callable[[CollectiveEvent], bool] = lambda _: True) -> list[CollectiveEvent]:
         """Take out events in flight: the process, or their job, ends, and they will not finish here."""
-        chosen = [event for event in list(self._in_flight) if which(event)]
-        events = [event for event in chosen if self._in_flight.pop(event, _GONE) is not _GONE]
+        chosen = [event for event in list(self.flying) if which(event)]
+        events = [event for event in chosen if self.flying.pop(event, _GONE) is not _GONE]
         return events if self.source is None else events + self.source.abandon(which)
 
     def active(self) -> Counter[tuple[Group, Operation, bool]]:

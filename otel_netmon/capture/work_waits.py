@@ -51,8 +51,8 @@ class WorkWaitHook:
         self._held: dict[int, Any] = {}
         self._handles: dict[int, weakref.ref[Any]] = {}
         """The works that their callers have, not kept alive."""
-        self._usual: type | None = None
-        """torch's own class of works, as long as our ``wait`` is in it."""
+        self._ours: set[type] = set()
+        """torch's own classes of works, as long as our ``wait`` is in them."""
         self._follow: Callable[[CollectiveEvent, Any], None] | None = None
         self._patches = Patches()
         self._wait: Any = None
@@ -68,14 +68,16 @@ class WorkWaitHook:
 
         self._follow = follow
         self._patches.put(Work, "wait", lambda original: _make_wait(original, self, self._ring))
-        self._wait, self._usual = Work.__dict__["wait"], Work
+        self._wait = Work.__dict__["wait"]
+        self._ours.add(Work)
         for name in _WITHOUT_FUTURES:
             self._patches.put(ProcessGroup, name, lambda original: _make_returning(original, self))
 
     def remove(self) -> None:
         """Put the originals back, unless somebody else's stand there by now: then ours only pass calls on."""
         self._patches.remove()
-        self._follow = self._wait = self._usual = None
+        self._follow = self._wait = None
+        self._ours.clear()
         self._forget()
 
     def _forget(self) -> None:
@@ -92,16 +94,23 @@ class WorkWaitHook:
     def expect(self, work: Any, event: CollectiveEvent) -> bool:
         """Finish ``event`` when ``work.wait()`` returns. False when a wait for this work would not pass here."""
         cls = type(work)
-        ours = cls is self._usual or (self._wait is not None and getattr(cls, "wait", None) is self._wait)
-        if ours:
-            if event.kind.is_async is not False:
-                event.is_unseen = True
-            key = id(work)
-            self._held[key] = work
-            self._expected[key] = event
-            if len(self._held) > _MOST_HELD:
-                for oldest in list(self._held)[:-_MOST_HELD]:
-                    self.release(oldest)
+        if cls not in self._ours and not self._is_ours(cls):
+            return False
+        if event.kind.is_async is not False:
+            event.is_unseen = True
+        key = id(work)
+        self._held[key] = work
+        self._expected[key] = event
+        if len(self._held) > _MOST_HELD:
+            for oldest in list(self._held)[:-_MOST_HELD]:
+                self.release(oldest)
+        return True
+
+    def _is_ours(self, cls: type) -> bool:
+        """Whether works of a class that is new pass our ``wait``. That torch's own do is not asked again."""
+        ours = self._wait is not None and getattr(cls, "wait", None) is self._wait
+        if ours and cls.__module__.startswith("torch."):
+            self._ours.add(cls)
         return ours
 
     def release(self, key: int) -> None:
@@ -138,10 +147,10 @@ class WorkWaitHook:
 def _make_wait(original: Any, waits: WorkWaitHook, ring: EventRing) -> Any:
     call = getattr(original, "__func__", original)
     finish = ring.finish
-    expected, held, handles = waits._expected, waits._held, waits._handles
+    expected, held, handles, no_timeout = waits._expected, waits._held, waits._handles, object()
     clock, get_ident = monotonic_ns, threading.get_ident
 
-    def wait(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def wait(self: Any, timeout: Any = no_timeout) -> Any:
         key = id(self)
         event = expected.pop(key, None)
         if event is not None:
@@ -151,7 +160,7 @@ def _make_wait(original: Any, waits: WorkWaitHook, ring: EventRing) -> Any:
                 handles.pop(key, None)
         since = clock()
         try:
-            result = call(self, *args, **kwargs)
+            result = call(self) if timeout is no_timeout else call(self, timeout)
         except BaseException as error:
             if event is not None:
                 finish(event, clock(), error_type(error))

@@ -8,8 +8,8 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
+from otel_netmon.analysis.diagnoses import DUMPS, diagnoses_of
 from otel_netmon.analysis.results import Diagnosis
-from otel_netmon.analysis.summary import summarise
 from otel_netmon.cli.render import rate, seconds
 from otel_netmon.cli.summary import reading
 from otel_netmon.diagnosis.finding import SCHEMA, Fact, Finding, Kind
@@ -22,7 +22,7 @@ def show(folder: Path, *, as_json: bool) -> int:
     """Print who is to blame in ``folder`` to stdout; 2 with one sentence on stderr when there is nothing in it."""
     try:
         with reading() as progress:
-            diagnoses = summarise(folder, progress=progress).diagnoses
+            diagnoses = diagnoses_of(folder, progress)
     except FolderError as error:
         print(f"otel-netmon: {error}", file=sys.stderr)
         return 2
@@ -40,8 +40,11 @@ def show(folder: Path, *, as_json: bool) -> int:
 
 
 def _lines(diagnosis: Diagnosis) -> Iterator[str]:
-    run = f"run {diagnosis.run_id}: " if diagnosis.run_id else ""
-    yield f"{run}{diagnosis.ranks} ranks, {diagnosis.steps} steps seen on all of them"
+    if diagnosis.run_id == DUMPS:
+        yield f"{DUMPS} of {diagnosis.ranks} ranks"
+    else:
+        run = f"run {diagnosis.run_id}: " if diagnosis.run_id else ""
+        yield f"{run}{diagnosis.ranks} ranks, {diagnosis.steps} steps seen on all of them"
     for number, finding in enumerate(diagnosis.findings, 1):
         yield ""
         yield from _wrapped(f"{number}. {finding.sentence}", "", "   ")

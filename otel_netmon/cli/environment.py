@@ -23,8 +23,8 @@ SITE: Final = str(Path(__file__).with_name("site"))
 _QUEUE_SIZE: Final = "32768"
 _SPAN_INTERVAL: Final = "500"
 """Milliseconds between two batches of spans: a process that is killed loses no more than about a second."""
-_SPAN_INTERVAL_OF_FILES: Final = "250"
-"""A file costs nothing per batch, and fewer spans that wait are fewer objects for Python's garbage collector."""
+_SPAN_INTERVAL_OF_FILES: Final = "1000"
+"""Ours are written as soon as they are made; this is for the user's own."""
 _METRIC_INTERVAL: Final = "5000"
 
 

@@ -9,12 +9,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
-from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
-
 from otel_netmon import config
 from otel_netmon.delivery.base import LogsTo, MetricsTo, SpansTo
 from otel_netmon.delivery.connect import connect
+from otel_netmon.delivery.in_pieces import metrics_message, spans_message
 from otel_netmon.delivery.otlp_protobuf import Protobuf
 from otel_netmon.delivery.send_queue import SendQueue
 from otel_netmon.delivery.stats import report
@@ -36,7 +34,7 @@ class OtlpSpanExporter(SpansTo):
 
     def __init__(self, **arguments: Any) -> None:
         queue = _queue("traces", **arguments)
-        super().__init__(queue, lambda batch: encode_spans(batch).SerializeToString(), Protobuf())
+        super().__init__(queue, spans_message, Protobuf())
 
 
 class OtlpMetricExporter(MetricsTo):
@@ -45,7 +43,7 @@ class OtlpMetricExporter(MetricsTo):
     def __init__(self, preferred_temporality: Any = None, preferred_aggregation: Any = None, **rest: Any) -> None:
         super().__init__(
             _queue("metrics", **rest),
-            lambda batch: encode_metrics(batch).SerializeToString(),
+            metrics_message,
             preferred_temporality=preferred_temporality,
             preferred_aggregation=preferred_aggregation,
         )

@@ -13,7 +13,7 @@ from typing import Any
 
 from otel_netmon import config, forks, threads
 from otel_netmon.delivery.base import LogsTo, MetricsTo, SpansTo
-from otel_netmon.delivery.metric_lines import metrics_line
+from otel_netmon.delivery.metric_lines import MetricLines
 from otel_netmon.delivery.segment import write_whole
 from otel_netmon.delivery.span_lines import SpanLines, json_line
 from otel_netmon.internals.otel_internals_logs import encode_logs_as_json
@@ -109,6 +109,8 @@ def process_label() -> str:
 class LocalSpanExporter(SpansTo):
     """Spans to a file of this process; see ``JsonFile`` for its name."""
 
+    is_local = True
+
     def __init__(self) -> None:
         lines = SpanLines()
         super().__init__(JsonFile("traces"), lines.encode, lines.format)
@@ -118,7 +120,7 @@ class LocalMetricExporter(MetricsTo):
     """Metrics to a file of this process; takes ``preferred_temporality`` and ``preferred_aggregation``."""
 
     def __init__(self, **preferred: Any) -> None:
-        super().__init__(JsonFile("metrics"), metrics_line, **preferred)
+        super().__init__(JsonFile("metrics"), MetricLines().encode, **preferred)
 
 
 class LocalLogExporter(LogsTo):

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from json.encoder import encode_basestring_ascii
 from typing import Any, Final
 
 from opentelemetry import trace
@@ -30,26 +31,37 @@ _quoted: Final = functools.lru_cache(maxsize=256)(as_json)
 """The same for names."""
 
 
-def attribute(key: str, value: Any) -> str | None:
-    """A pair of key and value; ``None`` for a value that is none of ``Value``."""
-    kind = type(value)
-    if kind is str:
-        found = f'"stringValue":{as_json(value)}'
-    elif kind is bool:
-        found = '"boolValue":true' if value else '"boolValue":false'
-    elif kind is int:
-        found = f'"intValue":"{value}"'
-    elif kind is float:
-        found = f'"doubleValue":{_double(value)}'
-    else:
-        return None
-    return f'{{"key":{_quoted(key)},"value":{{{found}}}}}' if key else f'{{"value":{{{found}}}}}'
-
-
-def _double(value: float) -> str:
+def double(value: float) -> str:
+    """A float, with text for those that JSON has not."""
     if math.isfinite(value):
         return repr(value)
     return '"NaN"' if math.isnan(value) else '"Infinity"' if value > 0 else '"-Infinity"'
+
+
+_VALUES: Final[Mapping[type, tuple[str, Callable[[Any], str], str]]] = {
+    str: ('"stringValue":', encode_basestring_ascii, ""),
+    bool: ('"boolValue":', {True: "true", False: "false"}.__getitem__, ""),
+    int: ('"intValue":"', str, '"'),
+    float: ('"doubleValue":', double, ""),
+}
+"""By type, what makes the text of a value, and what stands around it."""
+
+
+@functools.lru_cache(maxsize=512)
+def _slot(key: str, kind: Any) -> tuple[str, Callable[[Any], str], str]:
+    """The same with what stands around an attribute."""
+    before, text, after = _VALUES[kind]
+    named = f'"key":{_quoted(key)},' if key else ""
+    return f'{{{named}"value":{{{before}', text, after + "}}"
+
+
+def attribute(key: str, value: Any) -> str | None:
+    """A pair of key and value; ``None`` for a value that is none of ``Value``."""
+    kind: Any = type(value)
+    if kind not in _VALUES:
+        return None
+    before, text, after = _slot(key, kind)
+    return before + text(value) + after
 
 
 def opening(name: str, flags: int) -> str:
@@ -70,8 +82,8 @@ def _listed(name: str, parts: Sequence[str]) -> str:
 
 def listed_attributes(attributes: Attributes) -> str | None:
     """The field ``attributes``; ``None`` where one has a value that is none of ``Value``."""
-    parts = [attribute(key, value) for key, value in attributes.items()]
-    return None if None in parts else _listed("attributes", [part for part in parts if part is not None])
+    parts: list[Any] = [attribute(key, value) for key, value in attributes.items()]
+    return None if None in parts else _listed("attributes", parts)
 
 
 def _event(name: str, time: int, attributes: Attributes) -> str:
@@ -90,9 +102,10 @@ class Json:
 
     nothing = ""
     between = ","
+    between_times = '","endTimeUnixNano":"'
     span_id = staticmethod("%016x".__mod__)
     integer = staticmethod(str)
-    double = staticmethod(_double)
+    double = staticmethod(double)
 
     def __init__(self) -> None:
         self._around: tuple[Any, Any, bytes, bytes] = None, None, b"", b""
@@ -102,7 +115,7 @@ class Json:
         return f'{trace_id:032x}","spanId":"', "" if parent_id is None else f'","parentSpanId":"{parent_id:016x}'
 
     def times(self, start: int, end: int) -> str:
-        return f'{start}","endTimeUnixNano":"{end}'
+        return f"{start}{self.between_times}{end}"
 
     @staticmethod
     @functools.lru_cache(maxsize=1024, typed=True)
@@ -110,9 +123,9 @@ class Json:
         return attribute(key, value)
 
     def slot(self, key: str, value: Value) -> tuple[str, str]:
-        if isinstance(value, int):
-            return f'{{"key":{_quoted(key)},"value":{{"intValue":"', '"}}'
-        return f'{{"key":{_quoted(key)},"value":{{"doubleValue":', "}}"
+        kind: Any = type(value)
+        before, _, after = _slot(key, kind)
+        return before, after
 
     def template(
         self,

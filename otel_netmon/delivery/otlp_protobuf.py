@@ -107,6 +107,7 @@ class Protobuf:
     """A ``SpanFormat``, for one exporter."""
 
     nothing = between = b""
+    between_times = _END
     span_id = staticmethod(_pack_id)
     integer = staticmethod(varint)
     double = staticmethod(_pack_double)

@@ -56,6 +56,8 @@ class SpanFormat(Protocol):
     """Empty text."""
     between: Any
     """What stands between two attributes."""
+    between_times: Any
+    """What stands between the two of ``times``."""
 
     def around_id(self, trace_id: int, parent_id: int | None) -> tuple[Any, Any]:
         """What comes before and after a span's id. Parents are remote: they are made by other ranks too."""
@@ -97,6 +99,8 @@ class TakesPacked:
     """An exporter that takes ``PackedSpans`` too, if they are in its ``format``."""
 
     format: SpanFormat | None = None
+    is_local = False
+    """Whether a batch costs next to nothing: then spans need not wait for others."""
 
 
 class PackedSpans:

@@ -15,6 +15,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from otel_netmon.delivery.otlp_json import LOCAL, REMOTE, Json, listed_attributes
 from otel_netmon.delivery.packed import Place
 from otel_netmon.text import as_json
+from otel_netmon.threads import Pace
 
 _AT_ONCE: Final = 4
 """Spans per line that the official encoder makes."""
@@ -31,18 +32,18 @@ class SpanLines:
         line = self.line(batch)
         if line is not None:
             return line
-        parts = (batch[first : first + _AT_ONCE] for first in range(0, len(batch), _AT_ONCE))
-        return b"".join(json_line(encode_spans(part)) for part in parts)
+        return b"".join(json_line(encode_spans(part)) for part in Pace().pieces(batch, _AT_ONCE))
 
     def line(self, batch: Sequence[ReadableSpan]) -> bytes | None:
         """``batch`` as one line; ``None`` where it has to go the official way."""
         resource, scope = batch[0].resource, batch[0].instrumentation_scope
         spans = []
-        for one in batch:
-            found = self._text(one)
-            if found is None or one.resource is not resource or one.instrumentation_scope is not scope:
-                return None
-            spans.append(found.encode())
+        for some in Pace().pieces(batch, 2 * _AT_ONCE):
+            for one in some:
+                found = self._text(one)
+                if found is None or one.resource is not resource or one.instrumentation_scope is not scope:
+                    return None
+                spans.append(found.encode())
         return self.format.request(resource, scope, spans)
 
     def _text(self, span: ReadableSpan) -> str | None:

@@ -17,14 +17,14 @@ def find(evidence: Evidence, stuck: Stuck) -> Finding | None:
         _cut(evidence, stuck)
         or _frozen(evidence, stuck)
         or _stopped_by_quota(evidence, stuck)
-        or (_unexplained(stuck) if stuck.waited > limit.WAIT_SECONDS + 1 else None)
+        or _unexplained(stuck)
     )
 
 
 def _cut(evidence: Evidence, stuck: Stuck) -> Finding | None:
     """Every pair of the host backs off, and so it is what most of the pairs have in common."""
     pairs: set[tuple[int | str, int | str]] = set()
-    for rank, call in stuck.unended.items():
+    for rank, call in stuck.waiting.items():
         pairs |= {(rank, peer) for peer, at in evidence.backed_off.get(rank, {}).items() if at >= call.start}
     if not pairs:
         return None
@@ -42,7 +42,7 @@ def _cut(evidence: Evidence, stuck: Stuck) -> Finding | None:
         hosts=hosts_of(evidence.hosts, ranks),
         direction=Direction.BOTH,
         lost=stuck.waited,
-        lost_rank_seconds=stuck.waited * len(stuck.members),
+        lost_rank_seconds=None if stuck.waited is None else stuck.waited * len(stuck.members),
         confidence=Confidence.HIGH if ranks and most > 1 else Confidence.LOW,
         facts=(Fact("connections that back off", float(most), float(len(pairs)), ""),),
         not_excluded=("the host itself stopped, if its telemetry ended then, too",),
@@ -64,7 +64,7 @@ def _frozen(evidence: Evidence, stuck: Stuck) -> Finding | None:
         hosts=hosts_of(evidence.hosts, silent),
         confidence=Confidence.MEDIUM,
         not_excluded=("a host that died or was cut off",),
-        facts=(Fact("waited", stuck.waited, None, "s"),),
+        facts=stuck.facts,
         lost=stuck.waited,
         weight=1e9,
     )
@@ -72,16 +72,16 @@ def _frozen(evidence: Evidence, stuck: Stuck) -> Finding | None:
 
 def _went_still(evidence: Evidence, rank: int, stuck: Stuck) -> bool:
     """Whether a rank's own clock shows hardly any time in the collective that others waited in for long."""
-    call = stuck.unended.get(rank)
-    if call is None or call.end is not None or rank in evidence.said_end:
+    call = stuck.waiting.get(rank)
+    if call is None or call.end is not None or rank in evidence.said_end or stuck.waited is None:
         return False
-    return (evidence.last_sign.get(rank, call.start) - call.start) / 1e9 < stuck.waited - limit.SILENT_SECONDS
+    return (evidence.waited(rank, call) or 0.0) < stuck.waited - limit.SILENT_SECONDS
 
 
 def _stopped_by_quota(evidence: Evidence, stuck: Stuck) -> Finding | None:
     metric = semconv.CGROUP_THROTTLED.name
     by = {}
-    for rank, call in stuck.unended.items():
+    for rank, call in stuck.waiting.items():
         last = evidence.last_sign.get(rank, call.start)
         grown = evidence.growth(evidence.hosts.get(rank, ""), metric, call.start - 12_000_000_000, last)
         if grown is not None:
@@ -106,10 +106,10 @@ def _stopped_by_quota(evidence: Evidence, stuck: Stuck) -> Finding | None:
 def _unexplained(stuck: Stuck) -> Finding:
     return Finding(
         Kind.STUCK,
-        f"All ranks are in {stuck.name}, which {'failed' if stuck.failed else 'has not ended'} after "
-        f"{stuck.waited:.1f} s; no connection backs off and no rank is silent: nobody can be named.",
+        f"All ranks are in {stuck.name}, which {'failed after waiting' if stuck.failed else 'has not ended'}"
+        f"{stuck.after}; no connection backs off and no rank is silent: nobody can be named.",
         lost=stuck.waited,
         confidence=Confidence.LOW,
-        facts=(Fact("waited", stuck.waited, None, "s"),),
+        facts=stuck.facts,
         weight=1e9,
     )

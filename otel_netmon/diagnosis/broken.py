@@ -15,72 +15,66 @@ sequence number of a group means, so the first number that did not end everywher
 from __future__ import annotations
 
 from collections import Counter
+from typing import Final
 
 from otel_netmon.diagnosis import all_in
 from otel_netmon.diagnosis import thresholds as limit
 from otel_netmon.diagnosis.evidence import DEFAULT_GROUP, CallSeen, Evidence
-from otel_netmon.diagnosis.exits import described, is_killed, own_end
 from otel_netmon.diagnosis.finding import Cause, Confidence, Fact, Finding, Kind, hosts_of, names
-from otel_netmon.diagnosis.stuck import Stuck, stuck_in
+from otel_netmon.diagnosis.stuck import Stuck, stuck_in, waits_for
 
-_SAME_SIZE = frozenset({"all_reduce", "broadcast", "reduce"})
+_ORDER: Final = (
+    *(Kind.DESYNCHRONISED, Kind.DEAD, Kind.HUNG, Kind.CUT, Kind.FROZEN, Kind.STARVED, Kind.STUCK),
+    Kind.INSUFFICIENT,
+)
+"""What explains the others comes first."""
+_TERM: Final = 15
+"""What a launcher ends all others with, once one has failed."""
+_SAME_SIZE: Final = frozenset({"all_reduce", "broadcast", "reduce"})
 """Operations whose size has to be the same on all ranks; others may differ by design."""
 
 
-def find(evidence: Evidence) -> Finding | None:
-    """The first that is stuck or broken, ``None`` if nothing is (or not for long enough)."""
+def find(evidence: Evidence) -> list[Finding]:
+    """What is stuck or broken, if it is for long enough; the origins, and not who waits for them."""
     stuck = [each for group in evidence.calls if (each := stuck_in(evidence, group)) is not None]
-    findings = [finding for one in stuck if (finding := _judge(evidence, one, stuck)) is not None]
-    order = [Kind.DESYNCHRONISED, Kind.DEAD, Kind.HUNG, Kind.CUT, Kind.FROZEN, Kind.STARVED, Kind.STUCK]
-    ended = _ended(evidence)
-    if ended is not None and not any(each.kind is Kind.DESYNCHRONISED for each in findings):
-        findings.append(ended)
-    return min(findings, key=lambda each: (not each.ranks, order.index(each.kind)), default=None)
+    apart = [finding for one in stuck if (finding := _desynchronised(evidence, one)) is not None]
+    if apart:
+        return sorted(apart, key=lambda each: not each.ranks)[:1]
+    waits = waits_for(stuck)
+    # A rank that waits for another is not the origin, unless it is itself behind what it waits in.
+    origins = {rank for one in stuck for rank in one.missing if not waits.get(rank)}
+    found = _missing(evidence, stuck, origins) if origins else []
+    if not found and not any(one.missing for one in stuck):
+        found = [finding for one in stuck if (finding := _without_missing(evidence, one)) is not None]
+        found = sorted(found, key=lambda each: (not each.accuses, _ORDER.index(each.kind)))[:1]
+    return found or _ended(evidence)
 
 
-def _ended(evidence: Evidence) -> Finding | None:
-    """A process that ended by a signal, or with an error while the others were at work: the launcher says so."""
-    bad = {rank: how for rank, how in evidence.exits.items() if how.signal or how.code}
-    killed = sorted(rank for rank, how in bad.items() if how.signal not in (None, 15))
-    if len(killed) != 1:
-        return None  # SIGTERM is what a launcher ends the others with
-    (rank,) = killed
-    how = bad[rank]
-    return Finding(
-        Kind.DEAD,
-        f"Rank {rank} was ended by signal {how.signal}, as its launcher saw.",
-        ranks=(rank,),
-        hosts=hosts_of(evidence.hosts, (rank,)),
-        confidence=Confidence.HIGH,
-        facts=(Fact("signal", float(how.signal or 0), None, ""),),
-        weight=1e9,
-    )
-
-
-def _judge(evidence: Evidence, stuck: Stuck, all_stuck: list[Stuck]) -> Finding | None:
-    apart = _desynchronised(evidence, stuck)
-    if apart is not None:
-        return apart
-    head = {rank: evidence.head(stuck.group, rank) for rank in stuck.members}
-    known = stuck.members & evidence.hosts.keys()
-    missing = sorted(rank for rank in known if head[rank] < stuck.sequence)
-    elsewhere = {
-        rank
-        for other in all_stuck
-        if other is not stuck
-        for rank, call in other.unended.items()
-        if call.error is None
-    }
-    origin = [rank for rank in missing if rank not in elsewhere]
-    if origin:
-        return _missing(evidence, stuck, origin, head)
-    if missing:
-        return None  # they wait in another group: that one is judged by itself
-    if known != stuck.members:
-        return _unknown(stuck, sorted(stuck.members - known))
-    if stuck.waited < limit.WAIT_SECONDS:
+def _without_missing(evidence: Evidence, stuck: Stuck) -> Finding | None:
+    if stuck.unknown:
+        return _unknown(stuck)
+    if stuck.waited is not None and stuck.waited < limit.WAIT_SECONDS:
         return None
     return all_in.find(evidence, stuck)
+
+
+def _ended(evidence: Evidence) -> list[Finding]:
+    """A process that a signal ended while nothing says that another waits for it: its launcher saw it."""
+    killed = [rank for rank, how in evidence.exits.items() if how.signal not in (None, _TERM)]
+    if len(killed) != 1:
+        return []
+    signal = evidence.exits[killed[0]].signal
+    return [
+        Finding(
+            Kind.DEAD,
+            f"Rank {killed[0]} was ended by signal {signal}, as its launcher saw.",
+            ranks=tuple(killed),
+            hosts=hosts_of(evidence.hosts, killed),
+            confidence=Confidence.HIGH,
+            facts=(Fact("signal", float(signal or 0), None, ""),),
+            weight=1e9,
+        )
+    ]
 
 
 def _desynchronised(evidence: Evidence, stuck: Stuck) -> Finding | None:
@@ -128,63 +122,92 @@ def _said(sign: tuple[str, int | None]) -> str:
     return f"issued {operation}" + ("" if size is None else f" of {size} bytes")
 
 
-def _missing(evidence: Evidence, stuck: Stuck, origin: list[int], head: dict[int, int]) -> Finding | None:
-    dead, hung = [], []
-    for rank in origin:
-        how = evidence.exits.get(rank)
-        if (how is not None and (how.signal or how.code)) or evidence.silent.get(rank, 0.0) > limit.SILENT_SECONDS:
-            dead.append(rank)
-        elif rank in evidence.said_end or not stuck.failed or _idle(evidence, rank) > stuck.waited / 2 > 0.5:
-            hung.append(rank)
-        else:
-            dead.append(rank)
-    there = [rank for rank in sorted(stuck.members & evidence.hosts.keys()) if rank not in origin]
+def _missing(evidence: Evidence, stuck: list[Stuck], origins: set[int]) -> list[Finding]:
+    """Of ranks that others wait for: those that are dead, and those that hang."""
+    dead: list[int] = []
+    hung: list[int] = []
+    for rank in sorted(origins):
+        (dead if _is_dead(evidence, stuck, rank) else hung).append(rank)
+    found = []
     if dead:
-        return _dead(evidence, stuck, dead, there, head)
-    if stuck.waited < limit.HANG_SECONDS:
-        return None
-    ranks = tuple(hung)
+        found.append(_dead(evidence, _widest(stuck, dead), dead))
+    if hung:
+        one = _widest(stuck, hung)
+        if one.waited is None or one.waited >= limit.HANG_SECONDS:
+            found.append(_hung(evidence, one, hung))
+    return found
+
+
+def _widest(stuck: list[Stuck], ranks: list[int]) -> Stuck:
+    """The group in which most of them are missing; of such, that in which most wait."""
+    return max(stuck, key=lambda one: (len({*one.missing} & {*ranks}), len(one.waiting)))
+
+
+def _is_dead(evidence: Evidence, stuck: list[Stuck], rank: int) -> bool:
+    how = evidence.exits.get(rank)
+    if how is not None:
+        return bool(how.signal or how.code)
+    if evidence.silent:
+        return evidence.silent.get(rank, 0.0) > limit.SILENT_SECONDS
+    missed = [one for one in stuck if rank in one.missing]
+    waited = max((one.waited or 0.0 for one in missed), default=0.0)
+    has_failed = any(one.failed for one in missed)
+    # One that hangs was alive for as long as the others waited.
+    return not (rank in evidence.said_end or not has_failed or _idle(evidence, rank) > waited / 2 > 0.5)
+
+
+def _hung(evidence: Evidence, stuck: Stuck, ranks: list[int]) -> Finding:
+    there = sorted(stuck.waiting)
+    last = max(evidence.head(stuck.group, rank) for rank in ranks)
+    behind = [rank for rank in ranks if _is_behind(evidence, stuck, rank)]
+    alive = "though its process was alive" if len(ranks) == 1 else "though their processes were alive"
+    doubts = ["an exception of its own, where its launcher said nothing of its end"] if stuck.failed else []
+    if behind:
+        doubts.append(f"a device or link of {names(behind)}: collectives that others ended are open there")
+    got_to = f"the last collective there was number {last}" if last >= 0 else "none of theirs there is open"
     return Finding(
         Kind.HUNG,
-        f"{names(hung).capitalize()} never came to {stuck.name}, which {names(there)} waited in for "
-        f"{stuck.waited:.1f} s, though {'its process was' if len(hung) == 1 else 'their processes were'} alive: "
-        f"the last collective there was number {max(head[rank] for rank in hung)}.",
-        ranks=ranks,
+        f"{names(ranks).capitalize()} never came to {stuck.name}, which {names(there)} waited in{stuck.after}, "
+        f"{alive}: {got_to}.",
+        ranks=tuple(ranks),
         hosts=hosts_of(evidence.hosts, ranks),
         cause=Cause.UNKNOWN,
         lost=stuck.waited,
-        lost_rank_seconds=stuck.waited * len(there),
-        confidence=Confidence.HIGH if stuck.waited > 2 * limit.HANG_SECONDS else Confidence.MEDIUM,
+        lost_rank_seconds=None if stuck.waited is None else stuck.waited * len(there),
+        confidence=Confidence.HIGH
+        if stuck.waited is not None and stuck.waited > 2 * limit.HANG_SECONDS
+        else Confidence.MEDIUM,
         facts=(
-            Fact("last sequence number", float(max(head[rank] for rank in hung)), float(stuck.sequence), ""),
-            Fact("waited", stuck.waited, None, "s"),
+            *((Fact("last sequence number", float(last), float(stuck.sequence), ""),) if last >= 0 else ()),
+            *stuck.facts,
         ),
-        not_excluded=("an exception of that rank's own, where its launcher said nothing of its end",)
-        if stuck.failed
-        else (),
+        not_excluded=tuple(doubts),
         weight=1e9,
     )
 
 
-def _dead(evidence: Evidence, stuck: Stuck, dead: list[int], there: list[int], head: dict[int, int]) -> Finding:
-    last = max(head[rank] for rank in dead)
-    ranks = tuple(dead)
+def _is_behind(evidence: Evidence, stuck: Stuck, rank: int) -> bool:
+    calls = evidence.calls[stuck.group].get(rank, {}).values()
+    return any(call.end is None and call.error is None for call in calls)
+
+
+def _dead(evidence: Evidence, stuck: Stuck, ranks: list[int]) -> Finding:
+    last = max(evidence.head(stuck.group, rank) for rank in ranks)
+    how = [evidence.exits[rank] for rank in ranks if rank in evidence.exits]
     doubt: tuple[str, ...] = ()
-    how = [evidence.exits[rank] for rank in dead if rank in evidence.exits]
     if how:
-        end = f"signal {how[0].signal}" if how[0].signal else f"exit code {how[0].code}"
-        said = f"ended with {end}"
-    elif any(rank in evidence.silent for rank in dead):
-        seconds = max(evidence.silent.get(rank, 0.0) for rank in dead)
-        said = f"{'has' if len(dead) == 1 else 'have'} been silent for {seconds:.0f} s"
+        said = f"ended with signal {how[0].signal}" if how[0].signal else f"ended with exit code {how[0].code}"
+    elif any(rank in evidence.silent for rank in ranks):
+        seconds = max(evidence.silent.get(rank, 0.0) for rank in ranks)
+        said = f"{'has' if len(ranks) == 1 else 'have'} been silent for {seconds:.0f} s"
         doubt = ("a process that is stopped, or a host that is cut off",)
     else:
         said, doubt = "stopped without a word", ("a host that is cut off",)
     return Finding(
         Kind.DEAD,
-        f"{names(dead).capitalize()} {said} after collective number {last}; {names(there)} went on to "
-        f"{stuck.name}, which {'failed' if stuck.failed else 'waits'}.",
-        ranks=ranks,
+        f"{names(ranks).capitalize()} {said} after collective number {last}; {names(sorted(stuck.waiting))} went "
+        f"on to {stuck.name}, which {'failed' if stuck.failed else 'waits'}.",
+        ranks=tuple(ranks),
         hosts=hosts_of(evidence.hosts, ranks),
         confidence=Confidence.HIGH if how else Confidence.MEDIUM,
         facts=(Fact("last sequence number", float(last), float(stuck.sequence), ""),),
@@ -199,11 +222,11 @@ def _idle(evidence: Evidence, rank: int) -> float:
     return (evidence.last_sign[rank] - max(ends)) / 1e9 if ends and rank in evidence.last_sign else 0.0
 
 
-def _unknown(stuck: Stuck, mute: list[int]) -> Finding:
-    verb = "failed" if stuck.failed else f"has not ended for {stuck.waited:.1f} s"
+def _unknown(stuck: Stuck) -> Finding:
+    verb = "failed" if stuck.failed else "has not ended"
     return Finding(
         Kind.INSUFFICIENT,
-        f"{stuck.name.capitalize()} {verb}, and nothing is known of {names(mute)}: nobody can be named.",
+        f"{stuck.name.capitalize()} {verb}, and nothing is known of {names(stuck.unknown)}: nobody can be named.",
         confidence=Confidence.LOW,
         weight=1e9,
     )

@@ -9,13 +9,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
+from typing import Final
 
-from otel_netmon.diagnosis import broken, network, pauses, slow_ranks, stops
+from otel_netmon.diagnosis import broken, network, often_late, pauses, slow_ranks, stops
 from otel_netmon.diagnosis import thresholds as limit
 from otel_netmon.diagnosis.evidence import Evidence
-from otel_netmon.diagnosis.finding import Confidence, Finding, Kind, names
+from otel_netmon.diagnosis.finding import Confidence, Finding, Kind, hosts_of, names
 from otel_netmon.diagnosis.statistics import Window
+
+_CLEARLY: Final = 1.5
 
 
 def diagnose(evidence: Evidence, *, live: bool = False) -> tuple[Finding, ...]:
@@ -26,17 +30,38 @@ def diagnose(evidence: Evidence, *, live: bool = False) -> tuple[Finding, ...]:
     stuck = broken.find(evidence)
     steps = evidence.common_steps(limit.FIRST_STEP)
     found = [] if len(steps) < limit.MIN_STEPS else _over_steps(evidence, steps, live)
-    if stuck is not None:
-        return stuck, *found
+    if stuck:
+        return *stuck, *found
+    found += _silent(evidence)
     if found:
         return tuple(found)
     return (_none(evidence, steps),)
 
 
+def _silent(evidence: Evidence) -> list[Finding]:
+    silent = [rank for rank, seconds in evidence.silent.items() if seconds > limit.LOST_SECONDS]
+    if not silent or 2 * len(silent) >= len(evidence.hosts):
+        return []
+    longest = max(evidence.silent[rank] for rank in silent)
+    return [
+        Finding(
+            Kind.SILENT,
+            f"{names(silent).capitalize()} {'has' if len(silent) == 1 else 'have'} said nothing for "
+            f"{longest:.0f} s, though no collective fails or hangs.",
+            ranks=tuple(silent),
+            hosts=hosts_of(evidence.hosts, silent),
+            confidence=Confidence.LOW,
+            not_excluded=("that its telemetry alone stopped",),
+        )
+    ]
+
+
 def _over_steps(evidence: Evidence, steps: list[int], live: bool) -> list[Finding]:
     last = steps[-limit.WINDOW :]
     found = _persistent(evidence, steps, live)
-    found += pauses.find(evidence, steps[-2 * limit.WINDOW :] if live else steps)
+    some = steps[-2 * limit.WINDOW :] if live else steps
+    found += pauses.find(evidence, some)
+    found += _only_new(often_late.find(evidence, some), found)
     found += stops.find(evidence, last if live else steps)
     # A rank without a CPU pauses, too, and the thread that reads its connections with it.
     starved = {each.ranks for each in found if each.kind is Kind.STARVED}
@@ -44,6 +69,16 @@ def _over_steps(evidence: Evidence, steps: list[int], live: bool) -> list[Findin
     found = [each for each in found if not (each.kind in pausing and each.ranks in starved)]
     found.sort(key=lambda each: (not each.accuses, -each.weight))
     return found
+
+
+def _only_new(often: list[Finding], found: list[Finding]) -> list[Finding]:
+    """Without ranks of which something is found already, unless that was only some of the time."""
+    costs = {each.ranks: each.weight for each in found}
+    new = [each for each in often if each.weight > _CLEARLY * costs.get(each.ranks, 0.0)]
+    found[:] = [
+        each for each in found if each.kind is not Kind.SLOW_RANK or each.ranks not in {one.ranks for one in new}
+    ]
+    return new
 
 
 def _persistent(evidence: Evidence, steps: list[int], live: bool) -> list[Finding]:
@@ -63,12 +98,20 @@ def _persistent(evidence: Evidence, steps: list[int], live: bool) -> list[Findin
     found = []
     for same in stands.values():
         if len(same) >= min(limit.MIN_WINDOWS, len(windows)):
-            worst = max(same, key=lambda each: each.weight)
+            typical = _typical(same)
             weight = limit.STRIDE * sum(each.weight for each in same)
             found.append(
-                replace(worst, first_step=same[0].first_step, last_step=same[-1].last_step, weight=weight)
+                replace(typical, first_step=same[0].first_step, last_step=same[-1].last_step, weight=weight)
             )
     return found
+
+
+def _typical(same: list[Finding]) -> Finding:
+    """Of one finding in several windows: what most of those say that tell cause and direction at all."""
+    told = [each for each in same if each.direction is not None] or same
+    said = Counter((each.cause, each.direction) for each in told).most_common(1)[0][0]
+    alike = sorted((each for each in told if (each.cause, each.direction) == said), key=lambda each: each.weight)
+    return alike[len(alike) // 2]
 
 
 def _in_window(window: Window, steps: list[int]) -> list[Finding]:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from otel_netmon.diagnosis import thresholds
+from otel_netmon.diagnosis.steps import StepTable
 from otel_netmon.records import PeerTraffic, Value
 
 DEFAULT_GROUP: Final = "0"
@@ -17,33 +19,6 @@ DEFAULT_GROUP: Final = "0"
 
 CounterKey = tuple[str, str, tuple[tuple[str, Value], ...]]
 """A metric, the process that reads it, and the attributes of one of its series."""
-
-
-class StepSample(NamedTuple):
-    """One complete step on one rank; durations in seconds."""
-
-    start: int
-    end: int
-    in_collectives: float | None = None
-    """In which at least one collective was in flight."""
-    data: float | None = None
-    gc: float | None = None
-    cpu: float | None = None
-    run_queue: float | None = None
-    issued: float | None = None
-    """From the start of the step to that of its last asynchronous collective, without the calls that the caller
-    was blocked in before: what the rank itself needed until everything was on its way."""
-    calls: int | None = None
-    size: int | None = None
-
-    @property
-    def duration(self) -> float:
-        return (self.end - self.start) / 1e9
-
-    @property
-    def own(self) -> float | None:
-        """In which no collective was in flight: this rank's own doing."""
-        return None if self.in_collectives is None else max(0.0, self.duration - self.in_collectives)
 
 
 class CallSeen(NamedTuple):
@@ -73,8 +48,8 @@ class Evidence:
     world_size: int | None = None
     hosts: dict[int, str] = field(default_factory=dict)
     """Of each rank of which anything is known."""
-    steps: dict[int, dict[int, StepSample]] = field(default_factory=dict)
-    """By number of the step, then by rank."""
+    steps: dict[int, StepTable] = field(default_factory=dict)
+    """By number of the step."""
     open_since: dict[int, int] = field(default_factory=dict)
     """Start of the step that had not ended when the rank was last heard of."""
     traffic: dict[int, list[PeerTraffic]] = field(default_factory=dict)
@@ -83,6 +58,8 @@ class Evidence:
     heads: dict[str, dict[int, int]] = field(default_factory=dict)
     """By group and rank, the last number that it is known to have issued, where more is known than the calls."""
     group_sizes: dict[str, int] = field(default_factory=dict)
+    members: dict[str, frozenset[int]] = field(default_factory=dict)
+    """Of groups whose ranks are known; of others, those that were seen on it."""
     backed_off: dict[int, dict[int | str, int]] = field(default_factory=dict)
     """When the retransmission timeout of its connections to a peer (a rank, or an address) was last seen doubled
     at least twice."""
@@ -106,14 +83,26 @@ class Evidence:
         calls = self.calls.get(group, {}).get(rank, {})
         return max(max(calls, default=-1), self.heads.get(group, {}).get(rank, -1))
 
+    def waited(self, rank: int, call: CallSeen) -> float | None:
+        """Seconds that a rank was in a call that failed or did not end, by its own clock."""
+        end = self.last_sign.get(rank) if call.end is None else call.end
+        return None if end is None else max(0.0, (end - call.start) / 1e9)
+
+    @property
+    def heard(self) -> list[int]:
+        """Those that are not silent."""
+        return [rank for rank in self.hosts if self.silent.get(rank, 0.0) <= thresholds.SILENT_SECONDS]
+
     @property
     def mute(self) -> list[int]:
         """Ranks of the job of which nothing is known."""
         return [rank for rank in range(self.world_size or 0) if rank not in self.hosts]
 
     def common_steps(self, first: int) -> list[int]:
-        """Numbers of the steps from ``first`` on that at least nine of ten ranks completed, all of up to nine."""
-        needed = len(self.hosts) - len(self.hosts) // 10
+        """Numbers of the steps from ``first`` on that at least nine of ten ranks completed, all of up to nine;
+        without ranks that are silent."""
+        heard = len(self.heard)
+        needed = heard - heard // 10
         return sorted(number for number, of in self.steps.items() if number >= first and len(of) >= needed > 0)
 
     def growth(

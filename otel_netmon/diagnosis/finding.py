@@ -22,6 +22,8 @@ class Kind(str, enum.Enum):
     CUT = "cut_link"
     FROZEN = "frozen_rank"
     """Its process was stopped: none of its threads ran."""
+    SILENT = "silent_rank"
+    """Nothing is heard of it, though the training goes on."""
     STUCK = "stuck"
     """Something hangs or failed, and the evidence names nobody."""
     STARVED = "starved_rank"

@@ -36,23 +36,29 @@ class Link:
     lossy: int = 0
     """Readings with retransmissions."""
     rtts: list[float] = field(default_factory=list)
-    min_rtts: list[float] = field(default_factory=list)
     logs: list[float] = field(default_factory=list)
     """Natural logarithm of the goodput of each reading that moved much, B/s."""
 
-    def add(self, each: PeerTraffic) -> None:
-        self.readings += 1
-        self.sent += each.bytes_sent or 0
-        self.busy += each.busy_time or 0.0
-        self.segments += each.segments_sent or 0
-        self.retransmits += each.retransmits
-        self.lossy += each.retransmits > 0
-        if each.rtt is not None:
-            self.rtts.append(each.rtt)
-        if each.min_rtt is not None:
-            self.min_rtts.append(each.min_rtt)
-        if each.busy_time and (each.bytes_sent or 0) > _MANY:
-            self.logs.append(math.log((each.bytes_sent or 0) / each.busy_time))
+    @classmethod
+    def of(cls, readings: list[PeerTraffic]) -> Link:
+        """Readings, summed up."""
+        sent = [each.bytes_sent or 0 for each in readings]
+        busy = [each.busy_time or 0.0 for each in readings]
+        again = [each.retransmits for each in readings]
+        return cls(
+            len(readings),
+            sum(sent),
+            sum(busy),
+            sum(each.segments_sent or 0 for each in readings),
+            sum(again),
+            sum(count > 0 for count in again),
+            [each.rtt for each in readings if each.rtt is not None],
+            [
+                math.log(amount / seconds)
+                for amount, seconds in zip(sent, busy, strict=True)
+                if seconds and amount > _MANY
+            ],
+        )
 
     @property
     def rate(self) -> float:
@@ -77,16 +83,20 @@ def host_of(evidence: Evidence, rank: int, said: str | None = None) -> str:
 
 def links(evidence: Evidence, within: Mapping[int, tuple[int, int]], without: Spans) -> dict[Pair, Link]:
     """All readings between the times ``within``, by rank, whose interval does not touch those in ``without``."""
-    found: dict[Pair, Link] = defaultdict(Link)
+    found: dict[Pair, list[PeerTraffic]] = defaultdict(list)
     for rank, (first, last) in within.items():
         here, skip = host_of(evidence, rank), without.get(rank, ())
+        there: dict[int, list[PeerTraffic]] = {}
         for each in evidence.traffic.get(rank, ()):
-            before = each.at - each.interval * 1e9
-            there = host_of(evidence, each.peer, each.host)
-            is_left_out = any(start < each.at and before < end for start, end in skip)
-            if first <= each.at <= last and here != there and not is_left_out:
-                found[here, there].add(each)
-    return dict(found)
+            if not first <= each.at <= last:
+                continue
+            if skip and any(start < each.at and each.at - each.interval * 1e9 < end for start, end in skip):
+                continue
+            of_peer = there.get(each.peer)
+            if of_peer is None:
+                of_peer = there[each.peer] = found[here, host_of(evidence, each.peer, each.host)]
+            of_peer.append(each)
+    return {pair: Link.of(readings) for pair, readings in found.items() if readings and pair[0] != pair[1]}
 
 
 def bulk(found: Mapping[Pair, Link]) -> dict[Pair, Link]:

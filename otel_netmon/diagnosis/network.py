@@ -9,7 +9,7 @@ from otel_netmon.diagnosis import lossy_links, slow_links
 from otel_netmon.diagnosis import thresholds as limit
 from otel_netmon.diagnosis.finding import Direction, Finding
 from otel_netmon.diagnosis.links import Spans, host_of, links
-from otel_netmon.diagnosis.statistics import Window, median
+from otel_netmon.diagnosis.statistics import Window, known, median
 from otel_netmon.diagnosis.stops import stood_still
 
 _SLACK = 6_000_000_000
@@ -22,17 +22,17 @@ def find(window: Window, steps: list[int]) -> list[Finding]:
     evidence = window.evidence
     within = {rank: _within(window, rank) for rank in window.ranks}
     still = stood_still(evidence, steps, window.duration)
+    first = evidence.steps[steps[0]]
     without: Spans = {
         rank: [
-            (0, evidence.steps[steps[0]][rank].start if rank in evidence.steps[steps[0]] else 0),
-            *((of[rank].start, of[rank].end) for of in map(evidence.steps.__getitem__, still) if rank in of),
+            (0, first.start[rank] if rank in first else 0),
+            *((of.start[rank], of.end[rank]) for of in map(evidence.steps.__getitem__, still) if rank in of),
         ]
         for rank in window.ranks
     }
     found = links(evidence, within, without)
-    spent = window.duration * min(
-        median(shares) if (shares := _shares(window, rank)) else 1.0 for rank in window.ranks
-    )
+    alone = [value for table in window.tables for value in known(table.own)]
+    spent = max(0.0, window.duration - median(alone)) if alone else window.duration
     lossy = lossy_links.find(found, spent)
     # Loss lowers the goodput, too.
     findings = lossy or slow_links.find(found, spent, lambda host: _foreign(window, host))
@@ -40,13 +40,6 @@ def find(window: Window, steps: list[int]) -> list[Finding]:
         replace(each, lost_rank_seconds=None if each.lost is None else each.lost * len(window.ranks))
         for each in findings
     ]
-
-
-def _shares(window: Window, rank: int) -> list[float]:
-    """The shares of the steps that a rank spent in collectives."""
-    own = [row[rank] for row in window.rows if rank in row]
-    known = [each for each in own if each.in_collectives is not None and each.duration]
-    return [(each.in_collectives or 0.0) / each.duration for each in known]
 
 
 def _within(window: Window, rank: int) -> tuple[int, int]:

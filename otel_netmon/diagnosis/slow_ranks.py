@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from typing import Final
 
 from otel_netmon import semconv
 from otel_netmon.diagnosis import thresholds as limit
-from otel_netmon.diagnosis.evidence import StepSample
 from otel_netmon.diagnosis.finding import Cause, Confidence, Fact, Finding, Kind, hosts_of, names
 from otel_netmon.diagnosis.statistics import Quantity, Window, median, standard_score
 
@@ -40,26 +40,17 @@ def throttled(window: Window, rank: int) -> float | None:
 
 
 def _starved(window: Window) -> list[Finding]:
-    more, others = window.excess(lambda each: each.run_queue)
-    own, _ = window.excess(lambda each: each.own)
+    queued, late = window.compare("run_queue"), window.compare("own")
     found = []
-    for rank, excess in more.items():
-        if not excess or median(excess) <= limit.STARVED_SHARE * window.duration:
-            continue
-        baseline = median(others[rank])
+    for rank in queued.above(limit.STARVED_SHARE * window.duration):
+        excess, baseline = queued.excess(rank), queued.baseline(rank)
         waits = baseline + median(excess)
         steps = sum(each > 0 for each in excess) / len(excess)
         if waits <= limit.STARVED_RATIO * baseline or steps < limit.STARVED_STEPS:
             continue
         quota = throttled(window, rank)
         cause = Cause.QUOTA if quota is not None and quota > limit.THROTTLED else Cause.CONTENTION
-        why = (
-            f"a CPU quota stops its cgroup for {quota:.2f} s of each second"
-            if cause is Cause.QUOTA
-            else "other threads have the CPU"
-            + (", and no quota stops it" if quota is not None else "; whether by a quota is not known")
-        )
-        lost = max(0.0, median(own[rank] or (0.0,)))
+        lost = max(0.0, median(late.excess(rank) or (0.0,)))
         facts = [Fact("time in the run queue", waits, baseline, "s/step")]
         if quota is not None:
             facts.append(Fact("time throttled", quota, None, "s/s"))
@@ -67,7 +58,7 @@ def _starved(window: Window) -> list[Finding]:
             Finding(
                 Kind.STARVED,
                 f"Rank {rank} waits {1e3 * waits:.0f} ms of each step for a CPU, the others {1e3 * baseline:.0f} "
-                f"ms: {why}.",
+                f"ms: {_who_has_the_cpu(cause, quota)}.",
                 ranks=(rank,),
                 hosts=hosts_of(window.evidence.hosts, (rank,)),
                 cause=cause,
@@ -82,9 +73,16 @@ def _starved(window: Window) -> list[Finding]:
     return found
 
 
+def _who_has_the_cpu(cause: Cause, quota: float | None) -> str:
+    if cause is Cause.QUOTA:
+        return f"a CPU quota stops its cgroup for {quota or 0:.2f} s of each second"
+    known = "no quota stops it" if quota is not None else "whether a quota stops it is not known"
+    return f"other threads have the CPU; {known}"
+
+
 def _since(window: Window, rank: int, excess: list[float], least: float) -> int:
     """The first step from which on it exceeds ``least`` in four of five steps of the window."""
-    numbers = [number for number, row in zip(window.steps, window.rows, strict=True) if rank in row]
+    numbers = [number for number, table in zip(window.steps, window.tables, strict=True) if rank in table]
     over = [value > least for value in excess]
     for place in range(len(over)):
         if over[place] and sum(over[place:]) >= 0.8 * (len(over) - place):
@@ -107,47 +105,45 @@ class _Slow:
 
 
 def _slow(window: Window) -> list[_Slow]:
-    return _above(window, _own, limit.SLOW_SHARE, "own time")
+    return _above(window, "running", limit.SLOW_SHARE, "own time")
 
 
 def _late(window: Window) -> list[_Slow]:
-    return _above(window, lambda each: each.issued, limit.LATE_SHARE, "time until its last collective is issued")
+    return _above(window, "issued", limit.LATE_SHARE, "time until its last collective is issued")
 
 
 def _above(window: Window, quantity: Quantity, share: float, what: str) -> list[_Slow]:
-    more, others = window.excess(quantity)
-    least = max(limit.SLOW_SECONDS, share * window.duration)
+    compared = window.compare(quantity)
     found = []
-    for rank, excess in more.items():
-        if not excess or median(excess) <= least:
-            continue
-        score, steps = standard_score(excess), sum(each > 0 for each in excess) / len(excess)
+    for rank in compared.above(max(limit.SLOW_SECONDS, share * window.duration)):
+        excess = compared.excess(rank)
+        seconds = median(excess)
+        steps = sum(each > limit.SLOW_LEAST * seconds for each in excess) / len(excess)
+        score = standard_score(excess)
         if score > limit.SLOW_Z and steps >= limit.SLOW_STEPS:
-            seconds, baseline = median(excess), median(others[rank])
-            cause, parts = _cause(window, rank, seconds)
+            cause, parts = cause_in(window, rank, seconds)
             since = _since(window, rank, excess, seconds / 2)
-            found.append(_Slow(rank, seconds, baseline, score, since, cause, parts, what))
+            found.append(_Slow(rank, seconds, compared.baseline(rank), score, since, cause, parts, what))
     return found
 
 
-def _own(each: StepSample) -> float | None:
-    return None if each.own is None else max(0.0, each.own - (each.run_queue or 0.0))
+_CAUSES: Final[dict[Cause, tuple[str, Quantity]]] = {
+    Cause.INPUT: ("data loading", "data"),
+    Cause.GC: ("garbage collection", "gc"),
+    Cause.COMPUTE: ("CPU time", "cpu"),
+}
 
 
-def _cause(window: Window, rank: int, seconds: float) -> tuple[Cause, tuple[Fact, ...]]:
+def cause_in(window: Window, rank: int, seconds: float) -> tuple[Cause, tuple[Fact, ...]]:
     """Which of the readings is up by more than half of what the rank is late by."""
-    quantities: dict[Cause, tuple[str, Quantity]] = {
-        Cause.INPUT: ("data loading", lambda each: each.data),
-        Cause.GC: ("garbage collection", lambda each: each.gc),
-        Cause.COMPUTE: ("CPU time", lambda each: each.cpu),
-    }
     facts, cause, unknown = [], None, False
-    for candidate, (name, quantity) in quantities.items():
-        more, others = window.excess(quantity)
-        if not more[rank]:
+    for candidate, (name, quantity) in _CAUSES.items():
+        compared = window.compare(quantity)
+        more = compared.excess(rank)
+        if not more:
             unknown = True
             continue
-        excess, baseline = median(more[rank]), median(others[rank])
+        excess, baseline = median(more), compared.baseline(rank)
         facts.append(Fact(name, baseline + excess, baseline, "s/step"))
         if cause is None and excess > seconds / 2:
             cause = candidate

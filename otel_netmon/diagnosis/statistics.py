@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from array import array
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from operator import attrgetter
+from typing import Final, Literal
 
-from otel_netmon.diagnosis.evidence import Evidence, StepSample
+from otel_netmon.diagnosis.evidence import Evidence
 
-Quantity = Callable[[StepSample], float | None]
+Quantity = Literal["own", "running", "data", "gc", "cpu", "run_queue", "issued"]
+"""A column of a step's table."""
+
+_MOST_STEPS: Final = 0.8
+"""Share of a window's steps that a rank has to have taken."""
+_MANY: Final = 64
+"""Ranks from which on only those are looked at step by step whose median over the steps stands out."""
 
 
 def median(values: Iterable[float]) -> float:
@@ -32,72 +41,155 @@ def standard_score(values: Sequence[float]) -> float:
     return median(values) / (1.2533 * spread(values) / math.sqrt(len(values)) + 1e-9)
 
 
-def _without(ordered: list[float], place: int) -> float:
-    """The median of ``ordered`` without the one at ``place``, in constant time."""
-    count = len(ordered) - 1
-    low, high = (count - 1) // 2, count // 2
-    low, high = low + (low >= place), high + (high >= place)
-    return (ordered[low] + ordered[high]) / 2
-
-
 class Window:
     """Some steps, and the ranks that took (nearly) all of them."""
 
     def __init__(self, evidence: Evidence, steps: Sequence[int]) -> None:
         self.evidence = evidence
         self.steps = steps
-        self.rows = [evidence.steps[number] for number in steps]
-        taken = Counter(rank for row in self.rows for rank in row)
-        self.ranks = sorted(rank for rank, count in taken.items() if count >= 0.8 * len(steps))
-        self._peers = self._cohorts()
-        self.duration = median(median(each.duration for each in row.values()) for row in self.rows)
+        self.tables = [evidence.steps[number] for number in steps]
+        self.ranks = self._regular()
+        self._cohorts = self._alike()
+        self._known: dict[Quantity, Comparison] = {}
+        self.duration = median(median(known(table.duration)) for table in self.tables)
         """Seconds of a step."""
 
-    def _cohorts(self) -> dict[int, int]:
+    def _regular(self) -> list[int]:
+        every = set.intersection(*(set(table.work) for table in self.tables))
+        if any(len(table) > len(every) for table in self.tables):
+            taken: dict[int, int] = defaultdict(int)
+            for table in self.tables:
+                for rank in table:
+                    taken[rank] += 1
+            every = {rank for rank, count in taken.items() if count >= _MOST_STEPS * len(self.tables)}
+        return sorted(every)
+
+    def _alike(self) -> list[list[int]]:
         """Ranks that do the same in a step are compared with one another: pipeline stages, say, differ by
-        design. A rank like which there is no other is compared with all."""
-        does: dict[int, Counter[tuple[int | None, int | None]]] = defaultdict(Counter)
-        for row in self.rows:
-            for rank, each in row.items():
-                does[rank][each.calls, each.size] += 1
+        design. Where there is no other rank like one, all are compared."""
         same: dict[tuple[int | None, int | None], list[int]] = defaultdict(list)
+        work = self.tables[-1].work
         for rank in self.ranks:
-            same[does[rank].most_common(1)[0][0]].append(rank)
-        if any(len(ranks) == 1 for ranks in same.values()):
-            return dict.fromkeys(self.ranks, 0)
-        return {rank: number for number, ranks in enumerate(same.values()) for rank in ranks}
+            same[work.get(rank, (None, None))].append(rank)
+        cohorts = list(same.values())
+        return [self.ranks] if any(len(cohort) == 1 for cohort in cohorts) else cohorts
 
-    def values(self, quantity: Quantity) -> dict[int, list[float]]:
-        """By rank, in the order of steps; without those where it is not known."""
-        found: dict[int, list[float]] = {rank: [] for rank in self.ranks}
-        for row in self.rows:
-            for rank, each in row.items():
-                value = quantity(each)
-                if value is not None and rank in found:
-                    found[rank].append(value)
-        return found
+    def cohort_of(self, rank: int) -> list[int]:
+        """The ranks that ``rank`` is compared with, itself included."""
+        return next(cohort for cohort in self._cohorts if rank in cohort)
 
-    def excess(self, quantity: Quantity) -> tuple[dict[int, list[float]], dict[int, list[float]]]:
-        """By rank and step, how much more it has than the median of the others alike, and that median."""
-        more: dict[int, list[float]] = {rank: [] for rank in self.ranks}
-        others: dict[int, list[float]] = {rank: [] for rank in self.ranks}
-        for row in self.rows:
-            of: dict[int, list[tuple[float, int]]] = defaultdict(list)
-            for rank in self.ranks:
-                if rank in row and (value := quantity(row[rank])) is not None:
-                    of[self._peers[rank]].append((value, rank))
-            for known in of.values():
-                if len(known) < 2:
-                    continue
-                known.sort()
-                ordered = [value for value, _ in known]
-                for place, (value, rank) in enumerate(known):
-                    baseline = _without(ordered, place)
-                    more[rank].append(value - baseline)
-                    others[rank].append(baseline)
-        return more, others
+    @property
+    def cohorts(self) -> list[list[int]]:
+        """Ranks that are compared with one another."""
+        return self._cohorts
+
+    def compare(self, quantity: Quantity) -> Comparison:
+        """Ranks compared by ``quantity``; worked out once."""
+        comparison = self._known.get(quantity)
+        if comparison is None:
+            comparison = self._known[quantity] = Comparison(self, quantity)
+        return comparison
 
     def span(self, rank: int) -> tuple[int, int]:
         """First start and last end on that rank's clock."""
-        own = [row[rank] for row in self.rows if rank in row]
-        return own[0].start, own[-1].end
+        own = [table for table in self.tables if rank in table]
+        return own[0].start[rank], own[-1].end[rank]
+
+
+class Comparison:
+    """How much more each rank has than the median of the others that do the same, step by step."""
+
+    def __init__(self, window: Window, quantity: Quantity) -> None:
+        self._window = window
+        self._column = attrgetter(quantity)
+        self._medians: dict[tuple[int, int], tuple[float, float, float, float] | None] = {}
+
+    def excess(self, rank: int) -> list[float]:
+        """In the order of steps; without those where it is not known."""
+        return [value - baseline for value, baseline in self._against(rank)]
+
+    def baseline(self, rank: int) -> float:
+        """The median of what the others have."""
+        return median(baseline for _, baseline in self._against(rank))
+
+    def above(self, least: float) -> list[int]:
+        """Ranks whose median excess is larger."""
+        return [
+            rank
+            for cohort in self._window.cohorts
+            for rank in self._candidates(cohort, least)
+            if (excess := self.excess(rank)) and median(excess) > least
+        ]
+
+    def outliers(self, least: float) -> dict[int, dict[int, float]]:
+        """By rank and place of the step, excesses that are larger."""
+        found: dict[int, dict[int, float]] = defaultdict(dict)
+        for place, table in enumerate(self._window.tables):
+            column: array[float] = self._column(table)
+            for number, cohort in enumerate(self._window.cohorts):
+                medians = self._middle(place, number)
+                if medians is None:
+                    continue
+                lowest = min(medians[:3]) + least
+                for rank in cohort:
+                    if column[rank] > lowest and (more := column[rank] - _baseline(medians, column[rank])) > least:
+                        found[rank][place] = more
+        return found
+
+    def _candidates(self, cohort: list[int], least: float) -> list[int]:
+        if len(cohort) < _MANY:
+            return cohort
+        columns = [self._column(table) for table in self._window.tables]
+        last = min(map(len, columns))
+        by_rank = dict(enumerate(map(_middle_of, zip(*(column[:last] for column in columns), strict=True))))
+        usual = median(known([by_rank.get(rank, math.nan) for rank in cohort]))
+        return [rank for rank in cohort if by_rank.get(rank, math.nan) > usual + least / 2]
+
+    def _against(self, rank: int) -> list[tuple[float, float]]:
+        """By step, the rank's value and that of the others."""
+        number = next(place for place, cohort in enumerate(self._window.cohorts) if rank in cohort)
+        found = []
+        for place, table in enumerate(self._window.tables):
+            if rank in table and (value := self._column(table)[rank]) == value:
+                medians = self._middle(place, number)
+                if medians is not None:
+                    found.append((value, _baseline(medians, value)))
+        return found
+
+    def _middle(self, place: int, number: int) -> tuple[float, float, float, float] | None:
+        key = place, number
+        if key not in self._medians:
+            table = self._window.tables[place]
+            column = self._column(table)
+            cohort = self._window.cohorts[number]
+            is_all = len(cohort) == len(table)
+            values = known(column if is_all else [column[rank] for rank in cohort if rank in table])
+            self._medians[key] = _without_one(sorted(values)) if len(values) > 1 else None
+        return self._medians[key]
+
+
+def known(values: Iterable[float]) -> list[float]:
+    """Those that are not NaN."""
+    return [value for value in values if value == value]  # noqa: PLR0124 - NaN is not
+
+
+def _middle_of(values: tuple[float, ...]) -> float:
+    total = sum(values)
+    return median(values if total == total else known(values))  # noqa: PLR0124 - NaN is not
+
+
+def _baseline(medians: tuple[float, float, float, float], value: float) -> float:
+    below, equal, above, middle = medians
+    return below if value < middle else above if value > middle else equal
+
+
+def _without_one(ordered: list[float]) -> tuple[float, float, float, float]:
+    """The median of ``ordered`` without a value below its middle, without the middle, without one above it; and
+    what the middle is."""
+    count = len(ordered)
+    half = count // 2
+    if count % 2 == 0:
+        low, high = ordered[half - 1], ordered[half]
+        return high, high, low, low
+    middle, low, high = ordered[half], ordered[half - 1], ordered[half + 1]
+    return (middle + high) / 2, (low + high) / 2, (low + middle) / 2, middle

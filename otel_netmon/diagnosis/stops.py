@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from otel_netmon.diagnosis import thresholds as limit
 from otel_netmon.diagnosis.evidence import Evidence
@@ -18,11 +18,11 @@ from otel_netmon.diagnosis.statistics import Quantity, Window, median
 
 _AFTER = 1_500_000_000
 """Nanoseconds behind a step in which a reading still tells of it."""
-_QUANTITIES: dict[Cause, tuple[str, Quantity]] = {
-    Cause.GC: ("its garbage collector ran", lambda each: each.gc),
-    Cause.CONTENTION: ("it waited for a CPU", lambda each: each.run_queue),
-    Cause.INPUT: ("it waited for its data loader", lambda each: each.data),
-    Cause.COMPUTE: ("it computed", lambda each: each.cpu),
+_QUANTITIES: Final[dict[Cause, tuple[str, Quantity]]] = {
+    Cause.GC: ("its garbage collector ran", "gc"),
+    Cause.CONTENTION: ("it waited for a CPU", "run_queue"),
+    Cause.INPUT: ("it waited for its data loader", "data"),
+    Cause.COMPUTE: ("it computed", "cpu"),
 }
 
 
@@ -33,7 +33,7 @@ def find(evidence: Evidence, steps: list[int]) -> list[Finding]:
     usual = Window(evidence, steps).duration
     found = []
     for number in stood_still(evidence, steps, usual):
-        took = _shortest(evidence, number)
+        took = evidence.steps[number].shortest()
         found.append(_Stop(evidence, Window(evidence, [number]), number, took, took - usual).judge())
     return found
 
@@ -41,11 +41,7 @@ def find(evidence: Evidence, steps: list[int]) -> list[Finding]:
 def stood_still(evidence: Evidence, steps: list[int], usual: float) -> list[int]:
     """Those steps that say nothing of how the others went."""
     least = max(limit.STALL_SECONDS, limit.STALL_RATIO * usual)
-    return [number for number in steps if _shortest(evidence, number) > least]
-
-
-def _shortest(evidence: Evidence, number: int) -> float:
-    return min(each.duration for each in evidence.steps[number].values())
+    return [number for number in steps if evidence.steps[number].shortest() > least]
 
 
 @dataclass(frozen=True)
@@ -60,10 +56,7 @@ class _Stop:
 
     def judge(self) -> Finding:
         lost = self.lost
-        own, _ = self.window.excess(lambda each: each.own)
-        gc, _ = self.window.excess(lambda each: each.gc)
-        late = {rank: excess[0] for rank, excess in own.items() if excess}
-        collected = {rank: excess[0] for rank, excess in gc.items() if excess}
+        late, collected = self._excess("own"), self._excess("gc")
         slow = max(late, key=late.__getitem__, default=None)
         is_slow = slow is not None and late[slow] > lost / 2
         gaps = {rank: self._gap(rank) for rank in self.window.ranks}
@@ -85,6 +78,10 @@ class _Stop:
             return self._paused(collecting, collected[collecting])
         return self._away()
 
+    def _excess(self, quantity: Quantity) -> dict[int, float]:
+        compared = self.window.compare(quantity)
+        return {rank: excess[0] for rank in self.window.ranks if (excess := compared.excess(rank))}
+
     def _gap(self, rank: int) -> float:
         """The longest time between two readings of its connections, around that step, in seconds."""
         first, last = self.window.span(rank)
@@ -94,9 +91,9 @@ class _Stop:
     def _paused(self, rank: int, seconds: float) -> Finding:
         cause, why = Cause.UNKNOWN, "in what is not known"
         for candidate, (what, quantity) in _QUANTITIES.items():
-            more, _ = self.window.excess(quantity)
-            if more[rank] and more[rank][0] > self.lost / 2:
-                cause, why = candidate, f"{what} for {more[rank][0]:.1f} s more than on the others"
+            more = self.window.compare(quantity).excess(rank)
+            if more and more[0] > self.lost / 2:
+                cause, why = candidate, f"{what} for {more[0]:.1f} s more than on the others"
                 break
         facts = (Fact("own time beyond the others'", seconds, 0.0, "s"),)
         return self._finding(

@@ -1,59 +1,93 @@
-"""The first collective of a group that did not end everywhere."""
+"""Where the ranks of each group stand, if something did not end: who waits, and for whom."""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from otel_netmon.diagnosis.evidence import DEFAULT_GROUP, CallSeen, Evidence
+from otel_netmon.diagnosis.finding import Fact
 
 
 @dataclass(frozen=True)
 class Stuck:
-    """Of one group; ``unended`` by rank, those in which it failed or has not ended."""
+    """The furthest collective of a group that some rank is in, or failed in."""
 
     group: str
     sequence: int
     members: frozenset[int]
-    unended: dict[int, CallSeen]
-    waited: float
-    """Seconds for which some rank waited in it, by its own clock."""
+    waiting: dict[int, CallSeen]
+    """Ranks in it. Those behind are in an earlier one, which others have ended, or in none."""
+    missing: tuple[int, ...]
+    """Ranks that never issued it."""
+    unknown: tuple[int, ...]
+    """Members of which nothing is known."""
+    waited: float | None
+    """Seconds for which some rank waited in it, by its own clock; ``None``: not known."""
     failed: bool
 
     @property
+    def after(self) -> str:
+        """For how long, in a sentence."""
+        return "" if self.waited is None else f" for {self.waited:.1f} s"
+
+    @property
+    def facts(self) -> tuple[Fact, ...]:
+        """For how long, as a fact."""
+        return () if self.waited is None else (Fact("waited", self.waited, None, "s"),)
+
+    @property
     def name(self) -> str:
-        operation = next(iter(self.unended.values())).operation
-        return f"{operation} number {self.sequence}" + (
-            "" if self.group == DEFAULT_GROUP else f" of group {self.group}"
-        )
+        """As it is called in a sentence."""
+        operation = next(iter(self.waiting.values())).operation
+        group = "" if self.group == DEFAULT_GROUP else f" of group {self.group}"
+        return f"{operation} number {self.sequence}{group}"
 
 
 def stuck_in(evidence: Evidence, group: str) -> Stuck | None:
+    """``None`` if all that was issued on the group ended well."""
     by_rank = evidence.calls[group]
-    unended: dict[tuple[int, int], CallSeen] = {}
-    for rank, calls in by_rank.items():
-        # One that failed, and that the training survived, is history.
-        past = max(
-            (number for number, call in calls.items() if call.end is not None and call.error is None), default=-1
-        )
-        unended.update(
-            ((number, rank), call)
-            for number, call in calls.items()
-            if number > past and (call.end is None or call.error is not None)
-        )
-    if not unended:
+    first = {rank: number for rank, calls in by_rank.items() if (number := _first_open(calls)) is not None}
+    if not first:
         return None
-    first = min(sequence for sequence, _ in unended)
-    at = {rank: call for (sequence, rank), call in unended.items() if sequence == first}
-    waited = max(
-        ((evidence.last_sign.get(rank, call.start) if call.end is None else call.end) - call.start) / 1e9
-        for rank, call in at.items()
-    )
-    everyone = group == DEFAULT_GROUP or evidence.group_sizes.get(group) == evidence.world_size
+    furthest = max(first.values())
+    waiting = {rank: by_rank[rank][furthest] for rank, number in first.items() if number == furthest}
+    members = _members(evidence, group)
+    known = members & evidence.hosts.keys()
+    times = [evidence.waited(rank, call) for rank, call in waiting.items()]
     return Stuck(
         group,
-        first,
-        frozenset(range(evidence.world_size or 0)) if everyone else frozenset(by_rank),
-        at,
-        waited,
-        any(call.error is not None for call in at.values()),
+        furthest,
+        members,
+        waiting,
+        tuple(sorted(rank for rank in known if evidence.head(group, rank) < furthest)),
+        tuple(sorted(members - known)),
+        max((each for each in times if each is not None), default=None),
+        any(call.error is not None for call in waiting.values()),
     )
+
+
+def _first_open(calls: dict[int, CallSeen]) -> int | None:
+    """The first that failed or did not end; one that failed, and that the training survived, is history."""
+    ended = [number for number, call in calls.items() if call.end is not None and call.error is None]
+    last = max(ended, default=-1)
+    return min((number for number in calls if number > last), default=None)
+
+
+def _members(evidence: Evidence, group: str) -> frozenset[int]:
+    said = evidence.members.get(group)
+    if said is not None:
+        return said
+    if group == DEFAULT_GROUP or evidence.group_sizes.get(group) == evidence.world_size:
+        return frozenset(range(evidence.world_size or 0))
+    return frozenset(evidence.calls[group])
+
+
+def waits_for(some: Iterable[Stuck]) -> dict[int, set[int]]:
+    """By rank, those that have not come to what it waits in, in any group."""
+    found: dict[int, set[int]] = defaultdict(set)
+    for stuck in some:
+        for rank in stuck.waiting:
+            found[rank].update(stuck.missing)
+    return found

@@ -35,6 +35,8 @@ SLOW_SHARE: Final = 0.025
 SLOW_Z: Final = 5.0
 """Median of the excess in units of its standard error."""
 SLOW_STEPS: Final = 0.85
+SLOW_LEAST: Final = 0.25
+"""In this share of the steps it is late by at least this share of that median; in fewer, it is late at times."""
 LATE_SHARE: Final = 0.05
 """The same for the time until the last collective is issued, which overlaps with transfers and so is noisier."""
 HOST_SHARE: Final = 0.75
@@ -52,6 +54,12 @@ PAUSES_RATIO: Final = 3
 """So many of them on one rank, and so many times those of any other, ..."""
 PAUSES_COST: Final = 0.03
 """... that cost this share of the time."""
+
+OFTEN_SECONDS: Final = 0.01
+OFTEN_SHARE: Final = 0.05
+OFTEN_STEPS: Final = 0.3
+"""Late in many steps: by so much, and by this share of a step, in this share of the steps; and as many times as
+any other rank as with pauses."""
 
 LOSS_SURE: Final = 0.01
 LOSS: Final = 0.004
@@ -89,6 +97,8 @@ WAIT_SECONDS: Final = 2.0
 """For which all have to wait in a collective, for its network to be looked at."""
 SILENT_SECONDS: Final = 6.0
 """Without a sign, after which a rank is called silent. Heartbeats and digests come every 2 s or sooner."""
+LOST_SECONDS: Final = 15.0
+"""The same, where nothing hangs."""
 BACKOFF: Final = 2
 """Doublings of the retransmission timeout that a mere loss does not reach."""
 LOOK_BACK: Final = 64

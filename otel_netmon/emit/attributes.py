@@ -75,7 +75,8 @@ def rank_step(
     """The record of an interval, whose start and end are in nanoseconds of the monotonic clock as the record's own
     are; ``stats`` where there were collectives, of which one may have begun before; ``step`` where it was one."""
     start, end = bounds
-    since = start if stats is None else min(stats.first, start)
+    sums = None if stats is None else stats.sums(start, end)
+    since = start if sums is None else min(sums.first, start)
     used = ResourceUsage() if step is None else step.used
     is_incomplete = step is not None and not step.complete
     return RankStep(
@@ -85,10 +86,10 @@ def rank_step(
         world_size=rank.world_size,
         step=interval.number if interval.kind == semconv.SPAN_TRAIN_STEP else None,
         incomplete=is_incomplete or None,
-        first_collective=None if stats is None or stats.first < start else (stats.first - start) / 1e9,
-        collective_count=0 if stats is None else stats.count,
-        collective_size=0 if stats is None else stats.size,
-        collective_time=0.0 if stats is None else stats.busy(end) / 1e9,
+        first_collective=None if sums is None or sums.first < start else (sums.first - start) / 1e9,
+        collective_count=0 if sums is None else sums.call_count,
+        collective_size=0 if sums is None else sums.size,
+        collective_time=0.0 if sums is None else sums.busy / 1e9,
         wait_time=_seconds(used.wait),
         gc_time=_seconds(used.gc),
         data_time=_seconds(used.data),
@@ -96,8 +97,8 @@ def rank_step(
         run_queue_time=_seconds(used.run_queue),
         switches_voluntary=used.voluntary,
         switches_involuntary=used.involuntary,
-        groups=() if stats is None else stats.groups(),
-        calls=() if stats is None else stats.calls(since),
+        groups=() if sums is None else sums.groups,
+        calls=() if sums is None else sums.calls,
         pauses=() if step is None else tuple(_pause(each, since) for each in step.pauses),
         start=since,
         end=end,

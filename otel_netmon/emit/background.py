@@ -14,14 +14,15 @@ if TYPE_CHECKING:
 
 _SOON: Final = 0.05
 """Seconds after a group appeared: by then torch knows whether it is the default one."""
+_LOOK: Final = 0.5
+"""Seconds between two looks whether a round is needed before its time."""
 
 
 class Background:
     """One thread, while there is something to do. ``start`` and ``stop`` may be repeated."""
 
-    def __init__(self, rounds: Rounds, interval: float) -> None:
+    def __init__(self, rounds: Rounds) -> None:
         self._rounds = rounds
-        self._interval = interval
         self.after_fork_in_child()
 
     def after_fork_in_child(self) -> None:
@@ -69,14 +70,21 @@ class Background:
             self._wake.set()
             time.sleep(0.01)
 
+    def _wait(self, seconds: float) -> None:
+        """Until somebody asks for a round, one is needed, or ``seconds`` are over."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0 and not self._wake.wait(min(left, _LOOK)):
+            if self._rounds.is_needed:
+                return
+
     def _run(self) -> None:
         guarded(self._rounds.start_over)
         wait = _SOON
         while not self._stopping:
-            self._wake.wait(wait)
+            self._wait(wait)
             if not self._stopping:
                 self._wake.clear()
-            wait = self._interval
+            wait = self._rounds.interval
             asked, self._flush = self._flush, None
             if asked is not None:  # before the groups go: what has completed is to be in it
                 guarded(self._rounds.await_callbacks)

@@ -14,23 +14,27 @@ from typing import TYPE_CHECKING, Any, Final
 from otel_netmon import semconv
 from otel_netmon.delivery.packed import Place
 from otel_netmon.emit.attributes import rank_step
+from otel_netmon.emit.chosen import Chosen
+from otel_netmon.emit.encoding import Trace
 from otel_netmon.emit.evidence import EvidenceWriter
 from otel_netmon.emit.hangs import HangDetector, HeartbeatSender
 from otel_netmon.emit.interval_stats import IntervalStats
 from otel_netmon.emit.intervals import Interval, StepResolver, Tie, of_step, tied_by_group
 from otel_netmon.emit.log_events import LogEvents
 from otel_netmon.emit.metrics import MOST_SERIES, AttributeSet, CollectiveMetrics
+from otel_netmon.emit.waiting import Waiting
 from otel_netmon.guard import log_once
 from otel_netmon.job import identity
-from otel_netmon.job.cadence import Cadence
 from otel_netmon.job.steps import SETUP, Step, StepMarks
 from otel_netmon.records import Heartbeat
+from otel_netmon.threads import Pace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from otel_netmon.capture.event import CollectiveEvent
+    from otel_netmon.capture.event import CollectiveEvent, CollectiveKind
     from otel_netmon.capture.operations import Operation
+    from otel_netmon.capture.plain import PlainCalls
     from otel_netmon.config import Config
     from otel_netmon.emit.spans import SpanWriter
     from otel_netmon.job.groups import Group
@@ -39,11 +43,10 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 _REMEMBERED: Final = 1024
-_AT_ONCE: Final = 64
-"""Events that are made spans of in one go: a fraction of a millisecond, during which no other thread of Python's
-runs."""
-_YIELD: Final = 0.0001
-"""Seconds; less would be over before another thread has woken up."""
+_AT_ONCE: Final = 32
+"""Events that are made spans of in one go."""
+_LOOKED_AT: Final = 64
+"""Events that the metrics are fed with in one go."""
 NEVER: Final = 1 << 62
 """As nanoseconds."""
 _PATIENCE: Final = 5_000_000_000
@@ -51,17 +54,20 @@ _PATIENCE: Final = 5_000_000_000
 
 
 class Emitter:
-    """Drained events in, spans and metrics out. Used by one thread at a time."""
+    """Drained events in, spans and metrics out. Used by one thread at a time, whose ``pace`` is kept."""
 
-    def __init__(self, metrics: CollectiveMetrics, spans: SpanWriter, settings: Config, job: Job) -> None:
+    def __init__(
+        self, metrics: CollectiveMetrics, spans: SpanWriter, settings: Config, job: Job, pace: Pace | None = None
+    ) -> None:
+        self._pace = pace or Pace()
         logs = LogEvents()
         self._hangs = HangDetector(settings.stall_after, logs)
         self._heartbeat = HeartbeatSender(settings.heartbeat, logs)
         self._metrics = metrics
         self._spans = spans
         self._hold = settings.ring_size
-        self._trace_every = settings.trace_every
-        self._cadence = Cadence(settings.trace_every, is_first=job.rank.rank == 0, store=job.store)
+        self._waiting = Waiting(settings.ring_size)
+        self._chosen = Chosen(settings, job, spans)
         self._rank = rank = job.rank
         self._token = job.token
         self._member: int | str = job.token if rank.rank is None else rank.rank
@@ -71,32 +77,38 @@ class Emitter:
         self._epoch = time.time_ns() - time.monotonic_ns()
         self._intervals = StepResolver(self._epoch, int(settings.window * 1e9), job.token)
         self._evidence = EvidenceWriter(spans, logs, self._epoch, self._member)
-        chosen = settings.trace_ranks
-        self._traces_calls = chosen is None or rank.rank is None or rank.rank in chosen
         self._opened = 0
         """When the last step that ended did."""
         self._attribute_sets: dict[tuple[Group, Operation, bool], AttributeSet] = {}
-        self._waiting: deque[CollectiveEvent] = deque()
         self._steps: deque[Step] = deque()
         """Ended, and not emitted yet."""
         self._stats: dict[Interval, IntervalStats] = {}
-        self._verdicts: dict[Interval, bool] = {}
         self.lost = 0
         """Spans lost: no provider or run id came while more than ``ring_size`` waited, or the provider failed."""
 
     def take(self, events: list[CollectiveEvent]) -> None:
         """Feed the metrics; keep the events for their spans."""
         for event in events:
-            kind = event.kind
-            if kind.about is None or kind.about.rank is not self._rank:
-                kind.about = self._about(kind.group, kind.operation, kind.on_host)
-        self._metrics.record(events)
+            self._learn(event.kind)
+        for some in self._pace.pieces(events, _LOOKED_AT):
+            self._metrics.record(some)
         self._metrics.record_overwritten(self._about)
         self._heartbeat.began(events)
-        self._waiting.extend(events)
-        while len(self._waiting) > self._hold:
-            self._waiting.popleft()
-            self.lost += 1
+        self.lost += self._waiting.add(events)
+
+    def take_plain(self, calls: PlainCalls) -> None:
+        """The same with plain calls."""
+        for kind in calls.kinds():
+            self._learn(kind)
+        series = calls.series()
+        self._metrics.record_plain(series)
+        for one in series:
+            self._heartbeat.reached(one.kind.group, one.last_sequence)
+        self.lost += self._waiting.add_plain(calls)
+
+    def _learn(self, kind: CollectiveKind) -> None:
+        if kind.about is None or kind.about.rank is not self._rank:
+            kind.about = self._about(kind.group, kind.operation, kind.on_host)
 
     def _about(self, group: Group, operation: Operation, on_host: bool) -> AttributeSet:
         key = (group, operation, on_host)
@@ -114,34 +126,27 @@ class Emitter:
         """
         for step in marks.closed:
             self._intervals.closed(step)
-            self._cadence.closed(step)
             self._opened = step.end
-        self._cadence.poll()
+        self._chosen.marks(marks)
         self._steps.extend(marks.closed)
         while len(self._steps) > self._hold:
             self._steps.popleft()
         crowded = len(self._waiting) > self._hold // 2
+        self._waiting.look_again()
         self._intervals.now(marks, NEVER if unmarked and crowded else unmarked)
 
     def emit(self, run_id: str | None, *, last_call: bool = False) -> None:
         """Make the spans of the waiting events whose interval is known. With ``last_call`` no id is waited for."""
         if run_id is None or not self._spans.ready():
             return
-        waiting, self._waiting = self._waiting, deque()
-        known: dict[Interval, list[CollectiveEvent]] = {}
-        interval_of = self._intervals.reader()
-        for event in waiting:
-            interval = interval_of(event)
-            of_group = event.kind.group.run_id
-            if interval is None or (of_group is not None and of_group.resolve(last_call=last_call) is None):
-                self._waiting.append(event)
-            else:
-                known.setdefault(interval, []).append(event)
+        known, plain = self._waiting.take_known(self._intervals, self._pace, last_call=last_call)
+        spans: list[tuple[PlainCalls, Trace]] = []
+        for interval, calls in plain:
+            self._counted(self._add_plain, run_id, interval, calls, spans, spans=len(calls))
+        self._counted(self._spans.emit_plain, spans, spans=sum(len(calls) for calls, _ in spans))
         for interval, events in known.items():
-            for first in range(0, len(events), _AT_ONCE):
-                self._emit_events(run_id, interval, events[first : first + _AT_ONCE])
-                if len(events) > _AT_ONCE:
-                    time.sleep(_YIELD)
+            for few in self._pace.pieces(events, _AT_ONCE):
+                self._emit_events(run_id, interval, few)
         self._counted(self._spans.flush)
 
     def emit_intervals(self, run_id: str | None, in_flight: int | None) -> None:
@@ -157,8 +162,10 @@ class Emitter:
             if in_flight is not None and in_flight < step.last_boundary and now - step.end < _PATIENCE:
                 break
             self._counted(self._emit_step, run_id, self._steps.popleft())
+            self._pace.give_way()
         for interval in [interval for interval in self._stats if self._intervals.ended(interval, now - _PATIENCE)]:
             self._counted(self._emit_interval, run_id, interval, *self._intervals.bounds(interval))
+        self._metrics.feed_steps()
         self._counted(self._spans.flush)
 
     def _counted(self, make: Callable[..., None], *what: Any, spans: int = 1) -> None:
@@ -214,25 +221,29 @@ class Emitter:
                     SETUP, last.last_boundary, last.start, now, complete=False, used=last.used, pauses=last.pauses
                 )
                 self._counted(self._emit_step, run_id, setup)
+        self._metrics.feed_steps()
         self._counted(self._spans.flush)
 
-    def _sampled(self, run_id: str, interval: Interval) -> bool:
-        verdict = self._verdicts.get(interval)
-        if verdict is None:
-            verdict = (
-                interval.kind != semconv.SPAN_TRAIN_STEP or self._cadence.takes(interval.number, interval.key)
-            ) and self._spans.is_sampled(identity.trace_id(run_id, interval.key), interval.kind)
-            self._verdicts[interval] = verdict
-            if len(self._verdicts) > _REMEMBERED:
-                del self._verdicts[next(iter(self._verdicts))]
-        return verdict
-
-    def _emit_events(self, run_id: str, interval: Interval, events: list[CollectiveEvent]) -> None:
+    def _stats_of(self, interval: Interval) -> IntervalStats:
         stats = self._stats.get(interval)
         if stats is None:
-            stats = self._stats[interval] = IntervalStats(events[0].start)
+            stats = self._stats[interval] = IntervalStats(self._pace)
             if len(self._stats) > _REMEMBERED:  # of steps that were emitted before their last collective
                 del self._stats[next(iter(self._stats))]
+        return stats
+
+    def _add_plain(
+        self, run_id: str, interval: Interval, calls: PlainCalls, spans: list[tuple[PlainCalls, Trace]]
+    ) -> None:
+        if not self._spans.packs:
+            self._emit_events(run_id, interval, calls.events())
+            return
+        self._stats_of(interval).add_plain(calls)
+        if self._chosen.has_calls and self._chosen.has(run_id, interval):
+            spans.append((calls, Trace(*self._parent(run_id, interval), self._epoch, 0)))
+
+    def _emit_events(self, run_id: str, interval: Interval, events: Sequence[CollectiveEvent]) -> None:
+        stats = self._stats_of(interval)
         stats.add(events)
         below = [event for event in events if event.kind.group.run_id is None]
         if len(below) < len(events):
@@ -242,24 +253,25 @@ class Emitter:
                     below.append(event)
                 else:
                     self._counted(self._emit_tied, of_group, event)
-        if below and self._traces_calls:
+        if below and self._chosen.has_calls:
             self._counted(self._emit_below_step, run_id, interval, below, spans=len(below))
 
-    def _emit_below_step(self, run_id: str, interval: Interval, events: list[CollectiveEvent]) -> None:
-        if not self._sampled(run_id, interval):
+    def _emit_below_step(self, run_id: str, interval: Interval, events: Sequence[CollectiveEvent]) -> None:
+        if not self._chosen.has(run_id, interval):
             return
-        trace_id = identity.trace_id(run_id, interval.key)
-        parent_id = identity.rank_id(run_id, interval.key, self._member)
+        trace_id, parent_id = self._parent(run_id, interval)
         if self._spans.packs:
             self._spans.emit_events(events, trace_id, parent_id, self._epoch)
         else:
             for event in events:
                 self._counted(self._emit_event, event, trace_id, parent_id, event.span_id)
 
+    def _parent(self, run_id: str, interval: Interval) -> tuple[int, int]:
+        """Ids of the trace and of this rank's span in it."""
+        return identity.trace_id(run_id, interval.key), identity.rank_id(run_id, interval.key, self._member)
+
     def _emit_tied(self, of_group: Tie, event: CollectiveEvent) -> None:
-        if of_group.number % self._trace_every:
-            return
-        if self._spans.is_sampled(of_group.trace_id, event.operation.name):
+        if self._chosen.has_tied(of_group, event.operation.name):
             is_root = of_group.is_root
             parent_id, span_id = (None, of_group.root_id) if is_root else (of_group.root_id, event.span_id)
             self._emit_event(event, of_group.trace_id, parent_id, span_id)
@@ -281,10 +293,10 @@ class Emitter:
         record = rank_step(interval, self._rank, self._stats.pop(interval, None), step, (start, end))
         if step is not None and step.complete and record.step is not None:
             self._metrics.record_step((end - record.start) / 1e9, record.collective_time or 0.0)
-        in_trace = self._sampled(run_id, interval)
-        self._verdicts.pop(interval, None)
+        in_trace = self._chosen.has(run_id, interval)
+        self._chosen.forget(interval)
         record = record._replace(
-            run_id=run_id, attempt=self._attempt or None, sampled=in_trace and self._traces_calls
+            run_id=run_id, attempt=self._attempt or None, sampled=in_trace and self._chosen.has_calls
         )
         is_root = self._rank.rank == 0 or (interval.kind == semconv.SPAN_WINDOW and bool(self._token))
         self._evidence.write(interval.kind, interval.key, record, in_trace=in_trace, is_root=is_root)

@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from otel_netmon import schema, semconv
 from otel_netmon.bandwidth import rates
+from otel_netmon.capture.plain import Below, Template
 from otel_netmon.emit.attributes import collective
 
 if TYPE_CHECKING:
     from otel_netmon.capture.event import CollectiveEvent
+    from otel_netmon.capture.plain import PlainCalls, PlainEncoder
     from otel_netmon.delivery.packed import SpanFormat
     from otel_netmon.emit.metrics import AttributeSet
+    from otel_netmon.job.roles import RankIdentity
 
 _SLOTS: Final = {
     str(semconv.COLLECTIVE_SEQUENCE): 0,
@@ -28,6 +31,10 @@ _SLOTS: Final = {
 """Attributes that vary from span to span, in the order of the record."""
 _MOST: Final = 512
 """Templates that are kept: sizes may vary without end."""
+
+
+def _bytes(text: str | bytes) -> bytes:
+    return text.encode() if isinstance(text, str) else text
 
 
 class Trace(NamedTuple):
@@ -47,6 +54,9 @@ class CollectiveEncoder:
         self._format = format
         self._templates: tuple[dict[Any, Any], dict[Any, Any]] = {}, {}
         """Of spans below another, and of roots."""
+        self._plain: PlainEncoder | None = None
+        self._rank: RankIdentity | None = None
+        """Who the templates in that say that this process is."""
 
     def encode(
         self, events: Sequence[CollectiveEvent], ids: Sequence[int], about: AttributeSet | None, of: Trace
@@ -92,6 +102,31 @@ class CollectiveEncoder:
                 *(first, sequence, second, device, third, algbw, fourth, busbw, closing),
             )
         return made.joined(parts)
+
+    def encode_plain(self, parts: Sequence[tuple[PlainCalls, int, Trace]]) -> bytes:
+        """The same of plain calls, that were taken at once; with the id of the first of each part, which the
+        others follow. Some 0.3 µs each, and 20 for the first of its kind."""
+        made = self._format
+        kind = parts[0][0].kind
+        rank = None if kind is None else kind.about.rank
+        if self._plain is None or self._rank is not rank or not self._plain.kinds.is_current:
+            self._plain, self._rank = parts[0][0].encoder(is_text=isinstance(made.nothing, str)), rank
+        below = [
+            Below(calls, first_id, *map(_bytes, made.around_id(of.trace_id, of.parent_id)))
+            for calls, first_id, of in parts
+        ]
+        epoch, between = parts[0][2].epoch, _bytes(made.between_times)
+        return self._plain.encode(below, epoch, between, self._plain_template)[len(made.between) :]
+
+    def _plain_template(self, event: CollectiveEvent) -> Template:
+        made, about = self._format, event.kind.about
+        factor = about.factor if event.kind.is_even else None
+        length = len(made.integer(event.sequence or 0))
+        if event.size:
+            length += len(made.double(1.0)) * (1 if factor is None else 2)
+        opening, name, first, second, third, fourth, closing = self._template(event, about, length, is_root=False)
+        pieces = [opening, name, first, second + third, fourth, closing]
+        return Template(-1.0 if factor is None else factor, [*map(_bytes, pieces)])
 
     def _template(
         self, event: CollectiveEvent, about: AttributeSet, length: int, *, is_root: bool

@@ -29,6 +29,7 @@ _ON_RANK: Final = {
     semconv.SPAN_SETUP: semconv.SPAN_RANK_SETUP,
     semconv.SPAN_WINDOW: semconv.SPAN_RANK_WINDOW,
 }
+_INCOMPLETE: Final = RankStep._fields.index("incomplete") + 1
 
 
 class EvidenceWriter:
@@ -61,7 +62,8 @@ class EvidenceWriter:
             self._write_logs(record, traffic, place)
         else:
             traffic = []
-        peers.readings.unseen(len(seen) - len(traffic))
+        if len(seen) > len(traffic):
+            peers.readings.unseen(len(seen) - len(traffic))
 
     def _write_spans(
         self, kind: str, record: RankStep, traffic: list[PeerTraffic], place: Place, is_root: bool
@@ -73,7 +75,7 @@ class EvidenceWriter:
         events = [(each.at + self._epoch, schema.attributes(each)) for each in traffic]
         self._spans.emit(record.name, place, schema.attributes(record), links=links, events=events)
         if is_root:
-            of_the_job: Any = record[1 : 1 + record._fields.index("incomplete")]
+            of_the_job: Any = record[1:_INCOMPLETE]
             above = place._replace(parent_id=None, span_id=place.parent_id or 0)
             self._spans.emit(kind, above, schema.attributes(RankStep(kind, *of_the_job)), links=links)
 

@@ -90,9 +90,14 @@ class HeartbeatSender:
         for event in events if self._interval else ():
             number, group = event.sequence, event.kind.group
             if number is not None and number > sequences.get(group, 0):
-                sequences[group] = number
-                if len(sequences) > _MOST_GROUPS:
-                    del sequences[next(iter(sequences))]
+                self.reached(group, number)
+
+    def reached(self, group: Group, number: int) -> None:
+        """Remember that a group got as far as that, if it had not before."""
+        sequences = self._sequences
+        sequences[group] = max(number, sequences.get(group, 0))
+        if len(sequences) > _MOST_GROUPS:
+            del sequences[next(iter(sequences))]
 
     def look(self, in_flight: list[CollectiveEvent], beat: Heartbeat, rank: RankIdentity) -> None:
         """Send one, if it is due: ``beat``, completed by what is in flight."""

@@ -2,31 +2,68 @@
 
 from __future__ import annotations
 
+import functools
 from array import array
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from otel_netmon.capture.plain import joined
 from otel_netmon.records import Call, GroupUse
-from otel_netmon.schema import MOST_CALLS
+from otel_netmon.schema import MOST_CALLS, packed_calls
+from otel_netmon.threads import Pace
 
 if TYPE_CHECKING:
     from otel_netmon.capture.event import CollectiveEvent
+    from otel_netmon.capture.plain import PlainCalls
+    from otel_netmon.job.groups import Group
 
 _MERGE_AT: Final = 4096
+_AT_ONCE: Final = 512
 _MOST_GROUPS: Final = 64
 _UNKNOWN: Final = -1
+_NEVER: Final = 1 << 62
+_call: Final = functools.partial(tuple.__new__, Call)
+"""``Call._make`` in a third of its time."""
+
+
+class Sums(NamedTuple):
+    """What collectives add up to. Nanoseconds, and of the first ones all."""
+
+    first: int
+    """Start of the first one."""
+    call_count: int
+    size: int
+    busy: int
+    groups: tuple[GroupUse, ...]
+    calls: Any
+    """A tuple of ``Call``, or that packed."""
 
 
 class IntervalStats:
-    """What a rank's collectives in one interval add up to, and the first ones one by one. Times in nanoseconds."""
+    """What a rank's collectives in one interval add up to, and the first ones one by one. Times in nanoseconds.
+
+    Used by one thread, which keeps the ``pace``: summing up thousands takes milliseconds.
+    """
 
     __slots__ = (
-        *("_busy_from", "_busy_until", "_durations", "_groups", "_kind", "_kinds", "_settled", "_starts"),
+        *(
+            "_busy_from",
+            "_busy_until",
+            "_durations",
+            "_groups",
+            "_kind",
+            "_kinds",
+            "_pace",
+            "_plain",
+            "_settled",
+            "_starts",
+        ),
         *("count", "first", "size"),
     )
 
-    def __init__(self, first: int) -> None:
-        self.first = first
+    def __init__(self, pace: Pace | None = None) -> None:
+        self._pace = pace or Pace()
+        self.first = _NEVER
         """Start of the first collective."""
         self.count = 0
         self.size = 0
@@ -36,6 +73,8 @@ class IntervalStats:
         """By name: calls, bytes, calls with a known duration, their sum, the last sequence number, ranks."""
         self._kinds: dict[tuple[str, str], int] = {}
         self._kind, self._starts, self._durations = array("q"), array("q"), array("q")
+        self._plain: list[PlainCalls] = []
+        """Not in any of the others yet."""
 
     def add(self, events: Iterable[CollectiveEvent]) -> None:
         """Count some events; some 0.7 µs each."""
@@ -68,10 +107,34 @@ class IntervalStats:
             if end is not None:
                 self._busy_from.append(start)
                 self._busy_until.append(end)
+        self._settle()
+
+    def add_plain(self, calls: PlainCalls) -> None:
+        """Count plain calls: kept as they are until they are summed up."""
+        self._plain.append(calls)
+        if sum(map(len, self._plain)) > _MERGE_AT:
+            self._unfold()
+
+    def _unfold(self) -> None:
+        """Make events of what was kept."""
+        plain, self._plain = self._plain, []
+        for calls in plain:
+            self.add(calls.events())
+
+    def sums(self, start: int, end: int) -> Sums:
+        """All of it, in an interval with these bounds."""
+        if self._plain and (self.count or not all(calls.is_current for calls in self._plain)):
+            self._unfold()
+        if self._plain:
+            return _plain_sums(joined(self._plain), start, end)
+        since = min(self.first, start)
+        return Sums(self.first, self.count, self.size, self.busy(end), self.groups(), self.calls(since))
+
+    def _settle(self) -> None:
         if len(self._busy_from) > _MERGE_AT:
             merged = self._merged()
             # events come by their end: nothing more will overlap the oldest
-            self._settled += _total(merged[: -_MERGE_AT // 2])
+            self._settled += sum(end - start for start, end in merged[: -_MERGE_AT // 2])
             recent = merged[-_MERGE_AT // 2 :]
             self._busy_from = array("q", (start for start, _ in recent))
             self._busy_until = array("q", (end for _, end in recent))
@@ -85,26 +148,52 @@ class IntervalStats:
 
     def calls(self, start: int) -> tuple[Call, ...]:
         """The first ones, by their start; ``start`` is where their interval begins."""
-        kinds = list(self._kinds)
-        rows = sorted(zip(self._starts, self._kind, self._durations, strict=True))
-        return tuple(
-            Call(*kinds[kind], (begun - start) // 1000, None if duration == _UNKNOWN else duration // 1000)
-            for begun, kind, duration in rows
-        )
+        names = list(self._kinds)
+        rows = [
+            (*names[kind], (begun - start) // 1000, None if duration == _UNKNOWN else duration // 1000)
+            for begun, kind, duration in sorted(zip(self._starts, self._kind, self._durations, strict=True))
+        ]
+        return tuple(map(_call, rows))
 
     def busy(self, until: int) -> int:
         """Time with at least one collective in flight, before ``until``."""
-        return self._settled + _total((start, min(end, until)) for start, end in self._merged() if start < until)
+        total, reached = self._settled, -1 << 63
+        for start, end in sorted(zip(self._busy_from, self._busy_until, strict=True)):
+            if start >= until:
+                break
+            last = end if end < until else until
+            if last > reached:
+                total += last - (start if start > reached else reached)
+                reached = last
+        return total
 
     def _merged(self) -> list[tuple[int, int]]:
         merged: list[tuple[int, int]] = []
-        for start, end in sorted(zip(self._busy_from, self._busy_until, strict=True)):
-            if merged and start <= merged[-1][1]:
-                merged[-1] = merged[-1][0], max(end, merged[-1][1])
-            else:
-                merged.append((start, end))
+        for some in self._pace.pieces(sorted(zip(self._busy_from, self._busy_until, strict=True)), _AT_ONCE):
+            for start, end in some:
+                if merged and start <= merged[-1][1]:
+                    merged[-1] = merged[-1][0], max(end, merged[-1][1])
+                else:
+                    merged.append((start, end))
         return merged
 
 
-def _total(intervals: Iterable[tuple[int, int]]) -> int:
-    return sum(end - start for start, end in intervals)
+def _plain_sums(calls: PlainCalls, start: int, end: int) -> Sums:
+    found = calls.summary(start, end, MOST_CALLS)
+    size, kinds = 0, []
+    groups: dict[Group, tuple[int, int, int, int]] = {}
+    for kind, count, some, duration, last in found.uses:
+        size += some
+        group = kind.group
+        kinds.append((kind.operation.name, group.name))
+        known = groups.get(group)
+        if known is None:
+            groups[group] = count, some, duration, last
+        else:
+            groups[group] = known[0] + count, known[1] + some, known[2] + duration, max(known[3], last)
+    uses = [
+        GroupUse(group.name, count, some, duration // 1000, last, group.size or None)
+        for group, (count, some, duration, last) in groups.items()
+    ]
+    packed = packed_calls(kinds, found.places, found.starts, found.durations)
+    return Sums(found.first, len(calls), size, found.busy, tuple(uses[:_MOST_GROUPS]), packed)

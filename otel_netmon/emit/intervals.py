@@ -36,7 +36,7 @@ def of_step(index: int, key: str = "") -> Interval:
     return Interval(semconv.SPAN_TRAIN_STEP, index, key or str(index))
 
 
-def _last_boundary(step: tuple[int, Interval]) -> int:
+def _last_boundary(step: tuple[int, int, str]) -> int:
     return step[0]
 
 
@@ -49,19 +49,21 @@ class StepResolver:
         """Nanoseconds; 0: no windows."""
         self._token = token
         """What tells this process's windows from those of others, where no rank does."""
-        self._steps: deque[tuple[int, Interval]] = deque(maxlen=_REMEMBERED)
-        """``(last boundary, interval)`` of the latest steps: an asynchronous collective may outlast its step."""
+        self._steps: deque[tuple[int, int, str]] = deque(maxlen=_REMEMBERED)
+        """Last boundary, number and key of the latest steps: an asynchronous collective may outlast its step. Not
+        as intervals: plain tuples of such values are none of the garbage collector's business."""
         self._now = StepMarks([])
-        self._windows = False
+        self.has_windows = False
+        """Whether what is in no step is in a window."""
 
     def closed(self, step: Step) -> None:
         """A step ended."""
-        self._steps.append((step.last_boundary, of_step(step.index, step.key)))
+        self._steps.append((step.last_boundary, step.index, step.key))
 
     def now(self, marks: StepMarks, unmarked: int) -> None:
         """Which step is open, and up to which boundary that is certain; for how long nothing has marked a step."""
         self._now = marks
-        self._windows = 0 < self._window <= unmarked
+        self.has_windows = 0 < self._window <= unmarked
 
     @property
     def open(self) -> Interval:
@@ -84,17 +86,21 @@ class StepResolver:
 
     def of(self, event: CollectiveEvent) -> Interval | None:
         """The event's interval; ``None`` when it is not known yet."""
-        place = bisect_right(self._steps, event.boundary, key=_last_boundary)
-        if place < len(self._steps):
-            return self._steps[place][1]
-        if event.boundary <= self._now.settled:
-            return self.open
-        if self._windows:
+        interval = self.of_step_at(event.boundary)
+        if interval is None and self.has_windows:
             number = (event.start + self._epoch) // self._window
             return Interval(semconv.SPAN_WINDOW, number, f"{semconv.SPAN_WINDOW} {number}{self._token}")
-        if event.boundary < self._now.setup_until:
-            return of_step(SETUP)
-        return None
+        return interval
+
+    def of_step_at(self, boundary: int) -> Interval | None:
+        """The step, or setup, of what began when so many boundaries had passed; ``None`` when it is not known yet,
+        or a window."""
+        place = bisect_right(self._steps, boundary, key=_last_boundary)
+        if place < len(self._steps):
+            return of_step(*self._steps[place][1:])
+        if boundary <= self._now.settled:
+            return self.open
+        return of_step(SETUP) if boundary < self._now.setup_until and not self.has_windows else None
 
     def ended(self, interval: Interval, now: int) -> bool:
         """Whether ``interval`` is a window that is over; ``now`` is monotonic."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -13,7 +13,7 @@ from opentelemetry.metrics import CallbackOptions, Observation
 
 from otel_netmon import forks, semconv, threads
 from otel_netmon.bandwidth import bus_factor
-from otel_netmon.capture.aggregator import Histograms
+from otel_netmon.capture.aggregator import Distribution, Histograms
 from otel_netmon.internals.otel_internals import add_to_point, forget, histogram_points, is_enabled
 from otel_netmon.job import peers
 from otel_netmon.job.collective_window import SeriesKey, window
@@ -21,15 +21,16 @@ from otel_netmon.job.roles import RankIdentity
 from otel_netmon.version import __version__
 
 if TYPE_CHECKING:
-    from otel_netmon.capture.aggregator import Distribution
     from otel_netmon.capture.event import CollectiveEvent
     from otel_netmon.capture.operations import Operation
+    from otel_netmon.capture.plain import Series
     from otel_netmon.capture.ring import EventRing
     from otel_netmon.job.groups import Group
 
 
 MOST_SERIES: Final = 2000
 """Of an instrument: the SDK's own limit, beyond which it sums up in a series ``otel.metric.overflow``."""
+_NO_ATTRIBUTES: Final[Mapping[str, str]] = {}
 
 
 class AttributeSet:
@@ -148,8 +149,9 @@ class CollectiveMetrics:
         self._duration = BulkHistogram(meter, semconv.COLLECTIVE_DURATION_METRIC)
         self._size = BulkHistogram(meter, semconv.COLLECTIVE_SIZE_METRIC)
         self._io: Any = semconv.create(meter, semconv.COLLECTIVE_IO_METRIC)
-        self._step: Any = semconv.create(meter, semconv.STEP_DURATION_METRIC)
+        self._step = BulkHistogram(meter, semconv.STEP_DURATION_METRIC)
         self._in_collectives: Any = semconv.create(meter, semconv.STEP_COLLECTIVE_TIME_METRIC)
+        self._steps: list[tuple[float, float]] = []
         semconv.create(meter, semconv.COLLECTIVE_ACTIVE_METRIC, [self._active])
         semconv.create(meter, semconv.COLLECTIVE_AGE_METRIC, [self._age])
         semconv.create(meter, semconv.EVENTS_DROPPED, [self._dropped])
@@ -169,12 +171,13 @@ class CollectiveMetrics:
         """The parent's series are the parent's."""
         self._lock = threads.RLock()
         self._seen.clear()
+        self._steps.clear()
         self._ring = None
         self.errors = 0
-        self._duration.forget()
-        self._size.forget()
-        for one in (self._io, self._step, self._in_collectives):
-            forget(one)
+        for histogram in (self._duration, self._size, self._step):
+            histogram.forget()
+        for counter in (self._io, self._in_collectives):
+            forget(counter)
 
     def detach(self) -> None:
         """Report nothing more."""
@@ -218,7 +221,7 @@ class CollectiveMetrics:
     def _unseen(self, _: CallbackOptions) -> Iterable[Observation]:
         return [] if self._ring is None else [Observation(peers.readings.dropped)]
 
-    def record(self, events: list[CollectiveEvent]) -> None:
+    def record(self, events: Iterable[CollectiveEvent]) -> None:
         """Feed finished events, whose kinds have their ``AttributeSet``, to the histograms, the counter and the
         window; some 0.5 µs each."""
         batches: dict[tuple[AttributeSet, str | None, bool], _Batch] = {}
@@ -244,10 +247,32 @@ class CollectiveMetrics:
             self._feed(about, error, Histograms(batch.durations, batch.sizes if about.has_sizes else ()))
         self._see(about.key for about, _, _ in batches)
 
+    def record_plain(self, series: Sequence[Series]) -> None:
+        """The same of plain calls, added up into buckets."""
+        for one in series:
+            about: AttributeSet = one.kind.about
+            factor = about.factor if one.kind.is_even else None
+            window.extend(about.key, one.ends, one.sizes, one.durations, factor)
+            amounts = Histograms()
+            amounts.seconds.add_counted(*one.in_seconds)
+            if about.has_sizes:
+                amounts.sizes.add_counted(*one.in_bytes)
+            self._feed(about, None, amounts)
+        self._see(one.kind.about.key for one in series)
+
     def record_step(self, seconds: float, in_collectives: float) -> None:
-        """Feed a training step: how long it took on this rank, and how much of that had collectives in flight."""
-        self._step.record(seconds)
-        self._in_collectives.add(in_collectives)
+        """Keep for ``feed_steps`` a training step: how long it took on this rank, and how much of that had
+        collectives in flight."""
+        self._steps.append((seconds, in_collectives))
+
+    def feed_steps(self) -> None:
+        """Feed the steps, all at once: one by one takes longer than all the rest of a step."""
+        steps, self._steps = self._steps, []
+        if steps:
+            durations = Distribution(semconv.SECONDS_BUCKETS)
+            durations.add(seconds for seconds, _ in steps)
+            self._step.record(durations, _NO_ATTRIBUTES)
+            self._in_collectives.add(sum(in_collectives for _, in_collectives in steps))
 
     def record_overwritten(self, about_of: Callable[[Group, Operation, bool], AttributeSet]) -> None:
         """Feed the metrics with the events that the ring overwrote since the last call."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.sdk.resources import Resource
@@ -24,6 +24,7 @@ from otel_netmon.internals.otel_internals_spans import batch_size
 
 if TYPE_CHECKING:
     from otel_netmon.capture.event import CollectiveEvent
+    from otel_netmon.capture.plain import PlainCalls
     from otel_netmon.delivery.packed import Place, SpanFormat, WholeSpan
     from otel_netmon.emit.metrics import AttributeSet
 
@@ -31,8 +32,11 @@ if TYPE_CHECKING:
 class _Outlet:
     """A processor, and what is on its way there. Used by one thread."""
 
-    def __init__(self, processor: SpanProcessor, made: SpanFormat, of: tuple[Resource, Any]) -> None:
+    def __init__(
+        self, processor: SpanProcessor, made: SpanFormat, of: tuple[Resource, Any], *, is_local: bool
+    ) -> None:
         self._processor = processor
+        self._is_local = is_local
         self.most = batch_size(processor)
         self.format = made
         self.encoder = CollectiveEncoder(made)
@@ -43,21 +47,26 @@ class _Outlet:
     def after_fork_in_child(self) -> None:
         """What was on its way is the parent's."""
         self._open = PackedSpans(*self._of, self.most)
+        self._at_most = 0
+        """Spans that were not exported yet, or fewer."""
         self._queued: list[weakref.ref[PackedSpans]] = []
         """Handed to the processor, which lets go of them when they are exported, or when spans of others fill its
         queue."""
 
     def add(self, count: int, chunk: bytes) -> None:
-        if self._waiting() + count > self.most:
+        if self._fills(count, self.most + 1):
             self._export()
         self._open.add(count, chunk)
-        if self._waiting() >= self.most:
+        self._at_most += count
+        if self._fills(0, self.most):
             self._export()
 
-    def _waiting(self) -> int:
-        """Spans that were not exported yet."""
-        queued = [pack for each in self._queued if (pack := each()) is not None]
-        return self._open.count + sum(pack.count for pack in queued)
+    def _fills(self, count: int, size: int) -> bool:
+        """Whether so many spans that were not exported yet would be there, with ``count`` more."""
+        if self._at_most + count >= size:
+            queued = [pack for each in self._queued if (pack := each()) is not None]
+            self._at_most = self._open.count + sum(pack.count for pack in queued)
+        return self._at_most + count >= size
 
     def flush(self) -> None:
         """Hand over what was added; the processor exports it when it thinks fit."""
@@ -69,6 +78,13 @@ class _Outlet:
     def _export(self) -> None:
         self.flush()
         guarded(self._processor.force_flush)
+
+    def export(self) -> None:
+        """Have what was handed over exported, where it need not wait for more: nothing is lost with the process,
+        and the processor's thread has nothing to do."""
+        if self._is_local and self._queued:
+            self._export()
+            self._queued = []
 
 
 class PackedSpanWriter:
@@ -91,7 +107,7 @@ class PackedSpanWriter:
         """``None`` where one of the processors, all of them the SDK's, has an exporter of somebody else's."""
         exporters = [getattr(processor, "span_exporter", None) for processor in processors]
         outlets = [
-            _Outlet(processor, exporter.format, (resource, scope))
+            _Outlet(processor, exporter.format, (resource, scope), is_local=exporter.is_local)
             for processor, exporter in zip(processors, exporters, strict=True)
             if isinstance(exporter, TakesPacked) and exporter.format is not None
         ]
@@ -115,6 +131,25 @@ class PackedSpanWriter:
             for outlet in self._outlets:
                 outlet.add(len(some), outlet.encoder.encode(some, ids, None, of))
 
+    def plain(self, parts: Iterable[tuple[PlainCalls, Trace]]) -> None:
+        """As ``collectives``, of those that are not events."""
+        chunk: list[tuple[PlainCalls, int, Trace]] = []
+        count = 0
+        for calls, of in parts:
+            for first in range(0, len(calls), self._at_once):
+                some = calls.part(first, self._at_once)
+                if chunk and not (count + len(some) <= self._at_once and chunk[0][0].is_followed_by(some)):
+                    self._plain_chunk(chunk, count)
+                    chunk, count = [], 0
+                chunk.append((some, secrets.randbits(63) + 1, of))
+                count += len(some)
+        if chunk:
+            self._plain_chunk(chunk, count)
+
+    def _plain_chunk(self, chunk: list[tuple[PlainCalls, int, Trace]], count: int) -> None:
+        for outlet in self._outlets:
+            outlet.add(count, outlet.encoder.encode_plain(chunk))
+
     def collective(self, event: CollectiveEvent, about: AttributeSet, place: Place) -> None:
         """The span of a single one."""
         epoch = place.start - event.start
@@ -134,3 +169,8 @@ class PackedSpanWriter:
         """Hand over what was made."""
         for outlet in self._outlets:
             outlet.flush()
+
+    def export(self) -> None:
+        """The same, and have it exported where that costs next to nothing."""
+        for outlet in self._outlets:
+            outlet.export()

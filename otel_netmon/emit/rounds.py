@@ -15,6 +15,7 @@ from otel_netmon.guard import guarded
 from otel_netmon.internals.otel_internals_logs import logger_provider
 from otel_netmon.job import roles
 from otel_netmon.sdk import resource
+from otel_netmon.threads import Pace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from otel_netmon.capture.capture import Capture
     from otel_netmon.capture.event import CollectiveEvent
+    from otel_netmon.capture.plain import PlainCalls
     from otel_netmon.config import Config
     from otel_netmon.job.groups import Groups
     from otel_netmon.job.job import Job
@@ -31,9 +33,15 @@ if TYPE_CHECKING:
     from otel_netmon.job.steps import StepMarks
 
 _BATCH: Final = 128
-"""Events that are taken at once: half a millisecond, in which no other thread of Python's runs."""
+"""Events that are taken at once."""
+_PLAIN_BATCH: Final = 1024
+"""Calls that are taken at once, where no events are made of them."""
 _PAUSE: Final = 0.005
 """Seconds between two batches: the SDK's queue holds 2,048 spans by default; a full one drops the oldest."""
+_INTERVAL: Final = 1.0
+_SHORT_INTERVAL: Final = 0.25
+_FULL: Final = 4
+"""The part of the ring, a quarter, that may be filled between two rounds."""
 _LAST_WAIT: Final = 2.0
 _FLUSH_WAIT: Final = 2.0
 _CALLBACK_WAIT: Final = 1.0
@@ -73,6 +81,7 @@ class Rounds:
 
     def after_fork_in_child(self) -> None:
         """What was in hand is the parent's."""
+        self._pace = Pace()
         self._emitters: dict[Job, Emitter] = {}
         self._ids: dict[Job, str | None] = {}
         """The jobs' run ids in this round: one that comes between a step's collectives and the step would have the
@@ -103,6 +112,24 @@ class Rounds:
             logger_provider(),
         )
 
+    @property
+    def interval(self) -> float:
+        """Seconds from one round to the next.
+
+        What waits as Python's objects would, in longer ones, grow into an older generation of its garbage
+        collector, whose collections take longer. Nor does a process wait that may be killed without a word.
+        """
+        if self._settings.emit_interval is not None:
+            return self._settings.emit_interval
+        is_captured_natively = self._ring.source is not None and self._capture.sees_groups
+        return _INTERVAL if is_captured_natively and not self._has_no_rank else _SHORT_INTERVAL
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether a round should not wait for its time: the ring fills, or it is not known yet who this is."""
+        fills = self._ring.waiting * _FULL > self._ring.capacity
+        return fills or self._last is None or None in self._ids.values()
+
     def next(self) -> None:
         """Drain the ring, in batches that leave the span processor time to export."""
         self._ids.clear()
@@ -114,6 +141,7 @@ class Rounds:
                 if one.is_first:  # the others wait for its word
                     one.resolve()
         self._capture.poll()
+        self._pace.give_way()
         # In this order: what ended before the marks is in the ring, and what had not is seen in flight.
         self._mark(self._steps.take(), self._steps.unmarked())
         in_flight = self._ring.in_flight()
@@ -126,10 +154,16 @@ class Rounds:
             guarded(emitter.watch, run_id, hanging)
             if job is self._last and self._capture.box is not None:
                 guarded(self._capture.box.update, job.rank, emitter.beat(run_id))
+            self._pace.give_way()
             emitter.emit_intervals(run_id, lowest)
+        guarded(self._spans.export)
         self._count_errors()
-        if self._last is not None and self._last.rank.rank is None:
+        if self._has_no_rank:
             self._export_at_once(ended)
+
+    @property
+    def _has_no_rank(self) -> bool:
+        return self._last is not None and self._last.rank.rank is None
 
     def _export_at_once(self, ended: int) -> None:
         """In a process that may be killed without a word: spans as they end, metrics every few seconds."""
@@ -165,7 +199,7 @@ class Rounds:
         job = job or self._last or self._jobs.unknown()
         emitter = self._emitters.get(job)
         if emitter is None:
-            emitter = self._emitters[job] = Emitter(self._the_sink(), self._spans, self._settings, job)
+            emitter = self._emitters[job] = Emitter(self._the_sink(), self._spans, self._settings, job, self._pace)
         return emitter
 
     def _the_sink(self) -> CollectiveMetrics:
@@ -180,6 +214,13 @@ class Rounds:
         for job, those in by_job.items():
             self._emitter(job).take(those)
 
+    def _take_plain(self, calls: PlainCalls) -> None:
+        jobs = {kind.group.job for kind in calls.kinds()}
+        if len(jobs) == 1:
+            self._emitter(jobs.pop()).take_plain(calls)
+        else:
+            self._take(calls.events())
+
     def _emit(self) -> None:
         for job, emitter in list(self._emitters.items()):
             emitter.emit(self._id(job))
@@ -193,13 +234,21 @@ class Rounds:
         """Take what ended out of the ring; how many that were."""
         count = 0
         while True:
-            events = self._ring.drain(_BATCH)
-            count += len(events)
-            self._take(self._device_times.pass_through(events))
-            self._emit()
-            if len(events) < _BATCH:
+            plain, events = self._ring.take(_PLAIN_BATCH)
+            taken = len(events)
+            if plain is not None:
+                taken += len(plain)
+                self._take_plain(plain)
+            for first in range(0, len(events) or 1, _BATCH):
+                if first:
+                    self._pace.rest(_PAUSE)
+                self._take(self._device_times.pass_through(events[first : first + _BATCH]))
+                self._pace.give_way()
+                self._emit()
+            count += taken
+            if taken < _PLAIN_BATCH:
                 return count
-            time.sleep(_PAUSE)
+            self._pace.rest(_PAUSE)
 
     def _conclude(self, job: Job) -> None:
         """A job is over, and the process goes on."""

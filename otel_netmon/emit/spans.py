@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import trace
@@ -28,6 +28,7 @@ from otel_netmon.version import __version__
 
 if TYPE_CHECKING:
     from otel_netmon.capture.event import CollectiveEvent
+    from otel_netmon.capture.plain import PlainCalls
     from otel_netmon.emit.metrics import AttributeSet
     from otel_netmon.emit.packed_spans import PackedSpanWriter
 
@@ -106,11 +107,16 @@ class SpanWriter:
         """Whether ``emit_events`` may be used: no processor would miss anything."""
         return self._packs() is not None
 
-    def emit_events(self, events: list[CollectiveEvent], trace_id: int, parent_id: int, epoch: int) -> None:
+    def emit_events(self, events: Sequence[CollectiveEvent], trace_id: int, parent_id: int, epoch: int) -> None:
         """Make the spans of some collectives, all below one parent, as long as ``packs``; ``epoch`` is what has to
         be added to a time of the monotonic clock, in nanoseconds."""
         if self._fast is not None and self._fast.packs is not None:
             self._fast.packs.collectives(events, Trace(trace_id, parent_id, epoch, time.monotonic_ns()))
+
+    def emit_plain(self, parts: Iterable[tuple[PlainCalls, Trace]]) -> None:
+        """As ``emit_events``, of those that are not events."""
+        if self._fast is not None and self._fast.packs is not None:
+            self._fast.packs.plain(parts)
 
     def emit_event(self, event: CollectiveEvent, about: AttributeSet, place: Place) -> None:
         """Make the span of a collective."""
@@ -127,6 +133,11 @@ class SpanWriter:
         """Hand the spans that were made to the processors: those that are encoded here are packed until then."""
         if self._fast is not None:
             self._fast.flush()
+
+    def export(self) -> None:
+        """Have them exported, where that costs next to nothing."""
+        if self._fast is not None:
+            self._fast.export()
 
     def _packs(self) -> PackedSpanWriter | None:
         """What encodes spans, where they are encoded here."""

@@ -17,6 +17,7 @@ from otel_netmon import forks, threads
 
 MAX_SAMPLES: Final = 8192
 _NO_FACTOR: Final = -1.0
+_AT_ONCE: Final = 512
 
 
 class SeriesKey(NamedTuple):
@@ -119,22 +120,23 @@ class CollectiveWindow:
                 old += 1
             if old:
                 self._cut(old)
-            keys = list(self._keys)
-            found: dict[SeriesKey, Column] = {}
-            for place, (number, size, duration, factor) in enumerate(
-                zip(self._key, self._sizes, self._durations, self._factors, strict=True), self._dropped
-            ):
-                column = found.get(keys[number])
+            keys, first = list(self._keys), self._dropped
+            numbers, sizes, durations, factors = self._key[:], self._sizes[:], self._durations[:], self._factors[:]
+        found: dict[int, Column] = {}
+        for places in threads.Pace().pieces(range(len(numbers)), _AT_ONCE):
+            for place in places:
+                number, size, duration, factor = numbers[place], sizes[place], durations[place], factors[place]
+                column = found.get(number)
                 if column is None:
-                    column = found[keys[number]] = Column()
+                    column = found[number] = Column()
                 column.sizes.append(size)
                 column.durations.append(duration)
                 if factor != _NO_FACTOR:
                     column.scaled.append(size * factor)
                     column.scaled_durations.append(duration)
-                if place >= seen:
+                if first + place >= seen:
                     column.fresh.append(duration)
-            return found, self._dropped + len(self._ends)
+        return {keys[number]: column for number, column in found.items()}, first + len(numbers)
 
 
 window: Final = forks.register(CollectiveWindow())

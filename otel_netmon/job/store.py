@@ -59,6 +59,11 @@ class JobStore:
             return None
 
     @property
+    def client(self) -> Any:
+        """torch's own, prefixes included."""
+        return self._store
+
+    @property
     def address(self) -> tuple[str, int] | None:
         """Host and port of a TCP store; ``None`` for one of another kind."""
         host, port = getattr(self._base, "host", None), getattr(self._base, "port", None)

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Final
 from otel_netmon import config, forks, schema, semconv, threads
 from otel_netmon.black_box.folder import BoxFolder
 from otel_netmon.emit.log_events import LogEvents
+from otel_netmon.endings import LastCalls, RankExit
 from otel_netmon.guard import guarded
 from otel_netmon.job import roles
 from otel_netmon.launcher import children
-from otel_netmon.records import LastCalls, RankExit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

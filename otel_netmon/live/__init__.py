@@ -1,4 +1,4 @@
-"""Diagnosis while the job runs: each rank's digest goes through ``job``, one rank merges them and tells.
+"""Diagnosis while the job runs: each rank's digest through the job's store, one rank that merges and tells.
 
-May import the bottom floor, ``job`` and ``diagnosis``.
+Nothing here runs on a training thread, and nothing here knows OpenTelemetry.
 """

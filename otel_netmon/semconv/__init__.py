@@ -16,6 +16,7 @@ from typing import Final
 from otel_netmon.semconv.attributes import *
 from otel_netmon.semconv.collectives import *
 from otel_netmon.semconv.delivery import *
+from otel_netmon.semconv.diagnosis import *
 from otel_netmon.semconv.model import *
 from otel_netmon.semconv.model import Attribute, Metric
 from otel_netmon.semconv.monitors import *

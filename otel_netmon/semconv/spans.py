@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from otel_netmon.semconv.diagnosis import EVENT_DIAGNOSIS
 from otel_netmon.semconv.model import Span
 
 SPAN_TRAIN_STEP: Final = "train_step"
@@ -48,7 +49,7 @@ EVENT_OF_PERIOD: Final = {
 """Of the log event that stands in for a rank's span in a trace that is not sampled, by that span's name."""
 EVENTS: Final = (
     *(*EVENT_OF_PERIOD.values(), EVENT_TCP_PEER, EVENT_HEARTBEAT, EVENT_STALLED),
-    *(EVENT_EXITED, EVENT_LAST_CALLS),
+    *(EVENT_EXITED, EVENT_LAST_CALLS, EVENT_DIAGNOSIS),
 )
 
 SPANS: Final = (

@@ -11,23 +11,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from otel_netmon import semconv
-from otel_netmon.records import (
-    Collective,
-    Heartbeat,
-    HostSample,
-    InFlight,
-    LastCalls,
-    PeerTraffic,
-    RankExit,
-    RankStep,
-    Source,
-)
+from otel_netmon.endings import LastCalls, RankExit
+from otel_netmon.records import Collective, Heartbeat, HostSample, InFlight, PeerTraffic, RankStep, Source, Verdict
 from otel_netmon.store.decoder import Decoder
 from otel_netmon.store.files import lines
 from otel_netmon.store.problems import Problems
 from otel_netmon.store.values import attributes, dicts, finite, integer, parse, span_id, text, trace_id, whole
 
-Known = Collective | RankStep | PeerTraffic | InFlight | Heartbeat | RankExit | LastCalls | HostSample
+Known = Collective | RankStep | PeerTraffic | InFlight | Heartbeat | RankExit | LastCalls | Verdict | HostSample
 
 _DELTA: Final = 1
 _NO_VALUE: Final = 1
@@ -46,6 +37,7 @@ _OF_A_PROCESS: Final[dict[str, Decoder[Any]]] = {
     semconv.EVENT_LAST_CALLS: Decoder(LastCalls),
 }
 """Log events that belong to no trace."""
+_verdict: Final = Decoder(Verdict)
 
 
 def read(path: Path, problems: Problems, progress: Callable[[int], None] = lambda _: None) -> Iterator[Known]:
@@ -137,6 +129,8 @@ class _Reader:
             self._add(_in_flight(pairs, problems, (time, trace, own, source)))
         elif name in _OF_A_PROCESS:
             self._add(_OF_A_PROCESS[name](pairs, problems, (time, source)))
+        elif name == semconv.EVENT_DIAGNOSIS:
+            self._add(_verdict(pairs, problems, (time, trace, own, source)))
         else:
             step = _logged_step(pairs, problems, (None, time, trace, own, None, source), (_PERIOD_OF[name],))
             if step is None or step.start is None or step.start > time:

@@ -9,17 +9,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from otel_netmon import schema, semconv
-from otel_netmon.records import (
-    Collective,
-    Heartbeat,
-    HostSample,
-    InFlight,
-    LastCalls,
-    PeerTraffic,
-    RankExit,
-    RankStep,
-    Source,
-)
+from otel_netmon.endings import LastCalls, RankExit
+from otel_netmon.records import Collective, Heartbeat, HostSample, InFlight, PeerTraffic, RankStep, Source, Verdict
 
 _READ: Final = {
     "string": "if(mapContains({map}, {key}), {map}[{key}], NULL)",
@@ -121,5 +112,6 @@ _SELECTS: Final[dict[type[Any], Callable[[], Iterator[str]]]] = {
     Heartbeat: lambda: _logged(Heartbeat, semconv.EVENT_HEARTBEAT, f"{_AT} AS `time`"),
     RankExit: lambda: _logged(RankExit, semconv.EVENT_EXITED, f"{_AT} AS `time`"),
     LastCalls: lambda: _logged(LastCalls, semconv.EVENT_LAST_CALLS, f"{_AT} AS `time`"),
+    Verdict: lambda: _logged(Verdict, semconv.EVENT_DIAGNOSIS, f"{_AT} AS `time`, {_IDS}"),
     HostSample: _samples,
 }

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from otel_netmon import config, schema, semconv
-from otel_netmon.records import Collective, Heartbeat, InFlight, PeerTraffic, RankStep
+from otel_netmon.records import Collective, Heartbeat, InFlight, PeerTraffic, RankStep, Verdict
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
@@ -32,6 +32,7 @@ RECORDS = {
     "Of the traffic with a peer": PeerTraffic,
     "Of a collective that hangs": InFlight,
     "Of a heartbeat": Heartbeat,
+    "Of a verdict": Verdict,
 }
 
 

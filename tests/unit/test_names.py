@@ -23,6 +23,7 @@ from opentelemetry.semconv._incubating.metrics import hw_metrics, system_metrics
 
 from benchmarks.rows import ROWS
 from otel_netmon import config, semconv
+from otel_netmon.diagnosis.finding import Kind
 from otel_netmon.monitors import registry
 from tests.conftest import BINARIES
 
@@ -135,6 +136,7 @@ def words() -> frozenset[str]:
     found = {one.name for one in registry.BUILT_IN} | set(of_entry_points())
     found |= {path.stem for path in ROOT.glob("otel_netmon/**/*")} | {"otel_netmon", *ROWS}
     found |= {semconv.STATE_IN_FLIGHT, semconv.STATE_LATE, semconv.CLOCK_HOST, semconv.CLOCK_DEVICE}
+    found |= {kind.value for kind in Kind}
     return frozenset(found | labels())
 
 

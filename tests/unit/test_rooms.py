@@ -15,7 +15,7 @@ PACKAGE = Path(inspect.getfile(otel_netmon)).parent
 
 BOTTOM = {
     *("semconv", "config", "records", "bandwidth", "internals", "threads", "forks", "patches", "guard", "text"),
-    *("streams", "version", "schema", "values", "lazy"),
+    *("streams", "version", "schema", "endings", "values", "lazy"),
 }
 JOB = {"job", "flight_recorder", "black_box"} | BOTTOM
 MAY_IMPORT = {
@@ -30,7 +30,8 @@ MAY_IMPORT = {
     "emit": JOB | {"capture", "sdk", "delivery", "emit"},
     "launcher": JOB | {"emit", "launcher"},
     "termination": JOB | {"sdk"},
-    "engine": JOB | {"capture", "emit", "termination"},
+    "diagnosing": JOB | {"emit", "diagnosis", "live"},
+    "engine": JOB | {"capture", "emit", "termination", "diagnosing"},
     "instrumentor": JOB | {"capture", "emit", "monitors", "sdk", "engine", "launcher"},
     "cli": JOB
     | {

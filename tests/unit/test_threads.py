@@ -13,6 +13,53 @@ import pytest
 from otel_netmon import threads
 
 
+def test_others_get_their_turn_after_a_while_of_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [10**9]
+    slept: list[float] = []
+    done: list[int] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        now[0] += int(seconds * 1e9)
+
+    monkeypatch.setattr(time, "monotonic_ns", lambda: now[0])
+    monkeypatch.setattr(time, "sleep", sleep)
+    pace, items = threads.Pace(), list(range(10))
+    pace.give_way()
+    assert len(slept) == 1  # nobody knows for how long it has been running
+    for piece in pace.pieces(items, 4):
+        done += piece
+        now[0] += 200_000
+    assert done == items and len(slept) == 2  # after 0.4 ms
+    pace.rest(1)
+    pace.give_way()
+    assert slept[2:] == [1]
+    monkeypatch.undo()
+    ran, stopping = [], threading.Event()
+
+    def count() -> None:
+        while not stopping.is_set():
+            ran.append(1)
+            time.sleep(0.00005)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1000)  # only what is given up of itself
+    other = threading.Thread(target=count)
+    try:
+        other.start()
+        del ran[:]
+        for _ in pace.pieces(range(100), 1):
+            until = time.perf_counter() + 0.0005
+            while time.perf_counter() < until:
+                pass
+        found = len(ran)
+    finally:
+        sys.setswitchinterval(before)
+        stopping.set()
+        other.join()
+    assert found > 20
+
+
 def test_an_event_is_as_python_has_it() -> None:
     event = threads.Event()
     assert not event.is_set() and not event.wait(0.01)

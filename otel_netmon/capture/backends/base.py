@@ -59,7 +59,7 @@ class CaptureBackend:
         """See to a group; it may have been seen to before."""
 
     def poll(self) -> None:
-        """Called from the background, about twice a second: see to groups that were not announced."""
+        """Called from the background, every second at least: see to groups that were not announced."""
         for group in list(registered_groups()):
             guarded(self.group_created, group)  # one that breaks costs neither the others nor the round
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from otel_netmon import forks, threads
@@ -21,12 +22,15 @@ from otel_netmon.guard import guarded
 from otel_netmon.internals import torch_internals
 
 if TYPE_CHECKING:
-    from otel_netmon.capture.event import CollectiveEvent
+    from otel_netmon.capture.event import CollectiveEvent, CollectiveKind
+    from otel_netmon.capture.operations import Operation
     from otel_netmon.capture.recorder import Recorder
     from otel_netmon.job.groups import Group, Groups
 
 _Pending: TypeAlias = "dict[int, CollectiveEvent]"
 """By thread, the call that it is inside of on one group: between its pre-hook and its post-hook."""
+
+_MOST_KINDS: Final = 4096
 
 HOOK_ID: Final = 0x6F74656C  # "otel"; torch knows a hook by its number
 _UNKNOWN_ERROR: Final = "_OTHER"
@@ -130,29 +134,53 @@ class HooksBackend(CaptureBackend):
 def _hooks(
     group: Group, process_group: weakref.ref[Any], recorder: Recorder, pending: _Pending
 ) -> tuple[Callable[[Any], None], Callable[[Any], None]]:
-    begin, watch, get_ident = recorder.begin, recorder.watch, threading.get_ident
+    started, watch, expect, get_ident, strided = (
+        recorder.started,
+        recorder.watch,
+        recorder.expect,
+        threading.get_ident,
+        recorder.strided,
+    )
     next_sequence = group.next_sequence
+    usual: dict[tuple[Any, ...], CollectiveKind] = {}
+    """Of calls with one strided tensor, by what differs between them."""
     # By number: hashing and comparing torch's enum members costs more than the rest of a look-up; so does int().
     known = {}
     for name, number in torch_internals.hook_numbers().items():
         if name in HOOKS:
             chosen = tuple(OPERATIONS[one] for one in HOOKS[name])
-            known[number] = chosen, chosen[0].is_output
+            known[number] = chosen, chosen[0].is_output, chosen[0].is_p2p
+
+    def kind_of(operation: Operation, args: Any, tensors: Sequence[Any]) -> CollectiveKind:
+        return recorder.kind_of(
+            operation, group, process_group(), tensors, args.async_op, is_even=not operation.splits
+        )
 
     def pre(args: Any) -> None:
         try:
-            found = known.get(args.name.value)
+            number = args.name.value
+            found = known.get(number)
             if found is None:
                 return
-            operations, is_output = found
-            operation = operations[0]
-            sequence = None if operation.is_p2p else next_sequence()
+            operations, is_output, is_p2p = found
+            start = monotonic_ns()
+            sequence = None if is_p2p else next_sequence()
             tensors = args.output_tensors if is_output else args.input_tensors
-            if len(operations) > 1 and len(tensors) != 1:
-                # An all_reduce has no outputs; lists of lists arrive flattened.
-                others = args.input_tensors if is_output else args.output_tensors
-                operation = operations[1 if len(others) == 1 else 2]
-            event = begin(operation, group, process_group, tensors, args.async_op, sequence, not operation.splits)
+            if len(tensors) == 1 and (tensor := tensors[0]).layout is strided:
+                key = number, tensor.nbytes, tensor.dtype, args.async_op, tensor.is_cpu
+                kind = usual.get(key)
+                if kind is None:
+                    if len(usual) >= _MOST_KINDS:  # sizes may differ with every call
+                        usual.clear()
+                    kind = usual[key] = kind_of(operations[0], args, tensors)
+            else:
+                operation = operations[0]
+                if len(operations) > 1 and len(tensors) != 1:
+                    # An all_reduce has no outputs; lists of lists arrive flattened.
+                    others = args.input_tensors if is_output else args.output_tensors
+                    operation = operations[1 if len(others) == 1 else 2]
+                kind = kind_of(operation, args, tensors)
+            event = started(kind, start, sequence)
             thread = get_ident()
             if thread in pending:  # the call before had no post-hook: it raised
                 recorder.abandoned(pending.pop(thread), _UNKNOWN_ERROR)
@@ -164,7 +192,7 @@ def _hooks(
     def post(args: Any) -> None:
         try:
             event = pending.pop(get_ident(), None)
-            if event is not None:
+            if event is not None and not (event.kind.is_waited_for and expect(args.work, event)):
                 watch(event, args.work)
         except Exception:  # noqa: BLE001 - law 1
             recorder.failure()

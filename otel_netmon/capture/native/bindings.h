@@ -76,6 +76,7 @@ void stop() {
 void forget_parent(unsigned long main_thread) {
   new (state.lock) std::mutex;
   state.works = new Works;  // its thread is the parent's, and its lock may be held there
+  state.plain = new PlainKinds;  // it may have been half changed: leak it
   calls.forget();
   latest = {};
   state.main_thread = main_thread;
@@ -96,6 +97,63 @@ py::bytes drain(size_t most) {
   return bytes;
 }
 
+py::tuple row_of(const Distribution& one) { return py::make_tuple(one.counts, one.sums, one.least, one.greatest); }
+
+py::bytes bytes_of(const std::vector<Record>& records) {
+  return {reinterpret_cast<const char*>(records.data()), records.size() * sizeof(Record)};
+}
+
+// The plain calls and the others of those that ended, see plain.h.
+py::tuple take_plain(size_t most, const std::vector<uint64_t>& named) {
+  std::vector<Record> plain, others;
+  state.plain->take(*state.ring.load(), most, named, plain, others);
+  return py::make_tuple(bytes_of(plain), bytes_of(others));
+}
+
+// Records of plain calls, `count` from the `first` on.
+const Record* records_in(const py::bytes& bytes, size_t first, size_t count) {
+  const std::string_view all = bytes;
+  if ((first + count) * sizeof(Record) > all.size()) throw py::index_error();
+  return reinterpret_cast<const Record*>(all.data()) + first;
+}
+
+template <typename Number>
+py::bytes column(const std::vector<Number>& values) {
+  return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(Number)};
+}
+
+py::list series(const py::bytes& bytes, size_t first, size_t count) {
+  const Tally& tally = state.ring.load()->tally;
+  py::list rows;
+  for (const Series& one : state.plain->series(records_in(bytes, first, count), count, tally.seconds, tally.sizes)) {
+    rows.append(py::make_tuple(one.kind, one.last_sequence, column(one.ends), column(one.sizes), column(one.durations),
+                               row_of(one.seconds), row_of(one.bytes)));
+  }
+  return rows;
+}
+
+py::tuple summary(const py::bytes& bytes, size_t first, size_t count, int64_t start, int64_t end, size_t most) {
+  const Summary all = state.plain->summary(records_in(bytes, first, count), count, start, end, most);
+  py::list rows;
+  for (const Series& one : all.series) {
+    rows.append(py::make_tuple(one.kind, one.calls, one.size, one.duration, one.last_sequence));
+  }
+  return py::make_tuple(all.first, all.busy, rows, all.places, all.starts, all.durations);
+}
+
+// The spans of plain calls; or none, and records for which a template is missing. `parts`: see `Below`.
+py::tuple encode(SpanEncoder& encoder, const py::bytes& bytes, int64_t epoch, const std::string& between_times,
+                 const std::vector<std::tuple<size_t, size_t, uint64_t, std::string, std::string>>& parts) {
+  std::vector<Below> below;
+  for (const auto& [first, count, first_id, before_id, after_id] : parts) {
+    records_in(bytes, first, count);
+    below.push_back({first, count, first_id, before_id, after_id});
+  }
+  std::vector<Record> missing;
+  const std::string& spans = encoder.encode(records_in(bytes, 0, 0), below, epoch, between_times, missing);
+  return py::make_tuple(py::bytes(spans), bytes_of(missing));
+}
+
 py::bytes in_flight() {
   std::string bytes;
   state.ring.load()->in_flight.each([&](const Record& record) {
@@ -107,11 +165,8 @@ py::bytes in_flight() {
 py::list tally() {
   py::list rows;
   for (const auto& [key, one] : state.ring.load()->tally.take()) {
-    const auto row = [](const Distribution& each) {
-      return py::make_tuple(each.counts, each.sums, each.least, each.greatest);
-    };
     rows.append(py::make_tuple(std::get<0>(key), std::get<1>(key), std::get<2>(key), std::get<3>(key),
-                               row(one.seconds), row(one.sizes)));
+                               row_of(one.seconds), row_of(one.sizes)));
   }
   return rows;
 }
@@ -162,6 +217,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m, py::mod_gil_not_used()) {
       .def("__next__", &Counter::next)
       .def_property_readonly("last", [](const Counter& self) { return self.last.load(); });
   m.attr("RECORD_BYTES") = sizeof(Record);
+  m.attr("MOST_KINDS") = PlainKinds::MOST;
   m.attr("ERRORS") = std::vector<std::string>(std::begin(ERROR_NAMES), std::end(ERROR_NAMES));
   m.def("self_test", &self_test, Unlocked());
   m.def("start", &start);
@@ -170,6 +226,24 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m, py::mod_gil_not_used()) {
   m.def("forget_parent", &forget_parent);
   m.def("hook", &hook, Unlocked());
   m.def("drain", &drain);
+  m.def("take_plain", &take_plain);
+  m.def("plain_kinds", [] { return state.plain->size(); });
+  m.def("plain_kind", [](uint32_t number) {
+    const auto kind = state.plain->of(number);
+    return py::bytes(reinterpret_cast<const char*>(kind.data()), sizeof kind);
+  });
+  m.def("exclude_kind", [](uint32_t number) { state.plain->exclude(number); });
+  m.def("forget_kinds", [] { *state.plain = PlainKinds(); });
+  m.def("series", &series);
+  m.def("summary", &summary);
+  py::class_<SpanEncoder>(m, "SpanEncoder")
+      .def(py::init<bool>())
+      .def("set",
+           [](SpanEncoder& self, uint32_t kind, double factor, const std::array<std::string, Template::PIECES>& pieces) {
+             self.set(kind, {pieces, factor});
+           })
+      .def("encode", &encode);
+  m.def("waiting", [] { return state.ring.load()->waiting(); });
   m.def("in_flight", &in_flight);
   m.def("abandon", [](uint64_t ticket) { return state.ring.load()->abandon(ticket); });
   m.def("overwritten", [] { return state.ring.load()->tally.count(); });

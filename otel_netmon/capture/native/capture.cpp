@@ -19,6 +19,7 @@
 #include "errors.h"
 #include "ring.h"
 #include "self_test.h"
+#include "spans.h"
 #include "works.h"
 
 namespace otel_netmon {
@@ -38,6 +39,7 @@ struct State {
   std::atomic<unsigned long> main_thread{0};
   std::atomic<int64_t> blocked{0};
   Works* works = new Works;
+  PlainKinds* plain = new PlainKinds;  // used under Python's lock, or by one thread that holds another
   std::mutex* lock = new std::mutex;
   uint64_t errors = 0;
   std::string first_error;

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "ring.h"
+#include "spans.h"
 
 namespace otel_netmon {
 
@@ -39,7 +40,14 @@ inline std::string self_test() {
   for (seen = 0; ring.drain(record); ++seen) {
     if (record[SIZE] != 64 || int64_t(record[END]) < int64_t(record[START])) return "a record is not what was written";
   }
-  return seen == 4 ? "" : "not every call that ended is there";
+  if (seen != 4) return "not every call that ended is there";
+  SpanEncoder encoder(true);
+  encoder.set(0, {{"a", "b", "c", "d", "e", "f"}, 0.5});
+  const Record ended{0, 1, 3, 7, 0, 4, 0, 0};
+  std::vector<Record> missing;
+  const bool is_right = encoder.encode(&ended, {{0, 1, 15, "<", ">"}}, 10, "-", missing) ==
+      "a<000000000000000f>b11-13c7d2000000000.0e1000000000.0f";
+  return is_right && missing.empty() ? "" : "a span is not what its template says";
 }
 
 }  // namespace otel_netmon

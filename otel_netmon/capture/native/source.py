@@ -12,6 +12,7 @@ from otel_netmon.capture.aggregator import Key
 from otel_netmon.capture.event import CollectiveEvent, CollectiveKind
 from otel_netmon.capture.native.loader import RECORD
 from otel_netmon.capture.operations import OPERATIONS
+from otel_netmon.capture.plain import PlainCalls, PlainKinds
 from otel_netmon.job.groups import backend_of
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ class NativeSource:
         """The parent's events are the parent's."""
         self._lock = threads.RLock()
         self._kinds: dict[bytes, CollectiveKind] = {}
+        self._plain = PlainKinds(self._module)
+        self._module.forget_kinds()
         self._seen: dict[int, CollectiveEvent] = {}
         """By ticket, events that were given out while in flight."""
         self._vanished: set[int] = set()
@@ -59,24 +62,55 @@ class NativeSource:
         most = _ALL if at_most is None else at_most
         with self._lock:
             records = self._module.drain(most)
-            events = []
-            for ticket, start, end, sequence, boundary, kind, error, flags in RECORD.iter_unpack(records):
-                event = self._seen.pop(ticket, None) if self._seen else None
-                if event is not None:
-                    event.is_unseen = False
-                else:
-                    event = self._event(kind, start, boundary, sequence)
-                    if event is None:
-                        continue
-                event.end = end
-                if error:
-                    event.error = self._errors[error]
-                if flags & _LATE:
-                    event.is_late = True
-                events.append(event)
+            events = self._ended(records)
             if self._seen and len(records) < most * RECORD.size:
                 self._forget()
         return events
+
+    def _ended(self, records: bytes) -> list[CollectiveEvent]:
+        events = []
+        for ticket, start, end, sequence, boundary, kind, error, flags in RECORD.iter_unpack(records):
+            event = self._seen.pop(ticket, None) if self._seen else None
+            if event is not None:
+                event.is_unseen = False
+            else:
+                event = self._event(kind, start, boundary, sequence)
+                if event is None:
+                    continue
+            event.end = end
+            if error:
+                event.error = self._errors[error]
+            if flags & _LATE:
+                event.is_late = True
+            events.append(event)
+        return events
+
+    def take(self, at_most: int) -> tuple[PlainCalls | None, list[CollectiveEvent]]:
+        """As ``drain``, where no events are made of plain calls; some 0.1 µs each."""
+        with self._lock:
+            named = [ticket for ticket, event in self._seen.items() if event.span_id]
+            plain, others = self._module.take_plain(at_most, named)
+            events = self._ended(others)
+            found = PlainCalls(self._plain, plain) if plain else None
+            if found is not None and not self._plain.learn(self._kind):
+                those = found.events()
+                self._recorder.errors += len(found) - len(those)
+                found, events = None, those + events
+            if self._seen and len(plain) + len(others) < at_most * RECORD.size:
+                self._forget()
+            if len(self._plain.kinds) >= self._module.MOST_KINDS:  # sizes may differ with every call
+                self._forget_kinds()
+        return found, events
+
+    def _forget_kinds(self) -> None:
+        self._plain.is_current = False
+        self._module.forget_kinds()
+        self._plain = PlainKinds(self._module)
+
+    @property
+    def waiting(self) -> int:
+        """How many have ended and were not taken."""
+        return int(self._module.waiting())
 
     def _forget(self) -> None:
         """Drop events that were overwritten: the queue is empty, twice since they left."""
@@ -108,13 +142,14 @@ class NativeSource:
             return [self._seen.pop(ticket) for ticket in tickets if self._module.abandon(ticket)]
 
     def _event(self, packed: bytes, start: int, boundary: int, sequence: int) -> CollectiveEvent | None:
-        kind = self._kinds.get(packed)
+        kind = self._kind(packed)
         if kind is None:
-            kind = self._new_kind(packed)
-            if kind is None:
-                self._recorder.errors += 1
-                return None
+            self._recorder.errors += 1
+            return None
         return CollectiveEvent(kind, start, boundary, sequence or None)
+
+    def _kind(self, packed: bytes) -> CollectiveKind | None:
+        return self._kinds.get(packed) or self._new_kind(packed)
 
     def _new_kind(self, packed: bytes) -> CollectiveKind | None:
         size, number, operation, dtype, device, flags = _KIND.unpack(packed)

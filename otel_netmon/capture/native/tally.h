@@ -42,7 +42,9 @@ using Counted = std::map<TallyKey, Distributions>;
 class Tally {
  public:
   Tally(std::vector<double> seconds, std::vector<double> sizes)
-      : seconds_(std::move(seconds)), sizes_(std::move(sizes)) {}
+      : seconds(std::move(seconds)), sizes(std::move(sizes)) {}
+
+  const std::vector<double> seconds, sizes;  // boundaries of the buckets
 
   void add(const Record& record) {
     const uint64_t kind = record[KIND], outcome = record[OUTCOME];
@@ -53,9 +55,9 @@ class Tally {
     if (counted_.size() >= MOST && counted_.find(key) == counted_.end()) return;
     Distributions& one = counted_[key];
     if (on_host && !(flags_in_outcome(outcome) & LATE)) {  // else how long it took is not known
-      one.seconds.add(seconds_, double(int64_t(record[END] - record[START])) / 1e9);
+      one.seconds.add(seconds, double(int64_t(record[END] - record[START])) / 1e9);
     }
-    one.sizes.add(sizes_, double(record[SIZE]));
+    one.sizes.add(sizes, double(record[SIZE]));
   }
 
   // A call that there was no slot for.
@@ -93,7 +95,6 @@ class Tally {
  private:
   static constexpr size_t MOST = 65536;
 
-  const std::vector<double> seconds_, sizes_;
   std::mutex lock_;
   Counted counted_;
   uint64_t count_ = 0;

@@ -70,7 +70,7 @@ def test_defaults_give_way_to_the_user() -> None:
         "OTEL_METRICS_EXPORTER": FILES,
         "OTEL_LOGS_EXPORTER": FILES,
         "OTEL_BSP_MAX_QUEUE_SIZE": "32768",
-        "OTEL_BSP_SCHEDULE_DELAY": "250",
+        "OTEL_BSP_SCHEDULE_DELAY": "1000",
         "OTEL_METRIC_EXPORT_INTERVAL": "5000",
         "OTEL_EXPERIMENTAL_RESOURCE_DETECTORS": "otel,otel_netmon",
         "OTEL_SERVICE_NAME": "train",

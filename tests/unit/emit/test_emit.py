@@ -12,6 +12,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, Sampler, T
 from otel_netmon import semconv
 from otel_netmon.capture.event import CollectiveEvent, CollectiveKind
 from otel_netmon.capture.ring import EventRing
+from otel_netmon.emit.intervals import StepResolver
 from otel_netmon.emit.metrics import CollectiveMetrics
 from otel_netmon.job import identity, peers
 from otel_netmon.job.steps import SETUP, Step, StepMarks
@@ -66,6 +67,25 @@ def test_a_rank_step_says_what_happened_in_it() -> None:
     assert semconv.STEP_CPU_TIME not in attributes  # not read
     root = spans["train_step"].attributes
     assert root is not None and semconv.STEP_COLLECTIVE_COUNT not in root
+
+
+def test_what_waits_is_looked_at_again_only_when_there_are_new_marks(monkeypatch: pytest.MonkeyPatch) -> None:
+    rank, of = Rank(hold=1000), StepResolver.of
+    looked_at = []
+
+    def looking(resolver: StepResolver, event: CollectiveEvent) -> Any:
+        looked_at.append(event)
+        return of(resolver, event)
+
+    monkeypatch.setattr(StepResolver, "of", looking)
+    rank.emitter.marks(StepMarks([], 0, settled=-1))
+    for _ in range(50):
+        rank.emitter.take([rank.event(boundary=0) for _ in range(10)])
+        rank.emitter.emit(RUN)
+    assert len(looked_at) == 500 and rank.exported.get_finished_spans() == ()
+    rank.emitter.marks(StepMarks([STEP], 1, 1))
+    rank.emitter.emit(RUN)
+    assert len(rank.exported.get_finished_spans()) == 500
 
 
 def test_a_step_waits_for_its_collectives_in_flight() -> None:

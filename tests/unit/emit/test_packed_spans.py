@@ -103,6 +103,18 @@ def test_a_round_is_one_object_in_the_queue(batched: Batched, monkeypatch: pytes
     assert len({span.span_id for span in spans}) == 101 and all(any(span.span_id) for span in spans)
 
 
+def test_a_file_is_written_at_once_and_what_goes_elsewhere_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    for is_local in (True, False):
+        monkeypatch.setattr(SpansTo, "is_local", is_local)
+        made = Batched()
+        made.emit(3)
+        made.writer.flush()
+        made.writer.export()
+        made.writer.export()
+        assert made.kept.items == ([3] if is_local else [])
+        made.provider.shutdown()
+
+
 def test_the_delay_is_kept() -> None:
     import time
 

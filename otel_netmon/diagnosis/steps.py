@@ -1,0 +1,121 @@
+"""What all ranks did in one step: columns with a value for each rank, so that ten thousand are soon compared."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple
+
+from otel_netmon.records import RankStep
+
+_NAN: Final = math.nan
+
+
+class StepSample(NamedTuple):
+    """One complete step on one rank; durations in seconds, ``None`` where they are not known."""
+
+    start: int
+    """Nanoseconds of the rank's own clock, as ``end``."""
+    end: int
+    in_collectives: float | None = None
+    """In which at least one collective was in flight."""
+    data: float | None = None
+    gc: float | None = None
+    cpu: float | None = None
+    run_queue: float | None = None
+    issued: float | None = None
+    """From the start of the step to that of its last asynchronous collective, without the calls that the caller
+    was blocked in before: what the rank itself needed until everything was on its way."""
+    calls: int | None = None
+    size: int | None = None
+
+
+class StepTable:
+    """The samples of one step. Columns are by rank; NaN where nothing is known. Memory: some 100 bytes a rank."""
+
+    __slots__ = ("cpu", "data", "duration", "end", "gc", "issued", "own", "run_queue", "running", "start", "work")
+
+    def __init__(self, ranks: int = 0) -> None:
+        self.start = array("q", bytes(8 * ranks))
+        self.end = array("q", bytes(8 * ranks))
+        nothing = array("d", [_NAN]) * ranks
+        self.duration = nothing[:]
+        self.own = nothing[:]
+        """In which no collective was in flight: the rank's own doing."""
+        self.running = nothing[:]
+        """Of that, without waiting for a CPU."""
+        self.data = nothing[:]
+        self.gc = nothing[:]
+        self.cpu = nothing[:]
+        self.run_queue = nothing[:]
+        self.issued = nothing[:]
+        self.work: dict[int, tuple[int | None, int | None]] = {}
+        """Of each rank that took it: its collectives and their bytes, which tell what it has to do in a step."""
+
+    def __len__(self) -> int:
+        return len(self.work)
+
+    def __contains__(self, rank: object) -> bool:
+        return rank in self.work
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.work)
+
+    def add(self, rank: int, sample: StepSample) -> None:
+        """A rank's sample; a second one replaces the first."""
+        while len(self.start) <= rank:
+            self._grow()
+        start, end, inside, data, gc, cpu, run_queue, issued, calls, size = sample
+        duration = (end - start) / 1e9
+        own = _NAN if inside is None else max(0.0, duration - inside)
+        self.start[rank], self.end[rank] = start, end
+        self.duration[rank] = duration
+        self.own[rank] = own
+        self.running[rank] = own if run_queue is None or own < run_queue else own - run_queue
+        self.data[rank] = _NAN if data is None else data
+        self.gc[rank] = _NAN if gc is None else gc
+        self.cpu[rank] = _NAN if cpu is None else cpu
+        self.run_queue[rank] = _NAN if run_queue is None else run_queue
+        self.issued[rank] = _NAN if issued is None else issued
+        self.work[rank] = calls, size
+
+    def _grow(self) -> None:
+        more = max(8, len(self.start))
+        for times in (self.start, self.end):
+            times.extend(array("q", bytes(8 * more)))
+        nothing = array("d", [_NAN]) * more
+        known = self.duration, self.own, self.running, self.data, self.gc, self.cpu, self.run_queue, self.issued
+        for column in known:
+            column.extend(nothing)
+
+    def shortest(self) -> float:
+        """Seconds on the rank that was quickest."""
+        return min(value for value in self.duration if value == value)  # noqa: PLR0124 - NaN is not
+
+
+def sample_of(step: RankStep) -> StepSample:
+    """What a record says of a step, in the clock that its times are of."""
+    inside = step.collective_time
+    if inside is None and len(step.calls) == step.collective_count:
+        inside = union([(each.start, each.start + (each.duration or 0)) for each in step.calls]) / 1e6
+    return StepSample(
+        step.start,
+        step.end,
+        inside,
+        step.data_time,
+        step.gc_time,
+        step.cpu_time,
+        step.run_queue_time,
+        calls=step.collective_count,
+        size=step.collective_size,
+    )
+
+
+def union(times: Iterable[tuple[int, int]]) -> int:
+    """The time that is in at least one of these, from start to end each."""
+    total, until = 0, -1
+    for begin, end in sorted(times):
+        total += max(0, end - max(begin, until))
+        until = max(until, end)
+    return total

@@ -1,0 +1,83 @@
+"""What this rank will tell next: filled by the thread that makes spans, emptied by the one that tells."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from otel_netmon import threads
+from otel_netmon.diagnosis.steps import StepSample
+from otel_netmon.live.digest import MOST_PEERS, MOST_STEPS, Digest, DigestedCall, DigestedStep, GroupHead
+from otel_netmon.records import PeerTraffic
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where this rank is now, as whoever captures its collectives sees it."""
+
+    open_since: int | None = None
+    groups: tuple[GroupHead, ...] = ()
+    calls: tuple[DigestedCall, ...] = ()
+    """The last ones, if one of them hangs or failed."""
+
+
+class Outbox:
+    """Bounded: the oldest of what nobody took goes first."""
+
+    def __init__(
+        self,
+        rank: int,
+        world_size: int,
+        host: str,
+        *,
+        clock: Callable[[], int],
+        standing: Callable[[], Standing],
+        throttled: Callable[[], int | None] = lambda: None,
+    ) -> None:
+        """``clock`` gives the nanoseconds that steps and calls are told in."""
+        self._about = rank, world_size, host
+        self._clock = clock
+        self._standing = standing
+        self._throttled = throttled
+        self._lock = threads.Lock()
+        self._steps: deque[DigestedStep] = deque(maxlen=MOST_STEPS)
+        self._traffic: deque[PeerTraffic] = deque(maxlen=8 * MOST_PEERS)
+        self._told = 0
+        self._number = 0
+
+    def step(self, number: int, tie: int, sample: StepSample) -> None:
+        """A complete step."""
+        with self._lock:
+            self._steps.append(DigestedStep(number, tie, sample))
+
+    def traffic(self, readings: Iterable[PeerTraffic]) -> None:
+        """Readings of this rank's connections; those that moved most, or do not move at all, are told."""
+        with self._lock:
+            self._traffic.extend(readings)
+
+    def next(self, *, is_last: bool = False) -> Digest:
+        """The next digest. Each step is in two of them, for one may be overwritten before it is read; each reading
+        is in one."""
+        standing, throttled = self._standing(), self._throttled()
+        with self._lock:
+            steps, traffic = tuple(self._steps), list(self._traffic)
+            for _ in range(min(self._told, len(self._steps))):
+                self._steps.popleft()
+            self._told = len(self._steps)
+            self._traffic.clear()
+            self._number += 1
+            number = self._number
+        traffic.sort(key=lambda each: (each.backoff, each.bytes_sent or 0))
+        return Digest(
+            *self._about,
+            number,
+            self._clock(),
+            standing.open_since,
+            is_last,
+            throttled,
+            steps,
+            tuple(traffic[-MOST_PEERS:]),
+            standing.groups,
+            standing.calls,
+        )

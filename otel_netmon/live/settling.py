@@ -1,0 +1,68 @@
+"""Which findings are told: those that two looks agree on, once, and when they are gone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final, NamedTuple
+
+from otel_netmon.diagnosis.finding import Finding, Kind
+
+LOOKS: Final = 2
+"""That agree before a finding is told, and ..."""
+GONE: Final = 5
+"""... that do not have it before it is said to be over."""
+_SILENT: Final = (Kind.NOTHING, Kind.INSUFFICIENT)
+ONCE: Final = (Kind.PAUSED, Kind.FLAPPING, Kind.STOPPED, Kind.FROZEN)
+"""Kinds of one step: another step of that kind is another finding."""
+
+Key = tuple[Kind, tuple[int, ...], tuple[str, ...], int | None]
+
+
+class Change(NamedTuple):
+    """Something to tell."""
+
+    finding: Finding
+    is_over: bool
+
+
+def key_of(finding: Finding) -> Key:
+    """What makes two findings of two looks the same."""
+    return (
+        finding.kind,
+        finding.ranks,
+        finding.hosts,
+        finding.first_step if finding.kind in ONCE else None,
+    )
+
+
+class Settling:
+    """Takes the findings of each look."""
+
+    def __init__(self) -> None:
+        self._seen: dict[Key, int] = {}
+        self._missed: dict[Key, int] = {}
+        self._told: dict[Key, Finding] = {}
+
+    @property
+    def told(self) -> Mapping[Key, Finding]:
+        """What was told and is not over, as it was last seen."""
+        return self._told
+
+    def look(self, findings: Iterable[Finding]) -> list[Change]:
+        """What changed by this look."""
+        now = {key_of(each): each for each in findings if each.kind not in _SILENT}
+        self._seen = {key: self._seen.get(key, 0) + 1 for key in now}
+        changes = []
+        for key, finding in now.items():
+            self._missed.pop(key, None)
+            if key not in self._told and self._seen[key] >= LOOKS:
+                changes.append(Change(finding, is_over=False))
+                self._told[key] = finding
+            elif key in self._told:
+                self._told[key] = finding
+        for key in [key for key in self._told if key not in now]:
+            self._missed[key] = self._missed.get(key, 0) + 1
+            if self._missed[key] >= GONE:
+                changes.append(Change(self._told.pop(key), is_over=True))
+                del self._missed[key]
+        return changes

@@ -1,0 +1,134 @@
+"""The thread that tells this rank's digest and, on one rank, reads all of them and diagnoses."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from typing import Final
+
+from otel_netmon import threads
+from otel_netmon.diagnosis.diagnose import diagnose
+from otel_netmon.diagnosis.evidence import Evidence
+from otel_netmon.live.digest import pack, unpack
+from otel_netmon.live.exchange import Exchange, StoreGone
+from otel_netmon.live.merger import Merger
+from otel_netmon.live.outbox import Outbox
+from otel_netmon.live.settling import Change, Settling
+
+_logger = logging.getLogger(__name__)
+
+INTERVAL: Final = 2.0
+"""Seconds between two digests of a rank."""
+PATIENCE: Final = 12.0
+"""Seconds without a sign of the leader after which the next rank leads, ..."""
+_STAGGER: Final = 1 / 3
+"""... and this share of that more for each rank before this one, so that the lowest is first."""
+_MOST_STAGGERED: Final = 16
+_RETRIES: Final = 3
+"""Times that the store may fail in a row."""
+
+
+class Watch:
+    """One job's. ``start`` and ``stop`` once each; nothing raises into them."""
+
+    def __init__(
+        self,
+        rank: int,
+        world_size: int,
+        outbox: Outbox,
+        connect: Callable[[], Exchange | None],
+        tell: Callable[[list[Change], Settling, Evidence], None],
+        *,
+        interval: float = INTERVAL,
+        patience: float = PATIENCE,
+    ) -> None:
+        """``connect`` gives the exchange once there is one; ``tell`` is told on the rank that leads, each look."""
+        self._rank = rank
+        self._world_size = world_size
+        self._outbox = outbox
+        self._connect = connect
+        self._tell = tell
+        self._interval = interval
+        self._patience = patience
+        self._exchange: Exchange | None = None
+        self._stop = threads.Event()
+        self._thread: threads.Running | None = None
+        self._merger: Merger | None = None
+        self._settling = Settling()
+        self._leader: tuple[int, int] | None = None
+        self._leader_seen = time.monotonic()
+        self._beats = 0
+        self.cost = 0.0
+        """Seconds that the last look took."""
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread = threads.start(self._run, "otel-netmon-live")
+
+    def stop(self, timeout: float) -> None:
+        """End it with a last word, and wait for that so many seconds at most."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout)
+
+    def _run(self) -> None:
+        failed = 0
+        # Not all ranks at the same moment: one server answers them.
+        self._stop.wait(self._interval * (self._rank % 64) / 64)
+        while not self._stop.is_set():
+            try:
+                self.look()
+                failed = 0
+            except StoreGone as error:
+                failed += 1
+                if failed == _RETRIES:
+                    _logger.info("otel-netmon: live diagnosis ends: %s", error)
+                    return
+            except Exception:
+                _logger.exception("otel-netmon: live diagnosis failed and ends; training goes on")
+                return
+            self._stop.wait(self._interval)
+        with contextlib.suppress(StoreGone):
+            if self._exchange is not None:
+                self._exchange.publish(self._rank, pack(self._outbox.next(is_last=True)))
+
+    def look(self) -> None:
+        """Tell, and if it is this rank that leads, read, diagnose and tell what changed."""
+        exchange = self._exchange = self._exchange or self._connect()
+        if exchange is None:
+            return
+        exchange.publish(self._rank, pack(self._outbox.next()))
+        if not self._leads(exchange):
+            self._merger = None
+            return
+        since = time.perf_counter()
+        merger = self._merger = self._merger or Merger()
+        now = time.monotonic()
+        for rank, data in exchange.read(range(self._world_size)):
+            digest = unpack(data)
+            if digest is not None and digest.rank == rank:
+                merger.take(digest, now)
+        evidence = merger.evidence(now)
+        changes = self._settling.look(diagnose(evidence, live=True))
+        self.cost = time.perf_counter() - since
+        self._tell(changes, self._settling, evidence)
+
+    def _leads(self, exchange: Exchange) -> bool:
+        now = time.monotonic()
+        leader = exchange.leader()
+        if leader != self._leader:
+            self._leader, self._leader_seen = leader, now
+        is_mine = leader is not None and leader[0] == self._rank
+        patience = self._patience * (1 + _STAGGER * min(self._rank, _MOST_STAGGERED))
+        if leader is None and self._rank == 0:
+            is_mine = True
+        elif not is_mine and now - self._leader_seen > patience:
+            is_mine = True
+            _logger.info("otel-netmon: rank %d diagnoses from now on: the one before is silent", self._rank)
+        if is_mine:
+            self._beats += 1
+            exchange.lead(self._rank, self._beats)
+            self._leader, self._leader_seen = (self._rank, self._beats), now
+        return is_mine

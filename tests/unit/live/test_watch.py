@@ -1,0 +1,153 @@
+"""Ranks tell their digests through a real store; one reads them all and diagnoses, and is replaced when gone."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from otel_netmon.diagnosis.evidence import Evidence
+from otel_netmon.diagnosis.finding import Kind
+from otel_netmon.diagnosis.steps import StepSample
+from otel_netmon.live.exchange import Exchange, StoreGone
+from otel_netmon.live.outbox import Outbox, Standing
+from otel_netmon.live.settling import Change, Settling
+from otel_netmon.live.watch import Watch
+
+dist = pytest.importorskip("torch.distributed", reason="needs torch: make test installs it")
+
+RANKS = 4
+STEP = 100_000_000
+
+
+@pytest.fixture
+def server() -> Iterator[Any]:
+    yield dist.TCPStore("127.0.0.1", 0, 1, is_master=True)
+
+
+@dataclass
+class Rank:
+    """A rank of a job whose steps are told by hand."""
+
+    number: int
+    outbox: Outbox
+    watch: Watch
+    told: list[Change] = field(default_factory=list)
+    steps: int = 0
+
+    def take_steps(self, count: int, late: float = 0.0) -> None:
+        for _ in range(count):
+            start = self.steps * STEP
+            sample = StepSample(start, start + STEP, 0.06 - late, 0.0, 0.0, 0.03, 0.0, 0.04, 3, 100)
+            self.outbox.step(self.steps, self.steps, sample)
+            self.steps += 1
+
+
+def make(rank: int, store: Any, **options: float) -> Rank:
+    outbox = Outbox(rank, RANKS, f"h{rank}", clock=time.monotonic_ns, standing=Standing)
+    told: list[Change] = []
+
+    def tell(changes: list[Change], _settling: Settling, _evidence: Evidence) -> None:
+        told.extend(changes)
+
+    prefixed = dist.PrefixStore("group", store)
+    watch = Watch(rank, RANKS, outbox, lambda: Exchange(prefixed, "run"), tell, **options)
+    return Rank(rank, outbox, watch, told)
+
+
+def test_the_first_rank_names_the_late_one(server: Any) -> None:
+    ranks = [make(rank, server) for rank in range(RANKS)]
+    for _ in range(8):
+        for rank in ranks:
+            rank.take_steps(4, late=0.02 * (rank.number == 2))
+        for rank in reversed(ranks):
+            rank.watch.look()
+    (change,) = ranks[0].told
+    assert (change.finding.kind, change.finding.ranks, change.is_over) == (Kind.SLOW_RANK, (2,), False)
+    assert change.finding.lost == pytest.approx(0.02)
+    assert not any(rank.told for rank in ranks[1:])
+
+
+def test_another_rank_leads_when_the_first_is_gone(
+    server: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("otel_netmon.diagnosis.thresholds.SILENT_SECONDS", 0.3)
+    caplog.set_level(logging.INFO, "otel_netmon")
+    ranks = [make(rank, server, patience=0.2) for rank in range(RANKS)]
+    for rank in ranks:
+        rank.watch.look()
+    deadline = time.monotonic() + 20
+    while not ranks[1].told and time.monotonic() < deadline:
+        for rank in ranks[1:]:
+            rank.take_steps(4, late=0.02 * (rank.number == 2))
+            rank.watch.look()
+        time.sleep(0.05)
+    assert ranks[1].told[0].finding.ranks == (2,)
+    assert "rank 1 diagnoses from now on" in caplog.text
+    # The one before is back: it does not take over again.
+    ranks[0].watch.look()
+    ranks[0].watch.look()
+    assert not ranks[0].told
+
+
+def test_a_rank_that_falls_silent_is_told(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("otel_netmon.diagnosis.thresholds.LOST_SECONDS", 0.5)
+    ranks = [make(rank, server) for rank in range(RANKS)]
+    for rank in reversed(ranks):
+        rank.take_steps(20)
+        rank.watch.look()
+    time.sleep(0.6)
+    for _ in range(2):
+        for rank in ranks[:3]:
+            rank.watch.look()
+    ranks[0].watch.look()
+    assert [(change.finding.kind, change.finding.ranks) for change in ranks[0].told] == [(Kind.SILENT, (3,))]
+
+
+def test_a_rank_that_ended_in_good_order_is_not_missed(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("otel_netmon.diagnosis.thresholds.LOST_SECONDS", 0.5)
+    ranks = [make(rank, server) for rank in range(RANKS)]
+    ranks[3].watch.start()
+    time.sleep(0.3)
+    ranks[3].watch.stop(5)
+    time.sleep(0.6)
+    for _ in range(3):
+        for rank in ranks[:3]:
+            rank.watch.look()
+    assert not ranks[0].told
+
+
+def test_a_store_that_dies_ends_it_and_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "otel_netmon")
+    store = dist.TCPStore("127.0.0.1", 0, 1, is_master=True)
+    rank = make(0, dist.TCPStore("127.0.0.1", store.port, is_master=False), interval=0.05)
+    rank.watch.start()
+    time.sleep(0.3)
+    del store
+    deadline = time.monotonic() + 20
+    while "live diagnosis ends" not in caplog.text and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert caplog.text.count("live diagnosis ends") == 1
+    rank.watch.stop(5)
+
+
+def test_only_digests_that_are_there_are_read(server: Any) -> None:
+    exchange = Exchange(server, "run")
+    exchange.publish(1, b"one")
+    exchange.publish(3, b"three")
+    assert list(exchange.read(range(5))) == [(1, b"one"), (3, b"three")]
+    assert exchange.leader() is None
+    exchange.lead(3, 7)
+    assert exchange.leader() == (3, 7)
+    server.set("otel_netmon/live/run/leader", "nonsense")
+    assert exchange.leader() is None
+
+
+def test_a_store_without_clients_of_its_own_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoreGone):
+        Exchange(object(), "run")
