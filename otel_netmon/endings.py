@@ -24,8 +24,8 @@ class RankExit(NamedTuple):
 
 
 class LastCall(NamedTuple):
-    """One of the last collectives of a rank. µs: from the call to the record's time, and its duration, ``None`` if
-    it had not ended."""
+    """One of the last collectives of a rank. µs: from the call to the record's time, and its duration, ``None``
+    where it is not known to have ended."""
 
     operation: str
     group: str

@@ -31,6 +31,8 @@ _COUNTERS: Final = frozenset(metric.name for metric in (semconv.NIC_IO, semconv.
 _ON_RANK: Final = frozenset(semconv.EVENT_OF_PERIOD)
 
 
+_Own = Collective | RankStep | PeerTraffic | InFlight | Heartbeat | HostSample
+"""What a process says of itself."""
 _MOST_RANKS: Final = 1 << 20
 _KEPT: Final = 256
 """Calls of a group that are kept of each rank; the older half goes when there are more."""
@@ -74,12 +76,13 @@ class EvidenceCollector:
 
     def take(self, record: Known) -> None:
         """Take one record."""
-        if isinstance(record, Verdict):
-            return  # what was made of evidence is none
-        source = record.source or Source()
         if isinstance(record, RankExit | LastCalls):
             self._told.append(record)
-            return
+        elif not isinstance(record, Verdict):  # what was made of evidence is none
+            self._take(record)
+
+    def _take(self, record: _Own) -> None:
+        source = record.source or Source()
         process = self._processes[source.instance]
         process.host = source.host or process.host
         process.pid = source.pid or process.pid

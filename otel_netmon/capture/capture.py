@@ -122,11 +122,16 @@ class Capture:
         if self.box is not None:
             self.recorder.kinds.clear()  # they may be packed for an earlier one
             self._backend.keep_last_calls(self.box)
-            self.ring.cells = Cells(self.box)
+            self.recorder.cells = Cells(self.box)
+
+    def noted(self, events: list[CollectiveEvent]) -> None:
+        """These were taken out of the ring: their ends are known."""
+        if self.recorder.cells is not None:
+            self.recorder.cells.ended(events)
 
     def exported(self) -> None:
         """All that was recorded is: nobody need read the box. For when the process ends, or capture is over."""
-        box, self.box, self.ring.cells = self.box, None, None
+        box, self.box, self.recorder.cells = self.box, None, None
         if box is not None:
             box.close()
 
@@ -151,7 +156,7 @@ class Capture:
         """What was recorded is the parent's, and the first event is yet to come."""
         self.recorder.on_first = self._first_event
         self.recorder.errors = 0
-        self.box = None
+        self.box = self.recorder.cells = None
 
     @property
     def announces_activity(self) -> bool:

@@ -67,7 +67,7 @@ class _Rare:
     is_unseen = False
     """True while the end cannot be seen: no future, and nobody waits (gloo's sends and receives)."""
     at = 0
-    """Where it stands in the black box."""
+    """Where it stands in the black box; 0: it does not."""
     span_id = 0
     """Id of its span, where that had to be named before it was made; 0 elsewhere."""
     device_duration: int | None = None

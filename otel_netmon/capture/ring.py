@@ -14,11 +14,9 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from otel_netmon import forks, threads
 from otel_netmon.capture.aggregator import Aggregator
-from otel_netmon.capture.last_calls import END, OUTCOME
 
 if TYPE_CHECKING:
     from otel_netmon.capture.event import CollectiveEvent
-    from otel_netmon.capture.last_calls import Cells
     from otel_netmon.capture.operations import Operation
     from otel_netmon.capture.plain import PlainCalls
     from otel_netmon.job.groups import Group
@@ -62,8 +60,6 @@ class EventRing:
         self.flying: dict[CollectiveEvent, None] = {}
         self._overwritten = 0
         self._aggregator = Aggregator()
-        self.cells: Cells | None = None
-        """Where the last ones stand as well, should this process be killed."""
 
     @property
     def aggregator(self) -> Aggregator:
@@ -79,11 +75,6 @@ class EventRing:
                 self._overwritten += 1
             return False
         self.flying[event] = None
-        cells = self.cells
-        if cells is not None:  # here and below: calls of functions would cost half as much again
-            at = event.at = cells.following()
-            kind = event.kind
-            cells.pack(at, event.start, 0, event.sequence or 0, kind.packed or cells.packed(kind))
         return True
 
     def finish(self, event: CollectiveEvent, end: int, error: str | None = None) -> None:
@@ -93,13 +84,6 @@ class EventRing:
         event.end = end
         if error is not None:
             event.error = error
-        cells = self.cells
-        if cells is not None:
-            cell, words = event.at >> 3, cells.words
-            if words[cell] == event.start:  # no later one has taken its place
-                words[cell + END] = end
-                if error is not None:
-                    words[cell + OUTCOME] = 1
         self._finished.append(event)
         if len(self._finished) > self.capacity:
             self._overwrite()

@@ -18,8 +18,8 @@ _ABORTED: Final = signal.SIGABRT
 
 
 def own_end(evidence: Evidence, rank: int) -> Exit | None:
-    """How a rank's process ended, where nothing speaks for that being another's doing; ``None`` elsewhere, and where
-    it is not known."""
+    """How a rank's process ended, where nothing speaks for that being another's doing; ``None`` elsewhere, and
+    where it is not known."""
     how = evidence.exits.get(rank)
     if how is None or how.signal == _LAUNCHERS or (how.code is None and how.signal is None):
         return None
@@ -49,6 +49,6 @@ def _came_later(evidence: Evidence, rank: int, how: Exit) -> bool:
 
 
 def _was_still(evidence: Evidence, rank: int, how: Exit) -> bool:
-    """Whether it was ended long after its last sign of life: it had been stopped, and its launcher lost patience."""
+    """Whether it was ended long after its last sign of life: it was stopped, and its launcher lost patience."""
     last = evidence.last_sign.get(rank)
     return how.time is not None and bool(last) and (how.time - (last or 0)) / 1e9 > limit.SILENT_SECONDS

@@ -239,6 +239,7 @@ class Rounds:
             if plain is not None:
                 taken += len(plain)
                 self._take_plain(plain)
+            self._capture.noted(events)
             for first in range(0, len(events) or 1, _BATCH):
                 if first:
                     self._pace.rest(_PAUSE)

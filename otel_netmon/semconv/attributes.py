@@ -195,7 +195,7 @@ EXIT_SIGNAL: Final = _integer(
 LAST_CALLS: Final = _text(
     "torch.distributed.rank.calls",
     "JSON, of its last collectives, oldest first: operation, group, sequence number, bytes, µs from the call to "
-    "the time of the event, µs that it took, class of the failure; a duration that is `null` had not ended",
+    "the time of the event, µs that it took (`null`: it is not known to have ended), class of the failure",
     _NO_COLLECTIVE,
 )
 
