@@ -28,8 +28,8 @@ GROUPS_AT: Final = 4096
 MOST_GROUPS: Final = 64
 
 CALL: Final = struct.Struct("<QqqqqQIBbbBII")
-"""Ticket, start (0: there is none), end (0: none is known), sequence (0: it has none), boundary, bytes, group, operation,
-element type, device type, flags, error (0: none), flags of the end."""
+"""Ticket, start (0: there is none), end (0: none is known), sequence (0: it has none), boundary, bytes, group,
+operation, element type, device type, flags, error (0: none), flags of the end."""
 CALLS_AT: Final = 8192
 NATIVE_CALLS_AT: Final = 12288
 CALLS: Final = 64
