@@ -15,13 +15,13 @@ import sys
 import time
 from typing import TYPE_CHECKING, Final
 
-from otel_netmon import config, forks, schema, semconv, threads
+from otel_netmon import config, forks, threads
 from otel_netmon.black_box.folder import BoxFolder
 from otel_netmon.emit.log_events import LogEvents
-from otel_netmon.endings import LastCalls, RankExit
+from otel_netmon.endings import RankExit
 from otel_netmon.guard import guarded
 from otel_netmon.job import roles
-from otel_netmon.launcher import children
+from otel_netmon.launcher import children, events
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -164,39 +164,15 @@ class RankWatcher:
                 self._read[calls.pid] = calls.rank
                 if len(self._read) > _MOST:
                     del self._read[next(iter(self._read))]
-                guarded(tell_calls, self._logs, calls)
+                guarded(self._emit, events.of_calls(calls))
         for pid, rank in ended.items():
             known = self._read.pop(pid, None)
-            guarded(tell_exit, self._logs, rank if rank.rank is not None else rank._replace(rank=known))
+            guarded(self._emit, events.of_exit(rank if rank.rank is not None else rank._replace(rank=known)))
+
+    def _emit(self, event: events.Event) -> None:
+        name, body, attributes, at, severity = event
+        self._logs.emit(name, body, attributes, time=at, severity=severity)
 
 
 def _marks(environ: Mapping[str, str]) -> tuple[str | None, ...]:
     return tuple(environ.get(name) for name in _MARKS)
-
-
-def tell_exit(logs: LogEvents, rank: RankExit) -> None:
-    """Say how a rank ended."""
-    logs.emit(
-        semconv.EVENT_EXITED,
-        how_it_ended(rank),
-        schema.attributes(rank),
-        time=rank.time,
-        severity="WARN" if rank.signal or rank.code else "INFO",
-    )
-
-
-def tell_calls(logs: LogEvents, calls: LastCalls) -> None:
-    """Say what a rank that could not say it was at."""
-    body = f"the last {len(calls.calls)} collectives of {_name(calls)}, which ended before it exported them"
-    logs.emit(semconv.EVENT_LAST_CALLS, body, schema.attributes(calls), time=calls.time, severity="WARN")
-
-
-def how_it_ended(rank: RankExit) -> str:
-    """In words."""
-    if rank.signal is not None:
-        return f"{_name(rank)} was ended by signal {rank.signal}"
-    return f"{_name(rank)} ended" + ("" if rank.code is None else f" with exit code {rank.code}")
-
-
-def _name(record: RankExit | LastCalls) -> str:
-    return f"process {record.pid}" if record.rank is None else f"rank {record.rank} (process {record.pid})"
