@@ -13,6 +13,9 @@ TEST_JOBS ?= 2
 FUZZ_SECONDS ?= 600
 SHUTDOWNS ?= 1000
 NEWEST_TORCH ?=
+FAULTS ?=
+CULPRITS ?= 0,1,2
+FAULTS_DIR ?= build/faults
 DEMO ?= examples/train_digits.py
 
 BIN := $(abspath $(VENV))/bin
@@ -20,7 +23,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet $(PIP_FLAGS)
 CODE := otel_netmon tests benchmarks examples docs dashboards
 
-.PHONY: demo test native sanitize test-trainers e2e chaos audit newest lab fuzz lint bench docs build clean
+.PHONY: demo test native sanitize test-trainers e2e chaos audit newest lab faults fuzz lint bench docs build clean
 
 demo: $(VENV)/.installed-demo
 	PATH="$(BIN):$$PATH" OMP_NUM_THREADS=1 otel-netmon run -- torchrun --standalone --nproc-per-node 4 $(DEMO)
@@ -60,6 +63,12 @@ newest:
 
 lab: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest tests/lab $(PYTEST_FLAGS)
+
+# Real trainings with one fault each, and how the diagnosis fares: as root, some 90 minutes on two cores. Runs that are
+# there are kept.  make faults FAULTS=straggler,rate_up CULPRITS=2 FAULTS_DIR=build/faults
+# Once more without running them:  .venv/bin/python -m tests.faults.evaluate build/faults
+faults: $(VENV)/.installed-dev
+	FAULTS="$(FAULTS)" CULPRITS="$(CULPRITS)" FAULTS_DIR="$(FAULTS_DIR)" $(BIN)/python -m tests.faults
 
 fuzz: .venv-fuzz/.installed
 	.venv-fuzz/bin/python tests/fuzz/parsers.py -max_total_time=$(FUZZ_SECONDS)

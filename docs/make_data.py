@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from otel_netmon import config, schema, semconv
 from otel_netmon.endings import LastCalls, RankExit
-from otel_netmon.records import Collective, Heartbeat, InFlight, PeerTraffic, RankStep, Verdict
+from otel_netmon.records import Collective, Heartbeat, HostTraffic, InFlight, PeerTraffic, RankStep, Verdict
 
 PAGE: Final = Path(__file__).with_name("data.md")
 
@@ -52,7 +52,7 @@ _LOGS: Final = f"""
 What a rank did in a step is told for *every* step. Where the trace is not sampled (by a sampler, or
 `OTEL_NETMON_TRACE_EVERY`), it is a log event with the attributes of the span, the ids that the span would have
 had, and `{semconv.STEP_START}`; its time stamp is the end. So is the traffic with each peer, as
-`{semconv.EVENT_TCP_PEER}`.
+`{semconv.EVENT_TCP_PEER}`; also that of a step that has been open for 2 s, which does not wait for its end.
 """
 
 _EVENTS: Final = (
@@ -61,6 +61,11 @@ _EVENTS: Final = (
         for name in semconv.EVENT_OF_PERIOD.values()
     ),
     (f"`{semconv.EVENT_TCP_PEER}`", "INFO", "traffic with a peer meanwhile"),
+    (
+        f"`{semconv.EVENT_NIC_TRAFFIC}`",
+        "INFO",
+        "traffic of a NIC, and this process's part of it, each time both are read",
+    ),
     (
         f"`{semconv.EVENT_HEARTBEAT}`",
         "INFO",
@@ -181,6 +186,8 @@ def render() -> str:
             f"On the event `{semconv.EVENT_TCP_PEER}` of a rank's step, or the log event of that name: "
             "what moved to and from another.\n",
             _attributes(PeerTraffic),
+            "\n### Of the traffic of a NIC\n",
+            _attributes(HostTraffic),
             _LOGS,
             _table(("event", "severity", "what it says"), _EVENTS),
             "\n### Of a collective that hangs\n",

@@ -33,7 +33,9 @@ def _var(default: Any, kind: Kind, doc: str) -> Any:
 class Config:
     """All settings; the defaults are those of a job with no ``OTEL_NETMON_*`` variable set."""
 
-    interval: float = _var(10.0, number(0.1, 3600), "Seconds between two samples of each monitor.")
+    interval: float = _var(
+        10.0, number(0.1, 3600), "Seconds between two samples of each monitor; `tcp` samples every 2 s at least."
+    )
     host_monitors: str = _var(
         "auto",
         choice("auto", "on", "off"),

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from otel_netmon.emit.verdicts import VerdictWriter
+from otel_netmon.job import peers
 from otel_netmon.live.exchange import Exchange, StoreGone
 from otel_netmon.live.rank import OwnRank
 from otel_netmon.live.settling import ONCE, Change, Settling
@@ -42,10 +43,12 @@ class LiveDiagnosis:
 
     def start(self) -> None:
         """Start the thread."""
+        peers.readings.listener = self.observer.traffic
         self._watch.start()
 
     def stop(self) -> None:
         """End it, with a last word to the others."""
+        peers.readings.listener = None
         self._watch.stop(_LAST_WORD)
         if self._writer is not None:
             self._writer.ended()

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
+    from otel_netmon.diagnosing import LiveDiagnosis
+    from otel_netmon.emit.observer import Observer
     from otel_netmon.job.job import Job
 
 _logger = logging.getLogger(__name__)
@@ -68,7 +70,10 @@ class Engine:
             groups=self._groups,
             jobs=self._jobs,
             joined=joined,
+            observe=self._observer,
         )
+        self._live: LiveDiagnosis | None = None
+        self._meter_provider = meter_provider
         self._background = Background(self._rounds)
         self._installed = False
         self._directory: StoreDirectory | None = None
@@ -115,6 +120,7 @@ class Engine:
                 return
             self._installed = False
         atexit.unregister(self._finish)
+        self._end_live()
         self._capture.remove()
         guarded(self._termination.remove)
         if not self._background.stop(self._settings.exit_timeout):
@@ -130,6 +136,7 @@ class Engine:
     def after_fork_in_child(self) -> None:
         """Forget the parent's events and thread; both come anew with the first group or collective."""
         self._lock = threads.RLock()
+        self._live = None
         self._groups.after_fork_in_child()
         self._jobs.after_fork_in_child()
         self._rounds.after_fork_in_child()
@@ -145,6 +152,23 @@ class Engine:
         else:
             self._directory = StoreDirectory(job.store, rank, size)
         peers.directory = self._directory
+
+    def _observer(self, job: Job) -> Observer | None:
+        """The live diagnosis of a job that has several ranks; it ends with the job."""
+        rank, size = job.rank.rank, job.rank.world_size
+        self._end_live()
+        if not self._settings.diagnosis or job.world is None or rank is None or (size or 0) < 2:
+            return None
+        from otel_netmon.diagnosing import LiveDiagnosis
+
+        live = self._live = LiveDiagnosis(job, rank, size or 0, self._meter_provider)
+        live.start()
+        return live.observer
+
+    def _end_live(self) -> None:
+        live, self._live = self._live, None
+        if live is not None:
+            guarded(live.stop)
 
     def _begin(self) -> None:
         """There is a group, or a collective: what belongs to a rank starts here, whoever made the process. So does
@@ -164,6 +188,7 @@ class Engine:
 
     def _destroyed(self) -> None:
         """The job's groups are destroyed: have everything exported, and wait for that a little."""
+        self._end_live()
         self._jobs.end()
         self._background.flush(self._wait)
 

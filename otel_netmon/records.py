@@ -130,9 +130,10 @@ class PeerTraffic(NamedTuple):
     an event of a rank's span, or a log event.
 
     Times in seconds, bytes in By, ``delivery_rate`` in By/s; ``rtt`` is the longest smoothed round-trip time of
-    those connections that moved, ``min_rtt`` the shortest that the kernel remembers, ``delivery_rate`` that of the
-    fastest. ``backoff`` counts doublings of the retransmission timeout; ``unacked`` and ``unread`` are what the
-    peer has not acknowledged and this process has not read.
+    those connections that moved, ``shortest_rtt`` the shortest: of one that is hardly used it is that of the way
+    without load. ``min_rtt`` is the shortest that the kernel remembers, ``delivery_rate`` that of the fastest.
+    ``backoff`` counts doublings of the retransmission timeout; ``unacked`` and ``unread`` are what the peer has
+    not acknowledged and this process has not read.
     """
 
     peer: Annotated[int, semconv.PEER_RANK]
@@ -155,6 +156,7 @@ class PeerTraffic(NamedTuple):
     unread: Annotated[int, semconv.PEER_UNREAD]
     rank: Annotated[int | None, semconv.RANK] = None
     """This one; its own span says it too."""
+    shortest_rtt: Annotated[float | None, semconv.PEER_RTT_SHORTEST] = None
     address: Annotated[str | None, semconv.PEER_ADDRESS] = None
     """The peer's, of the busiest of the connections: metrics name peers by it."""
     at: int = 0
@@ -162,6 +164,23 @@ class PeerTraffic(NamedTuple):
     trace_id: str = ""
     parent_id: str | None = None
     """The span of the step on this rank."""
+    source: Source | None = None
+
+
+class HostTraffic(NamedTuple):
+    """What a NIC moved in the ``interval`` seconds before ``at``, and how much of that was this process's part of
+    the training, read at the same moment: a log event. Bytes; the NIC's with all headers, the training's without.
+    """
+
+    interface: Annotated[str, semconv.INTERFACE]
+    interval: Annotated[float, semconv.NIC_INTERVAL]
+    sent: Annotated[int, semconv.NIC_SENT]
+    received: Annotated[int, semconv.NIC_RECEIVED]
+    job_sent: Annotated[int, semconv.NIC_JOB_SENT]
+    job_received: Annotated[int, semconv.NIC_JOB_RECEIVED]
+    rank: Annotated[int | None, semconv.RANK] = None
+    at: int = 0
+    """Nanoseconds since the epoch; in the process that measures it, of the monotonic clock."""
     source: Source | None = None
 
 

@@ -17,6 +17,7 @@ from otel_netmon.records import (
     Collective,
     GroupUse,
     Heartbeat,
+    HostTraffic,
     InFlight,
     Pause,
     PeerTraffic,
@@ -40,7 +41,10 @@ def _table(cls: Any) -> dict[str, Attribute]:
 
 ATTRIBUTES: Final[Mapping[type, Mapping[str, Attribute]]] = {
     cls: _table(cls)
-    for cls in (Source, Collective, RankStep, PeerTraffic, InFlight, Heartbeat, RankExit, LastCalls, Verdict)
+    for cls in (
+        *(Source, Collective, RankStep, PeerTraffic, HostTraffic, InFlight, Heartbeat, RankExit, LastCalls),
+        Verdict,
+    )
 }
 """By type of record, the fields that are attributes, in the order of the record. All else is in the span, log
 record or data point itself; those of a source are its resource's."""
@@ -142,7 +146,7 @@ def _fields(cls: Any) -> tuple[int, tuple[str, ...], list[tuple[int, Callable[[A
 _FIELDS: Final = {cls: _fields(cls) for cls in ATTRIBUTES}
 
 
-Told = Collective | RankStep | PeerTraffic | InFlight | Heartbeat | RankExit | LastCalls | Verdict
+Told = Collective | RankStep | PeerTraffic | HostTraffic | InFlight | Heartbeat | RankExit | LastCalls | Verdict
 
 
 def attributes(record: Told) -> dict[str, Value]:
@@ -159,7 +163,17 @@ def attributes(record: Told) -> dict[str, Value]:
 
 
 Record = TypeVar(
-    "Record", Source, Collective, RankStep, PeerTraffic, InFlight, Heartbeat, RankExit, LastCalls, Verdict
+    "Record",
+    Source,
+    Collective,
+    RankStep,
+    PeerTraffic,
+    HostTraffic,
+    InFlight,
+    Heartbeat,
+    RankExit,
+    LastCalls,
+    Verdict,
 )
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
 from otel_netmon import semconv
+from otel_netmon.analysis.processes import Process, add_call, add_last_calls
 from otel_netmon.analysis.results import Diagnosis
 from otel_netmon.diagnosis.diagnose import diagnose
 from otel_netmon.diagnosis.evidence import CallSeen, Evidence, Exit
@@ -18,49 +18,21 @@ from otel_netmon.records import (
     Collective,
     Heartbeat,
     HostSample,
+    HostTraffic,
     InFlight,
     PeerTraffic,
     RankStep,
     Source,
-    Value,
     Verdict,
 )
 from otel_netmon.store.reader import Known
 
-_COUNTERS: Final = frozenset(metric.name for metric in (semconv.NIC_IO, semconv.TCP_IO, semconv.CGROUP_THROTTLED))
 _ON_RANK: Final = frozenset(semconv.EVENT_OF_PERIOD)
 
 
-_Own = Collective | RankStep | PeerTraffic | InFlight | Heartbeat | HostSample
+_Own = Collective | RankStep | PeerTraffic | HostTraffic | InFlight | Heartbeat | HostSample
 """What a process says of itself."""
 _MOST_RANKS: Final = 1 << 20
-_KEPT: Final = 256
-"""Calls of a group that are kept of each rank; the older half goes when there are more."""
-
-
-@dataclass
-class _Process:
-    """What one process wrote, until it is known of which run and rank it is."""
-
-    host: str | None = None
-    pid: int | None = None
-    rank: int | None = None
-    run: str | None = None
-    steps: dict[str, tuple[int, str, StepSample]] = field(default_factory=dict)
-    """By trace: its number here, the id of its span, and what is known of it."""
-    below: dict[str, list[tuple[int, int, bool]]] = field(default_factory=lambda: defaultdict(list))
-    """By the span above: start and end of each collective, and whether it is asynchronous."""
-    traffic: list[PeerTraffic] = field(default_factory=list)
-    calls: dict[str, dict[int, CallSeen]] = field(default_factory=lambda: defaultdict(dict))
-    heads: dict[str, int] = field(default_factory=dict)
-    backed_off: dict[int | str, int] = field(default_factory=dict)
-    counters: dict[tuple[str, tuple[tuple[str, Value], ...]], list[tuple[int, float]]] = field(
-        default_factory=lambda: defaultdict(list)
-    )
-    last_sign: int = 0
-    said_end: bool = False
-    open_since: int | None = None
-    exit: Exit | None = None
 
 
 class EvidenceCollector:
@@ -68,7 +40,7 @@ class EvidenceCollector:
     each rank's step, and some 150 for each of its collectives."""
 
     def __init__(self) -> None:
-        self._processes: dict[str, _Process] = defaultdict(_Process)
+        self._processes: dict[str, Process] = defaultdict(Process)
         self._world_size: dict[str | None, int] = {}
         self._group_sizes: dict[str, int] = {}
         self._told: list[RankExit | LastCalls] = []
@@ -92,19 +64,20 @@ class EvidenceCollector:
         if source.world_size is not None and source.rank is not None:
             self._world_size[process.run] = source.world_size
         if isinstance(record, HostSample):
-            _sample(process, record)
+            process.last_sign = max(process.last_sign, record.time)
+            process.samples.add(record)
         elif isinstance(record, Collective):
-            if record.group is not None and record.group_size is not None:
-                self._group_sizes[record.group] = record.group_size
+            if record.group_size is not None:
+                self._group_sizes[record.group or ""] = record.group_size
             _collective(process, record)
         elif isinstance(record, RankStep):
             _step(process, record)
             if record.world_size is not None:
                 self._world_size[process.run] = record.world_size
         elif isinstance(record, PeerTraffic):
-            process.traffic.append(record)
-            if record.backoff >= BACKOFF:
-                process.backed_off[record.peer] = record.at
+            _traffic(process, record)
+        elif isinstance(record, HostTraffic):
+            process.nics.append(record)
         elif isinstance(record, InFlight):
             _in_flight(process, (record,), record.time)
         else:
@@ -141,7 +114,7 @@ class EvidenceCollector:
                 run = record.run_id if isinstance(record, LastCalls) else process.run
                 self._world_size[run] = record.world_size
             if isinstance(record, LastCalls):
-                _last_calls(process, record)
+                add_last_calls(process, record)
             else:
                 process.exit = Exit(record.code, record.signal, record.time)
 
@@ -149,18 +122,23 @@ class EvidenceCollector:
         sizes = [size for of, size in self._world_size.items() if of in (run, None)]
         evidence = Evidence(max(sizes, default=None), group_sizes=self._group_sizes)
         steps: dict[str, dict[int, tuple[int, StepSample]]] = defaultdict(dict)
+        taken: list[Process] = []
         for instance, process in self._processes.items():
             is_host = process.rank is None
             if process.run != run and not (process.run is None and (is_only or is_host)):
                 continue
-            for (metric, about), readings in process.counters.items():
-                host = evidence.counters.setdefault(process.host or "", {})
-                host[metric, instance, about] = sorted(readings)
+            for metric, about, readings in process.samples.counters():
+                evidence.counters.setdefault(process.host or "", {})[metric, instance, about] = readings
+            taken.append(process)
             if process.rank is None:
                 continue
             _join(evidence, process, process.rank)
             for trace, (number, span_id, sample) in process.steps.items():
                 steps[trace][process.rank] = number, _completed(sample, process.below.get(span_id, ()))
+        for process in taken:
+            for host, probes in process.samples.floors(evidence.hosts):
+                pair = process.host or "", host
+                evidence.floors[pair] = sorted((*evidence.floors.get(pair, ()), *probes))
         _number(evidence, steps)
         return evidence
 
@@ -173,19 +151,7 @@ def collect(records: Iterable[Known]) -> dict[str | None, Evidence]:
     return collector.runs()
 
 
-def _sample(process: _Process, point: HostSample) -> None:
-    process.last_sign = max(process.last_sign, point.time)
-    if point.metric in _COUNTERS and not point.is_delta:
-        process.counters[point.metric, tuple(sorted(point.attributes.items()))].append((point.time, point.value))
-    elif point.metric == semconv.TCP_BACKOFF.name and point.value >= BACKOFF and _is_training(point):
-        process.backed_off[str(point.attributes.get(semconv.PEER_ADDRESS))] = point.time
-
-
-def _is_training(point: HostSample) -> bool:
-    return point.attributes.get(semconv.TCP_USE) == semconv.USE_COLLECTIVES
-
-
-def _collective(process: _Process, one: Collective) -> None:
+def _collective(process: Process, one: Collective) -> None:
     process.last_sign = max(process.last_sign, one.end)
     is_open = one.state == semconv.STATE_IN_FLIGHT
     process.said_end |= is_open
@@ -193,20 +159,17 @@ def _collective(process: _Process, one: Collective) -> None:
         process.below[one.parent_id].append((one.start, one.end, bool(one.is_async)))
     if one.group is not None and one.sequence is not None:
         end = None if is_open else one.end
-        _call(process, one.group, one.sequence, CallSeen(one.operation, one.size, one.start, end, one.error))
+        add_call(process, one.group, one.sequence, CallSeen(one.operation, one.size, one.start, end, one.error))
 
 
-def _call(process: _Process, group: str, sequence: int, call: CallSeen) -> None:
-    calls = process.calls[group]
-    known = calls.get(sequence)
-    if known is None or known.end is None:
-        calls[sequence] = call
-        if len(calls) > _KEPT:
-            for old in sorted(calls)[: _KEPT // 2]:
-                del calls[old]
+def _traffic(process: Process, each: PeerTraffic) -> None:
+    process.traffic.append(each)
+    process.samples.met(each.address, each.peer, each.host)
+    if each.backoff >= BACKOFF:
+        process.backed_off[each.peer] = max(each.at, process.backed_off.get(each.peer, 0))
 
 
-def _step(process: _Process, step: RankStep) -> None:
+def _step(process: Process, step: RankStep) -> None:
     process.last_sign = max(process.last_sign, step.end)
     if step.name not in _ON_RANK:
         return
@@ -224,15 +187,15 @@ def _step(process: _Process, step: RankStep) -> None:
         process.steps[step.trace_id] = step.step, step.span_id, sample
 
 
-def _in_flight(process: _Process, some: Iterable[InFlight], time: int) -> None:
+def _in_flight(process: Process, some: Iterable[InFlight], time: int) -> None:
     process.last_sign = max(process.last_sign, time)
     for each in some:
         if each.sequence is not None:
             start = time - int(each.age * 1e9)
-            _call(process, each.group, each.sequence, CallSeen(each.operation, each.size, start, None))
+            add_call(process, each.group, each.sequence, CallSeen(each.operation, each.size, start, None))
 
 
-def _heartbeat(process: _Process, beat: Heartbeat) -> None:
+def _heartbeat(process: Process, beat: Heartbeat) -> None:
     process.run = beat.run_id or process.run
     _in_flight(process, beat.in_flight, beat.time)
     for each in beat.sequences:
@@ -241,20 +204,7 @@ def _heartbeat(process: _Process, beat: Heartbeat) -> None:
         process.open_since = beat.time - int(beat.step_age * 1e9)
 
 
-def _last_calls(process: _Process, last: LastCalls) -> None:
-    process.run = last.run_id or process.run
-    process.last_sign = max(process.last_sign, last.time)
-    for call in last.calls:
-        if call.sequence is None:
-            continue
-        start = last.time - call.age * 1000
-        end = None if call.duration is None else start + call.duration * 1000
-        _call(process, call.group, call.sequence, CallSeen(call.operation, call.size, start, end, call.error))
-    if last.step_age is not None:
-        process.open_since = last.time - int(last.step_age * 1e9)
-
-
-def _join(evidence: Evidence, process: _Process, rank: int) -> None:
+def _join(evidence: Evidence, process: Process, rank: int) -> None:
     """A rank may have been several processes, one after the other, where a launcher started it again."""
     evidence.hosts[rank] = process.host or evidence.hosts.get(rank, "")
     evidence.traffic[rank] = sorted((*evidence.traffic.get(rank, ()), *process.traffic), key=lambda each: each.at)
@@ -262,7 +212,10 @@ def _join(evidence: Evidence, process: _Process, rank: int) -> None:
         evidence.calls.setdefault(group, {}).setdefault(rank, {}).update(calls)
     for group, head in process.heads.items():
         evidence.heads.setdefault(group, {})[rank] = head
-    evidence.backed_off.setdefault(rank, {}).update(process.backed_off)
+    evidence.nics[rank] = sorted((*evidence.nics.get(rank, ()), *process.nics), key=lambda each: each.at)
+    backed_off = evidence.backed_off.setdefault(rank, {})
+    for peer, time in (*process.backed_off.items(), *process.samples.backed_off()):
+        backed_off[peer] = max(time, backed_off.get(peer, 0))
     evidence.last_sign[rank] = max(process.last_sign, evidence.last_sign.get(rank, 0))
     if process.said_end:
         evidence.said_end.add(rank)

@@ -16,7 +16,17 @@ from otel_netmon.analysis.operations import Operations, percentile, seconds_of
 from otel_netmon.analysis.results import Alive, Losses, StepSummary, Summary
 from otel_netmon.analysis.waiting import Matcher
 from otel_netmon.endings import LastCalls, RankExit
-from otel_netmon.records import Collective, Heartbeat, HostSample, InFlight, PeerTraffic, RankStep, Source, Verdict
+from otel_netmon.records import (
+    Collective,
+    Heartbeat,
+    HostSample,
+    HostTraffic,
+    InFlight,
+    PeerTraffic,
+    RankStep,
+    Source,
+    Verdict,
+)
 from otel_netmon.store.files import telemetry_files
 from otel_netmon.store.problems import FolderError, Problems
 from otel_netmon.store.reader import Known, read
@@ -85,7 +95,7 @@ class _Findings:
             self._counted.add(record, source)
             if record.metric == semconv.NIC_IO.name:
                 self._nics.add(record, source)
-        elif not isinstance(record, PeerTraffic | Verdict | RankExit | LastCalls):
+        elif not isinstance(record, PeerTraffic | HostTraffic | Verdict | RankExit | LastCalls):
             rank = source.rank if record.rank is None else record.rank
             if isinstance(record, Collective):
                 self._collective(record, self._trace(record, rank), rank, source.instance)

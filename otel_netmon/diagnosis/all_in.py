@@ -93,7 +93,7 @@ def _stopped_by_quota(evidence: Evidence, stuck: Stuck) -> Finding | None:
     return Finding(
         Kind.STARVED,
         f"Rank {rank} gets no CPU: all ranks are in {stuck.name}, and a quota stops its cgroup for "
-        f"{by[rank]:.2f} s of each second.",
+        f"{by[rank]:.2f} s of each second, summed over CPUs.",
         ranks=(rank,),
         hosts=hosts_of(evidence.hosts, (rank,)),
         cause=Cause.QUOTA,

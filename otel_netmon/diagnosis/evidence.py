@@ -12,11 +12,13 @@ from typing import Final, NamedTuple
 
 from otel_netmon.diagnosis import thresholds
 from otel_netmon.diagnosis.steps import StepTable
-from otel_netmon.records import PeerTraffic, Value
+from otel_netmon.records import HostTraffic, PeerTraffic, Value
 
 DEFAULT_GROUP: Final = "0"
 """torch's name for the group of all ranks."""
 
+Reading = tuple[int, float]
+"""When, and what."""
 CounterKey = tuple[str, str, tuple[tuple[str, Value], ...]]
 """A metric, the process that reads it, and the attributes of one of its series."""
 
@@ -53,6 +55,10 @@ class Evidence:
     open_since: dict[int, int] = field(default_factory=dict)
     """Start of the step that had not ended when the rank was last heard of."""
     traffic: dict[int, list[PeerTraffic]] = field(default_factory=dict)
+    nics: dict[int, list[HostTraffic]] = field(default_factory=dict)
+    """What the NICs that a rank uses moved, read together with its ``traffic``."""
+    floors: dict[tuple[str, str], list[Reading]] = field(default_factory=dict)
+    """By host and other host, and by the clock of the first: the shortest round-trip time (s) of a few probes."""
     calls: dict[str, dict[int, dict[int, CallSeen]]] = field(default_factory=dict)
     """By group, then rank, then sequence number: the last ones."""
     heads: dict[str, dict[int, int]] = field(default_factory=dict)
@@ -63,8 +69,8 @@ class Evidence:
     backed_off: dict[int, dict[int | str, int]] = field(default_factory=dict)
     """When the retransmission timeout of its connections to a peer (a rank, or an address) was last seen doubled
     at least twice."""
-    counters: dict[str, dict[CounterKey, list[tuple[int, float]]]] = field(default_factory=dict)
-    """By host: readings of running totals."""
+    counters: dict[str, dict[CounterKey, list[Reading]]] = field(default_factory=dict)
+    """By host: readings of running totals, when they were made."""
     last_sign: dict[int, int] = field(default_factory=dict)
     """When it was last heard of."""
     said_end: set[int] = field(default_factory=set)
@@ -108,14 +114,20 @@ class Evidence:
     def growth(
         self, host: str, metric: str, first: int, last: int, about: Mapping[str, str] | None = None
     ) -> float | None:
-        """By how much ``metric``'s series with these attributes grew a second, from ``first`` to ``last``;
-        ``None`` where none was read twice in that time."""
-        grown, seconds = 0.0, 0.0
-        for (name, _, attributes), readings in self.counters.get(host, {}).items():
-            if name != metric or not (about or {}).items() <= dict(attributes).items():
-                continue
-            inside = [each for each in readings if first <= each[0] <= last]
-            if len(inside) > 1:
-                grown += inside[-1][1] - inside[0][1]
-                seconds = max(seconds, (inside[-1][0] - inside[0][0]) / 1e9)
-        return grown / seconds if seconds else None
+        """By how much ``metric``'s series with these attributes grew a second, from ``first`` to ``last``, each
+        between its own readings; ``None`` where none was read twice in that time. A series that is new grew from
+        0: a connection that was made since the others were first read, say."""
+        series = [
+            (readings, [each for each in readings if first <= each[0] <= last])
+            for (name, _, attributes), readings in self.counters.get(host, {}).items()
+            if name == metric and (about or {}).items() <= dict(attributes).items()
+        ]
+        begin = min((inside[0][0] for _, inside in series if inside), default=0)
+        grown = None
+        for readings, inside in series:
+            is_new = bool(inside) and inside[0] == readings[0] and inside[0][0] > begin
+            known = [(begin, 0.0), *inside] if is_new else inside
+            if len(known) > 1:
+                moved, seconds = known[-1][1] - known[0][1], (known[-1][0] - known[0][0]) / 1e9
+                grown = (grown or 0.0) + moved / seconds
+        return grown

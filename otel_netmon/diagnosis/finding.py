@@ -46,7 +46,7 @@ class Kind(str, enum.Enum):
 
 
 class Cause(str, enum.Enum):
-    """Why a rank is late, where the evidence tells."""
+    """Why a rank is late, or a link slow, where the evidence tells."""
 
     COMPUTE = "compute"
     """More time on a CPU."""
@@ -56,6 +56,10 @@ class Cause(str, enum.Enum):
     GC = "garbage collection"
     QUOTA = "CPU quota"
     CONTENTION = "CPU contention"
+    DELAY = "delay"
+    """Each round trip takes longer, however little is sent."""
+    RATE = "rate limit"
+    """So much passes in a second and no more."""
     UNKNOWN = "unknown"
 
 

@@ -36,6 +36,10 @@ class Link:
     lossy: int = 0
     """Readings with retransmissions."""
     rtts: list[float] = field(default_factory=list)
+    shortest: float = math.inf
+    """Seconds: no connection between the two that moved anything had less."""
+    deliveries: list[float] = field(default_factory=list)
+    """The kernel's estimates of the rate at which data reached the peer, of readings that moved much, B/s."""
     logs: list[float] = field(default_factory=list)
     """Natural logarithm of the goodput of each reading that moved much, B/s."""
 
@@ -45,6 +49,7 @@ class Link:
         sent = [each.bytes_sent or 0 for each in readings]
         busy = [each.busy_time or 0.0 for each in readings]
         again = [each.retransmits for each in readings]
+        much = [each for each in readings if each.busy_time and (each.bytes_sent or 0) > _MANY]
         return cls(
             len(readings),
             sum(sent),
@@ -53,11 +58,9 @@ class Link:
             sum(again),
             sum(count > 0 for count in again),
             [each.rtt for each in readings if each.rtt is not None],
-            [
-                math.log(amount / seconds)
-                for amount, seconds in zip(sent, busy, strict=True)
-                if seconds and amount > _MANY
-            ],
+            min((each.shortest_rtt or each.rtt or math.inf for each in readings), default=math.inf),
+            [each.delivery_rate for each in much if each.delivery_rate is not None],
+            [math.log((each.bytes_sent or 0) / (each.busy_time or 1.0)) for each in much],
         )
 
     @property

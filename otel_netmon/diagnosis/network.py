@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import math
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from otel_netmon import semconv
 from otel_netmon.diagnosis import lossy_links, slow_links
 from otel_netmon.diagnosis import thresholds as limit
 from otel_netmon.diagnosis.finding import Direction, Finding
-from otel_netmon.diagnosis.links import Spans, host_of, links
+from otel_netmon.diagnosis.links import Pair, Spans, host_of, links
 from otel_netmon.diagnosis.statistics import Window, known, median
 from otel_netmon.diagnosis.stops import stood_still
+from otel_netmon.records import HostTraffic
 
 _SLACK = 6_000_000_000
+_LITTLE = 1e5
+"""B/s of a NIC, below which shares mean nothing."""
 _OVERHEAD = 1.06
 """Bytes of a NIC per byte that TCP moves, at most, at an MTU of 1500."""
+_ACKNOWLEDGED = 0.05
+"""And per byte that it moves the other way, for acknowledgements."""
 
 
 def find(window: Window, steps: list[int]) -> list[Finding]:
@@ -35,7 +43,12 @@ def find(window: Window, steps: list[int]) -> list[Finding]:
     spent = max(0.0, window.duration - median(alone)) if alone else window.duration
     lossy = lossy_links.find(found, spent)
     # Loss lowers the goodput, too.
-    findings = lossy or slow_links.find(found, spent, lambda host: _foreign(window, host))
+    findings = lossy or slow_links.find(
+        found,
+        spent,
+        lambda host: _foreign_at_once(window, host, within) or _foreign(window, host),
+        _floors(window),
+    )
     return [
         replace(each, lost_rank_seconds=None if each.lost is None else each.lost * len(window.ranks))
         for each in findings
@@ -54,7 +67,68 @@ def _within(window: Window, rank: int) -> tuple[int, int]:
     return first + int(interval * 1e9), last
 
 
+def _floors(window: Window) -> dict[Pair, float]:
+    """By pair of hosts, in one order or the other, the shortest round-trip time of probes in the window."""
+    found: dict[Pair, float] = {}
+    spans = {host_of(window.evidence, rank): window.span(rank) for rank in window.ranks}
+    for (here, there), readings in window.evidence.floors.items():
+        first, last = spans.get(here, (1, 0))
+        known = [value for at, value in readings if first <= at <= last + _SLACK]
+        if known:
+            pair = min((here, there), (there, here))
+            found[pair] = min(*known, found.get(pair, math.inf))
+    return found
+
+
+def _foreign_at_once(
+    window: Window, host: str, within: Mapping[int, tuple[int, int]]
+) -> tuple[float, Direction] | None:
+    """The share of others on the NIC that carries most of the training's bytes, where both were read together."""
+    nics: dict[str, list[_Moved]] = defaultdict(list)
+    for rank, (first, last) in within.items():
+        if host_of(window.evidence, rank) == host:
+            by_nic: dict[str, _Moved] = defaultdict(_Moved)
+            for each in window.evidence.nics.get(rank, ()):
+                if first <= each.at <= last:
+                    by_nic[each.interface].add(each)
+            for name, moved in by_nic.items():
+                nics[name].append(moved)
+    if not nics:
+        return None
+    ranks = max(nics.values(), key=lambda all_of: sum(each.job_sent + each.job_received for each in all_of))
+    longest = max(ranks, key=lambda each: each.seconds)
+    sent, received = (sum(each.job_sent for each in ranks), sum(each.job_received for each in ranks))
+    shares = [
+        (1 - (_OVERHEAD * job + _ACKNOWLEDGED * back) / nic, way)
+        for way, nic, job, back in (
+            (Direction.RECEIVE, longest.received, received, sent),
+            (Direction.TRANSMIT, longest.sent, sent, received),
+        )
+        if nic > _LITTLE * longest.seconds
+    ]
+    return max(shares, default=None)
+
+
+@dataclass
+class _Moved:
+    """What one rank read of one NIC."""
+
+    seconds: float = 0.0
+    sent: int = 0
+    received: int = 0
+    job_sent: int = 0
+    job_received: int = 0
+
+    def add(self, each: HostTraffic) -> None:
+        self.seconds += each.interval
+        self.sent += each.sent
+        self.received += each.received
+        self.job_sent += each.job_sent
+        self.job_received += each.job_received
+
+
 def _foreign(window: Window, host: str) -> tuple[float, Direction] | None:
+    """The same by counters, which other processes read at other times."""
     evidence = window.evidence
     ranks = [rank for rank in window.ranks if host_of(evidence, rank) == host]
     spans = [window.span(rank) for rank in ranks]
@@ -66,7 +140,7 @@ def _foreign(window: Window, host: str) -> tuple[float, Direction] | None:
         about = {str(semconv.DIRECTION): way.value}
         nic = evidence.growth(host, semconv.NIC_IO.name, first, last, about)
         job = evidence.growth(host, semconv.TCP_IO.name, first, last, about)
-        if nic and job is not None and nic > 1e5:
+        if nic and job is not None and nic > _LITTLE:
             share = 1 - job * _OVERHEAD / nic
             if worst is None or share > worst[0]:
                 worst = share, way

@@ -2,17 +2,20 @@
 
 In a ring a slow host pulls down both of its pairs: data go one way, acknowledgements the other. So of the two ends
 of the slowest pair it is the one whose *other* pairs are slow, too. What its NIC carries beyond the job's bytes
-tells a link that others fill from one that is slow.
+tells a link that others fill from one that is slow. A narrow link from a long way is told by round-trip times that
+no queue adds to; else by whether data, once under way, arrive any faster than they do over all.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 from otel_netmon.diagnosis import thresholds as limit
-from otel_netmon.diagnosis.finding import Confidence, Direction, Fact, Finding, Kind
+from otel_netmon.diagnosis.finding import Cause, Confidence, Direction, Fact, Finding, Kind
 from otel_netmon.diagnosis.links import Link, Pair, bulk
 from otel_netmon.diagnosis.statistics import median
 
@@ -37,14 +40,17 @@ class _Suspect:
     touching: tuple[Pair, ...]
 
 
-def find(found: dict[Pair, Link], spent: float, foreign: Foreign) -> list[Finding]:
-    """Slow hosts, the slowest first; ``spent``: seconds of a step in collectives."""
+def find(
+    found: dict[Pair, Link], spent: float, foreign: Foreign, floors: Mapping[Pair, float] = MappingProxyType({})
+) -> list[Finding]:
+    """Slow hosts, the slowest first; ``spent``: seconds of a step in collectives; ``floors``: the shortest
+    round-trip time of probes between two hosts (s), where it is known."""
     left, findings = bulk(found), []
     while len(left) >= 3:
         suspect = _slowest(left)
         if suspect is None or not _is_slow(suspect):
             break
-        findings.append(_finding(left, suspect, spent, foreign))
+        findings.append(_finding(left, suspect, spent, foreign, _why(found, suspect, floors)))
         left = {pair: each for pair, each in left.items() if pair not in suspect.touching}
     return findings
 
@@ -95,7 +101,44 @@ def _is_slow(one: _Suspect) -> bool:
     )
 
 
-def _finding(big: dict[Pair, Link], one: _Suspect, spent: float, foreign: Foreign) -> Finding:
+class _Why(NamedTuple):
+    """A delay or a rate limit; the fact that says so, and whether it leaves no other."""
+
+    cause: Cause | None
+    facts: tuple[Fact, ...] = ()
+    is_sure: bool = False
+
+
+def _why(found: dict[Pair, Link], one: _Suspect, floors: Mapping[Pair, float]) -> _Why:
+    slow = min(one.touching, key=lambda pair: found[pair].rate)
+    own = [value for pair, value in floors.items() if one.host in pair]
+    others = [value for pair, value in floors.items() if one.host not in pair]
+    if own and others:
+        here, usual = median(own), median(others)
+        is_longer = here > limit.DELAY_RTT * usual and here > usual + limit.DELAY_SECONDS
+        fact = Fact("round-trip time without load", here, usual, "s")
+        return _Why(Cause.DELAY if is_longer else Cause.RATE, (fact,), True)
+    too_long = found[slow].rtt - one.usual_rtt
+    shortest = min(each.shortest for pair, each in found.items() if one.host in pair)
+    if shortest < limit.NO_DELAY * too_long:
+        return _Why(Cause.RATE, (Fact("shortest round-trip time", shortest, found[slow].rtt, "s"),), True)
+    if not found[slow].deliveries:
+        return _Why(None)
+    delivered = median(found[slow].deliveries)
+    fact = Fact("rate of delivery", delivered, found[slow].rate, "By/s")
+    if delivered < limit.DELIVERY * found[slow].rate:
+        return _Why(Cause.RATE, (fact,))
+    return _Why(Cause.DELAY if found[slow].rtt > limit.DELAY_RTT * one.usual_rtt else None, (fact,))
+
+
+_WORDS: Final = {
+    Cause.DELAY: "a long way rather than a narrow one",
+    Cause.RATE: "a narrow way rather than a long one",
+    None: "a long way, or a narrow one",
+}
+
+
+def _finding(big: dict[Pair, Link], one: _Suspect, spent: float, foreign: Foreign, why: _Why) -> Finding:
     out = [big[pair].rate for pair in one.touching if pair[0] == one.host]
     into = [big[pair].rate for pair in one.touching if pair[1] == one.host]
     direction = _direction(out, into, one.worst)
@@ -118,19 +161,24 @@ def _finding(big: dict[Pair, Link], one: _Suspect, spent: float, foreign: Foreig
     if direction is None:
         doubts.append("the direction: both are slow alike")
     if not is_foreign:
-        doubts.append("a long way rather than a narrow one: both lower the goodput")
+        sentence += f"; it is {_WORDS[why.cause]}" if why.cause else ""
+        if not why.is_sure:
+            other = Cause.RATE if why.cause is Cause.DELAY else Cause.DELAY
+            doubts.append(f"{_WORDS[other]}: both lower the goodput, and no round-trip time without load is known")
     return Finding(
         Kind.CROSS_TRAFFIC if is_foreign else Kind.SLOW_LINK,
         sentence + ".",
         hosts=(one.host,),
         pairs=one.touching,
         direction=direction,
+        cause=None if is_foreign else why.cause,
         lost=lost,
         confidence=Confidence.HIGH if one.worst < limit.RATE_SURE else Confidence.MEDIUM,
         facts=(
             Fact("goodput while busy", big[slow].rate, one.usual_rate, "By/s"),
             Fact("round-trip time", rtt, one.usual_rtt, "s"),
             *((Fact("bytes of others", strange[0], 0.0, "1"),) if strange is not None else ()),
+            *(() if is_foreign else why.facts),
         ),
         not_excluded=tuple(doubts),
         weight=lost,

@@ -75,7 +75,7 @@ def _starved(window: Window) -> list[Finding]:
 
 def _who_has_the_cpu(cause: Cause, quota: float | None) -> str:
     if cause is Cause.QUOTA:
-        return f"a CPU quota stops its cgroup for {quota or 0:.2f} s of each second"
+        return f"a CPU quota stops its cgroup for {quota or 0:.2f} s of each second, summed over CPUs"
     known = "no quota stops it" if quota is not None else "whether a quota stops it is not known"
     return f"other threads have the CPU; {known}"
 

@@ -22,6 +22,7 @@ from otel_netmon.emit.interval_stats import IntervalStats
 from otel_netmon.emit.intervals import Interval, StepResolver, Tie, of_step, tied_by_group
 from otel_netmon.emit.log_events import LogEvents
 from otel_netmon.emit.metrics import MOST_SERIES, AttributeSet, CollectiveMetrics
+from otel_netmon.emit.progress import Progress
 from otel_netmon.emit.waiting import Waiting
 from otel_netmon.guard import log_once
 from otel_netmon.job import identity
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from otel_netmon.capture.operations import Operation
     from otel_netmon.capture.plain import PlainCalls
     from otel_netmon.config import Config
+    from otel_netmon.emit.observer import Observer
     from otel_netmon.emit.spans import SpanWriter
     from otel_netmon.job.groups import Group
     from otel_netmon.job.job import Job
@@ -57,12 +59,21 @@ class Emitter:
     """Drained events in, spans and metrics out. Used by one thread at a time, whose ``pace`` is kept."""
 
     def __init__(
-        self, metrics: CollectiveMetrics, spans: SpanWriter, settings: Config, job: Job, pace: Pace | None = None
+        self,
+        metrics: CollectiveMetrics,
+        spans: SpanWriter,
+        settings: Config,
+        job: Job,
+        *,
+        pace: Pace | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self._pace = pace or Pace()
         logs = LogEvents()
         self._hangs = HangDetector(settings.stall_after, logs)
-        self._heartbeat = HeartbeatSender(settings.heartbeat, logs)
+        self._progress = Progress()
+        self._heartbeat = HeartbeatSender(settings.heartbeat, logs, self._progress)
+        self._observer = observer
         self._metrics = metrics
         self._spans = spans
         self._hold = settings.ring_size
@@ -76,9 +87,10 @@ class Emitter:
         # duration, nor move a span out of its parent.
         self._epoch = time.time_ns() - time.monotonic_ns()
         self._intervals = StepResolver(self._epoch, int(settings.window * 1e9), job.token)
-        self._evidence = EvidenceWriter(spans, logs, self._epoch, self._member)
+        self._evidence = EvidenceWriter(spans, logs, self._epoch, self._member, observer)
         self._opened = 0
         """When the last step that ended did."""
+        self._begun = time.monotonic_ns()
         self._attribute_sets: dict[tuple[Group, Operation, bool], AttributeSet] = {}
         self._steps: deque[Step] = deque()
         """Ended, and not emitted yet."""
@@ -93,7 +105,7 @@ class Emitter:
         for some in self._pace.pieces(events, _LOOKED_AT):
             self._metrics.record(some)
         self._metrics.record_overwritten(self._about)
-        self._heartbeat.began(events)
+        self._progress.end(events)
         self.lost += self._waiting.add(events)
 
     def take_plain(self, calls: PlainCalls) -> None:
@@ -103,7 +115,7 @@ class Emitter:
         series = calls.series()
         self._metrics.record_plain(series)
         for one in series:
-            self._heartbeat.reached(one.kind.group, one.last_sequence)
+            self._progress.reach(one.kind.group, one.last_sequence)
         self.lost += self._waiting.add_plain(calls)
 
     def _learn(self, kind: CollectiveKind) -> None:
@@ -178,11 +190,18 @@ class Emitter:
 
     def watch(self, run_id: str | None, in_flight: list[CollectiveEvent]) -> None:
         """Report collectives that hang, and that this rank lives."""
+        progress = self._progress
+        progress.see(in_flight)
+        self._metrics.progress = progress
+        if self._observer is not None:
+            self._observer.standing(self._opened, in_flight, progress.issued, progress.ended)
         if run_id is None:
             return
         if in_flight:
             self._hangs.look(in_flight, lambda event: self._ids(run_id, event), self._rank)
         self._heartbeat.look(in_flight, self.beat(run_id), self._rank)
+        since = self._opened or self._begun
+        self._evidence.write_open(run_id, self._rank.rank, self._intervals, since, self._chosen.has)
 
     def beat(self, run_id: str | None) -> Heartbeat:
         """At which step this rank is."""

@@ -1,11 +1,13 @@
 """What a rank did in a step, setup or window, for every one of them: diagnosis must not depend on what is sampled.
 
 As a span where the trace is sampled, else as a log event of the same fields. The same goes for what moved between
-this rank and its peers meanwhile: an event of that span, or a log event.
+this rank and its peers meanwhile: an event of that span, or a log event. While a step is open for long, that does
+not wait for its end, which may never come: it is a log event at once.
 """
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_netmon import schema, semconv
@@ -17,12 +19,19 @@ from otel_netmon.job.steps import SETUP
 from otel_netmon.records import RankStep
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from otel_netmon.emit.intervals import Interval, StepResolver
     from otel_netmon.emit.log_events import LogEvents
+    from otel_netmon.emit.observer import Observer
     from otel_netmon.emit.spans import SpanWriter
     from otel_netmon.records import PeerTraffic
 
 _SLACK: Final = 500_000_000
 """Nanoseconds by which a reading of connections may be older than the interval that shows it."""
+
+_LONG: Final = 2_000_000_000
+"""Nanoseconds for which an interval has to be open for its traffic to be told before its end."""
 
 _ON_RANK: Final = {
     semconv.SPAN_TRAIN_STEP: semconv.SPAN_RANK_STEP,
@@ -35,7 +44,10 @@ _INCOMPLETE: Final = RankStep._fields.index("incomplete") + 1
 class EvidenceWriter:
     """Writes one process's records of intervals. Used by one thread at a time."""
 
-    def __init__(self, spans: SpanWriter, logs: LogEvents, epoch: int, member: int | str) -> None:
+    def __init__(
+        self, spans: SpanWriter, logs: LogEvents, epoch: int, member: int | str, observer: Observer | None = None
+    ) -> None:
+        self._observer = observer
         self._spans = spans
         self._logs = logs
         self._epoch = epoch
@@ -48,13 +60,15 @@ class EvidenceWriter:
         ``is_root``: this process also makes the root of the trace.
         """
         run_id = record.run_id or ""
+        trace_id, root = identity.trace_id(run_id, key), identity.root_id(run_id, key)
+        span_id = identity.rank_id(run_id, key, self._member)
+        if self._observer is not None:
+            self._observer.step(record, trace_id, span_id)
         seen = peers.readings.until(record.end)
         traffic = [each._replace(rank=record.rank) for each in seen if each.at >= record.start - _SLACK]
         record = record._replace(
             name=_ON_RANK[kind], start=record.start + self._epoch, end=record.end + self._epoch
         )
-        trace_id, root = identity.trace_id(run_id, key), identity.root_id(run_id, key)
-        span_id = identity.rank_id(run_id, key, self._member)
         place = Place(trace_id, root, span_id, record.start, record.end)
         if in_trace:
             self._write_spans(kind, record, traffic, place, is_root)
@@ -85,6 +99,35 @@ class EvidenceWriter:
         attributes = {**schema.attributes(record), str(semconv.STEP_START): record.start}
         name = semconv.EVENT_OF_PERIOD[record.name]
         self._logs.emit(name, f"{what}, not traced", attributes, time=record.end, ids=ids)
+        self._log_traffic(traffic, ids, sampled=False)
+
+    def write_open(
+        self,
+        run_id: str,
+        rank: int | None,
+        intervals: StepResolver,
+        since: int,
+        is_sampled: Callable[[str, Interval], bool],
+    ) -> None:
+        """Write the traffic of the interval that is open, if it has been since long ago: what was not written yet
+        of the time after ``since`` (monotonic)."""
+        now = time.monotonic_ns()
+        self._write_nics(rank)
+        if now - since <= _LONG or not self._logs.ready() or not (traffic := peers.readings.since(since)):
+            return
+        interval = intervals.at(now)
+        ids = identity.trace_id(run_id, interval.key), identity.rank_id(run_id, interval.key, self._member)
+        sampled = self._spans.ready() and is_sampled(run_id, interval)
+        self._log_traffic([each._replace(rank=rank) for each in traffic], ids, sampled=sampled)
+
+    def _write_nics(self, rank: int | None) -> None:
+        """What NICs moved is of the host, and not of a step: it goes out as it is read."""
+        for each in peers.nic_readings.since(0):
+            attributes, at = schema.attributes(each._replace(rank=rank)), each.at + self._epoch
+            self._logs.emit(semconv.EVENT_NIC_TRAFFIC, f"traffic of {each.interface}", attributes, time=at)
+
+    def _log_traffic(self, traffic: list[PeerTraffic], ids: tuple[int, int], *, sampled: bool) -> None:
         for each in traffic:
             about, at = f"traffic with rank {each.peer}", each.at + self._epoch
-            self._logs.emit(semconv.EVENT_TCP_PEER, about, schema.attributes(each), time=at, ids=ids)
+            attributes = schema.attributes(each)
+            self._logs.emit(semconv.EVENT_TCP_PEER, about, attributes, time=at, ids=ids, sampled=sampled)

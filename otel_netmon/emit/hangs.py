@@ -9,19 +9,18 @@ from typing import TYPE_CHECKING, Final
 
 from otel_netmon import schema, semconv
 from otel_netmon.emit.attributes import in_flight as record_of
-from otel_netmon.job.groups import Group
 from otel_netmon.records import Heartbeat, Sequence
 
 if TYPE_CHECKING:
     from otel_netmon.capture.event import CollectiveEvent
     from otel_netmon.emit.log_events import LogEvents
+    from otel_netmon.emit.progress import Progress
     from otel_netmon.job.roles import RankIdentity
 
 _logger = logging.getLogger(__name__)
 
 _MOST: Final = 16
 """Reported per look, so that a thousand that hang at once do not flood the log; the rest follows later."""
-_MOST_GROUPS: Final = 64
 
 
 class HangDetector:
@@ -78,26 +77,11 @@ class HeartbeatSender:
     """Says every ``interval`` seconds that this rank lives, and what it is at: a rank that is stopped sends none,
     one that hangs says in what. 0 sends none. Used by one thread."""
 
-    def __init__(self, interval: float, logs: LogEvents) -> None:
+    def __init__(self, interval: float, logs: LogEvents, progress: Progress) -> None:
         self._interval = int(interval * 1e9)
         self._logs = logs
+        self._progress = progress
         self._due = 0
-        self._sequences: dict[Group, int] = {}
-
-    def began(self, events: list[CollectiveEvent]) -> None:
-        """Remember how far the groups of these got."""
-        sequences = self._sequences
-        for event in events if self._interval else ():
-            number, group = event.sequence, event.kind.group
-            if number is not None and number > sequences.get(group, 0):
-                self.reached(group, number)
-
-    def reached(self, group: Group, number: int) -> None:
-        """Remember that a group got as far as that, if it had not before."""
-        sequences = self._sequences
-        sequences[group] = max(number, sequences.get(group, 0))
-        if len(sequences) > _MOST_GROUPS:
-            del sequences[next(iter(sequences))]
 
     def look(self, in_flight: list[CollectiveEvent], beat: Heartbeat, rank: RankIdentity) -> None:
         """Send one, if it is due: ``beat``, completed by what is in flight."""
@@ -105,13 +89,12 @@ class HeartbeatSender:
         if not self._interval or now < self._due or not self._logs.ready():
             return
         self._due = now + self._interval
-        self.began(in_flight)
         oldest = sorted(in_flight, key=lambda event: event.start)[:_MOST]
         record = beat._replace(
             rank=rank.rank,
             local_rank=rank.local_rank,
             world_size=rank.world_size,
-            sequences=tuple(Sequence(group.name, number) for group, number in self._sequences.items()),
+            sequences=tuple(Sequence(group.name, number) for group, number in self._progress.issued.items()),
             in_flight=tuple(record_of(event, rank, now) for event in oldest),
         )
         self._logs.emit(

@@ -70,6 +70,14 @@ class StepResolver:
         """The step that is open."""
         return of_step(self._now.open_step, self._now.open_key)
 
+    def at(self, now: int) -> Interval:
+        """What is open at this time (monotonic): a window, or a step."""
+        return self._window_at(now) if self.has_windows else self.open
+
+    def _window_at(self, time: int) -> Interval:
+        number = (time + self._epoch) // self._window
+        return Interval(semconv.SPAN_WINDOW, number, f"{semconv.SPAN_WINDOW} {number}{self._token}")
+
     def reader(self) -> Callable[[CollectiveEvent], Interval | None]:
         """``of``, for many events until the next marks: it looks up each boundary once."""
         known: dict[int, Interval] = {}
@@ -87,10 +95,7 @@ class StepResolver:
     def of(self, event: CollectiveEvent) -> Interval | None:
         """The event's interval; ``None`` when it is not known yet."""
         interval = self.of_step_at(event.boundary)
-        if interval is None and self.has_windows:
-            number = (event.start + self._epoch) // self._window
-            return Interval(semconv.SPAN_WINDOW, number, f"{semconv.SPAN_WINDOW} {number}{self._token}")
-        return interval
+        return self._window_at(event.start) if interval is None and self.has_windows else interval
 
     def of_step_at(self, boundary: int) -> Interval | None:
         """The step, or setup, of what began when so many boundaries had passed; ``None`` when it is not known yet,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NamedTuple
 from weakref import WeakKeyDictionary
 
 from opentelemetry import metrics
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from otel_netmon.capture.operations import Operation
     from otel_netmon.capture.plain import Series
     from otel_netmon.capture.ring import EventRing
+    from otel_netmon.emit.progress import Progress
     from otel_netmon.job.groups import Group
 
 
@@ -154,8 +155,11 @@ class CollectiveMetrics:
         self._steps: list[tuple[float, float]] = []
         semconv.create(meter, semconv.COLLECTIVE_ACTIVE_METRIC, [self._active])
         semconv.create(meter, semconv.COLLECTIVE_AGE_METRIC, [self._age])
+        semconv.create(meter, semconv.COLLECTIVE_ISSUED_METRIC, [lambda _: self._sequences("issued")])
+        semconv.create(meter, semconv.COLLECTIVE_ENDED_METRIC, [lambda _: self._sequences("ended")])
         semconv.create(meter, semconv.EVENTS_DROPPED, [self._dropped])
         semconv.create(meter, semconv.PEER_READINGS_DROPPED, [self._unseen])
+        self.progress: Progress | None = None
         self._lock = threads.RLock()
         forks.register(self)
         self._seen: set[tuple[str, str, str]] = set()
@@ -172,7 +176,7 @@ class CollectiveMetrics:
         self._lock = threads.RLock()
         self._seen.clear()
         self._steps.clear()
-        self._ring = None
+        self._ring = self.progress = None
         self.errors = 0
         for histogram in (self._duration, self._size, self._step):
             histogram.forget()
@@ -181,7 +185,7 @@ class CollectiveMetrics:
 
     def detach(self) -> None:
         """Report nothing more."""
-        self._ring = None
+        self._ring = self.progress = None
 
     def _active(self, _: CallbackOptions) -> Iterable[Observation]:
         ring = self._ring
@@ -217,6 +221,13 @@ class CollectiveMetrics:
             Observation(ring.overwritten, {semconv.DROP_REASON: semconv.DROP_RING_FULL}),
             Observation(self.errors, {semconv.DROP_REASON: semconv.DROP_ERROR}),
         ]
+
+    def _sequences(self, which: Literal["issued", "ended"]) -> list[Observation]:
+        progress = self.progress
+        if progress is None:
+            return []
+        numbers: dict[Group, int] = getattr(progress, which)
+        return [Observation(last, {str(semconv.GROUP_NAME): group.name}) for group, last in numbers.items()]
 
     def _unseen(self, _: CallbackOptions) -> Iterable[Observation]:
         return [] if self._ring is None else [Observation(peers.readings.dropped)]

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from otel_netmon.capture.event import CollectiveEvent
     from otel_netmon.job.groups import Group
-    from otel_netmon.records import PeerTraffic, RankStep
+    from otel_netmon.records import RankStep
 
 
 class Observer(Protocol):
@@ -17,10 +17,6 @@ class Observer(Protocol):
 
     def step(self, record: RankStep, trace_id: int, span_id: int) -> None:
         """A step, complete or not; the trace that all ranks have it in, and this rank's span."""
-        ...
-
-    def traffic(self, readings: Sequence[PeerTraffic]) -> None:
-        """Readings of this rank's connections, each once."""
         ...
 
     def standing(

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from otel_netmon.capture.event import CollectiveEvent
     from otel_netmon.capture.plain import PlainCalls
     from otel_netmon.config import Config
+    from otel_netmon.emit.observer import Observer
     from otel_netmon.job.groups import Groups
     from otel_netmon.job.job import Job
     from otel_netmon.job.jobs import Jobs
@@ -62,7 +63,10 @@ class Rounds:
         groups: Groups,
         jobs: Jobs,
         joined: Callable[[], None],
+        observe: Callable[[Job], Observer | None] = lambda _job: None,
     ) -> None:
+        """``observe`` gives who is told of a job's steps, if anybody is."""
+        self._observe = observe
         self._settings = settings
         self._tracer_provider, self._meter_provider = providers
         self._capture = capture
@@ -199,7 +203,11 @@ class Rounds:
         job = job or self._last or self._jobs.unknown()
         emitter = self._emitters.get(job)
         if emitter is None:
-            emitter = self._emitters[job] = Emitter(self._the_sink(), self._spans, self._settings, job, self._pace)
+            emitter = self._emitters[job] = Emitter(
+                *(self._the_sink(), self._spans, self._settings, job),
+                pace=self._pace,
+                observer=self._observe(job),
+            )
         return emitter
 
     def _the_sink(self) -> CollectiveMetrics:

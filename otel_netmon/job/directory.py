@@ -29,6 +29,8 @@ _KEY: Final = "otel_netmon/tcp/"
 _HOST_KEY: Final = "otel_netmon/host/"
 MAX_CONNECTIONS: Final = 1024
 """Connections that a rank publishes and asks for; a rank of an all-to-all among more ranks has more."""
+_NEAR: Final = 17
+"""Ranks up and down that are looked at for the hosts next to this one: 16 have their own GPU on one host."""
 _PATIENCE: Final = 9
 """How often a peer that has not published is asked for: after 1, 2, 4, … rounds."""
 
@@ -38,12 +40,14 @@ class StoreDirectory:
 
     Its methods may be called by different threads, each method by one at a time. ``exchange`` costs one write to
     the store per new connection, and one or two reads per connection whose peer is not known yet; ``some_hosts``
-    at most four reads per host that it gives.
+    at most four reads per host that it gives, and 32 more until the neighbours are known.
     """
 
     def __init__(self, store: Callable[[], JobStore | None], rank: int, size: int) -> None:
         self._store, self._rank, self._size = store, rank, size
         self._hosts: dict[int, Host] = {}
+        self._neighbours: dict[int, int] = {}
+        """Upwards (1) and downwards (-1), the next rank of another host, once it is known."""
         self._next = random.SystemRandom().randrange(size)  # so that not all hosts begin with the same one
         self._host = bounded(socket.gethostname())
         self._published: set[Connection] = set()
@@ -142,15 +146,31 @@ class StoreDirectory:
         if store is None:
             return []
         own = self._host_of(store, self._rank)
-        hosts: dict[str, Host] = {}
+        hosts = dict(self._next_to(store, own)[: most // 2])
         for _ in range(min(2 * most, self._size)):
+            if len(hosts) >= most:
+                break
             asked, self._next = self._next, (self._next + 1) % self._size
             host = None if asked == self._rank else self._host_of(store, asked)
             if host is not None and (own is None or host.address != own.address):
                 hosts[host.address] = host
-            if len(hosts) >= most:
-                break
         return list(hosts.values())
+
+    def _next_to(self, store: JobStore, own: Host | None) -> list[tuple[str, Host]]:
+        """The hosts of the next ranks up and down that are not on this one: collectives in a ring join them."""
+        found: dict[str, Host] = {}
+        for way in (1, -1):
+            steps = (self._rank + way * step for step in range(1, min(_NEAR, self._size)))
+            known = self._neighbours.get(way)
+            for rank in [one % self._size for one in steps] if known is None else [known]:
+                host = self._host_of(store, rank)
+                if host is None or own is None:
+                    break  # it has not said yet: ask again the next time
+                if host.address != own.address:
+                    self._neighbours[way] = rank
+                    found[host.address] = host
+                    break
+        return list(found.items())
 
     def _host_of(self, store: JobStore, rank: int) -> Host | None:
         known = self._hosts.get(rank)

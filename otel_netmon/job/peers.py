@@ -7,11 +7,11 @@ pair of ranks here, and the training side shows it on its spans. Neither needs t
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection
-from typing import Final, NamedTuple, Protocol
+from collections.abc import Callable, Collection
+from typing import Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from otel_netmon import forks, threads
-from otel_netmon.records import PeerTraffic
+from otel_netmon.records import HostTraffic, PeerTraffic
 
 MAX_READINGS: Final = 4096
 
@@ -53,7 +53,8 @@ class Directory(Protocol):
         ...
 
     def some_hosts(self, most: int) -> list[Host]:
-        """At most ``most`` other hosts of the job; each call goes on where the one before ended."""
+        """At most ``most`` other hosts of the job: up to half of them those next to this one, by rank, others in
+        turn: each call goes on where the one before ended."""
         ...
 
     def store_endpoint(self) -> tuple[str, int] | None:
@@ -61,46 +62,69 @@ class Directory(Protocol):
         ...
 
 
-class PeerTrafficBuffer:
+_Reading = TypeVar("_Reading", PeerTraffic, HostTraffic)
+
+
+class ReadingBuffer(Generic[_Reading]):
     """The last readings that no span has shown yet; the oldest go first when nobody takes them."""
 
     def __init__(self) -> None:
         self._lock = threads.Lock()
-        self._kept: deque[PeerTraffic] = deque(maxlen=MAX_READINGS)
+        self._kept: deque[_Reading] = deque(maxlen=MAX_READINGS)
         self.dropped = 0
         """Readings that no span shows: of steps that are not sampled, from between two periods, or too many."""
+        self.listener: Callable[[Collection[_Reading]], None] | None = None
+        """Who is told of each as it is read."""
 
     def after_fork_in_child(self) -> None:
         """A child has no part in its parent's training."""
         self._lock = threads.Lock()
         self._kept.clear()
         self.dropped = 0
+        self.listener = None
 
-    def extend(self, readings: Collection[PeerTraffic]) -> None:
+    def extend(self, readings: Collection[_Reading]) -> None:
         """Add what was read now."""
         with self._lock:
             self.dropped += max(0, len(self._kept) + len(readings) - MAX_READINGS)
             self._kept.extend(readings)
+        listener = self.listener
+        if listener is not None:
+            listener(readings)
 
     def unseen(self, count: int) -> None:
         """Count readings that were taken out, and are shown by no span."""
         with self._lock:
             self.dropped += count
 
-    def until(self, at: int) -> list[PeerTraffic]:
+    def since(self, at: int) -> list[_Reading]:
+        """Take out those made after ``at`` (ns of the monotonic clock), oldest first."""
+        found: list[_Reading] = []
+        with self._lock:
+            while self._kept and self._kept[-1].at > at:
+                found.append(self._kept.pop())
+        return found[::-1]
+
+    def until(self, at: int) -> list[_Reading]:
         """Take out those made up to ``at`` (ns of the monotonic clock), oldest first."""
-        found: list[PeerTraffic] = []
+        found: list[_Reading] = []
         with self._lock:
             while self._kept and self._kept[0].at <= at:
                 found.append(self._kept.popleft())
         return found
 
 
+PeerTrafficBuffer: TypeAlias = ReadingBuffer[PeerTraffic]
+HostTrafficBuffer: TypeAlias = ReadingBuffer[HostTraffic]
+
 directory: Directory | None = None
 """The process's own, while there is one."""
 
 readings: Final = forks.register(PeerTrafficBuffer())
 """The process's own."""
+
+nic_readings: Final = forks.register(HostTrafficBuffer())
+"""The same, of NICs."""
 
 
 @forks.register_function

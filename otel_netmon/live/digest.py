@@ -18,7 +18,7 @@ from otel_netmon.records import PeerTraffic
 from otel_netmon.text import bounded
 
 VERSION: Final = 1
-MOST_STEPS: Final = 32
+MOST_STEPS: Final = 64
 MOST_PEERS: Final = 16
 MOST_GROUPS: Final = 16
 MOST_CALLS: Final = 32
@@ -156,13 +156,13 @@ def _step(row: list[Any]) -> DigestedStep:
 
 
 def _peer_row(each: PeerTraffic) -> list[int | None]:
-    times = map(_micros, (each.interval, each.rtt, each.min_rtt, each.busy_time))
+    times = map(_micros, (each.interval, each.rtt, each.min_rtt, each.shortest_rtt, each.busy_time))
     counts = each.bytes_sent, each.segments_sent, each.retransmits, each.backoff, each.unread
     return [each.peer, each.at, *counts, *times]
 
 
 def _peer(row: list[Any]) -> PeerTraffic:
-    peer, at, sent, segments, retransmits, backoff, unread, interval, rtt, min_rtt, busy = row
+    peer, at, sent, segments, retransmits, backoff, unread, interval, rtt, min_rtt, shortest, busy = row
     peer, at, retransmits, backoff, unread, interval = _whole((peer, at, retransmits, backoff, unread, interval))
     return PeerTraffic(
         peer=peer,
@@ -183,6 +183,7 @@ def _peer(row: list[Any]) -> PeerTraffic:
         backoff=backoff,
         unacked=0,
         unread=unread,
+        shortest_rtt=_seconds(shortest),
         at=at,
     )
 

@@ -42,14 +42,25 @@ class Outbox:
         self._throttled = throttled
         self._lock = threads.Lock()
         self._steps: deque[DigestedStep] = deque(maxlen=MOST_STEPS)
+        self._untold = 0
+        """Of these, those that were in no digest."""
+        self._stride = 1
         self._traffic: deque[PeerTraffic] = deque(maxlen=8 * MOST_PEERS)
-        self._told = 0
         self._number = 0
 
     def step(self, number: int, tie: int, sample: StepSample) -> None:
-        """A complete step."""
+        """A complete step. Of more than a digest takes every second is told, or fourth, …: the same on all ranks,
+        for ``tie`` decides."""
         with self._lock:
+            if tie % self._stride:
+                return
             self._steps.append(DigestedStep(number, tie, sample))
+            self._untold += 1
+            if self._untold > MOST_STEPS // 2:
+                self._stride *= 2
+                kept = [each for each in self._steps if not each.tie % self._stride]
+                self._untold = sum(not each.tie % self._stride for each in list(self._steps)[-self._untold :])
+                self._steps = deque(kept, MOST_STEPS)
 
     def traffic(self, readings: Iterable[PeerTraffic]) -> None:
         """Readings of this rank's connections; those that moved most, or do not move at all, are told."""
@@ -62,9 +73,12 @@ class Outbox:
         standing, throttled = self._standing(), self._throttled()
         with self._lock:
             steps, traffic = tuple(self._steps), list(self._traffic)
-            for _ in range(min(self._told, len(self._steps))):
+            told = len(self._steps) - self._untold
+            for _ in range(told):
                 self._steps.popleft()
-            self._told = len(self._steps)
+            if self._untold < MOST_STEPS // 16 and self._stride > 1:
+                self._stride //= 2
+            self._untold = 0
             self._traffic.clear()
             self._number += 1
             number = self._number

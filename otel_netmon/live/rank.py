@@ -8,6 +8,7 @@ from typing import Final, NamedTuple, Protocol
 
 from otel_netmon.diagnosis.evidence import CallSeen
 from otel_netmon.diagnosis.steps import sample_of
+from otel_netmon.job.groups import Group
 from otel_netmon.live.digest import MOST_CALLS, MOST_GROUPS, DigestedCall, GroupHead
 from otel_netmon.live.outbox import Outbox, Standing
 from otel_netmon.records import PeerTraffic, RankStep
@@ -18,20 +19,13 @@ _REMEMBERED: Final = 128
 _TIE: Final = 0xFFFFFFFF
 
 
-class GroupLike(Protocol):
-    """A process group."""
-
-    name: str
-    size: int
-
-
 class CallLike(Protocol):
     """A call in flight."""
 
     start: int
 
     @property
-    def group(self) -> GroupLike: ...
+    def group(self) -> Group: ...
 
     @property
     def sequence(self) -> int | None: ...
@@ -46,8 +40,8 @@ class CallLike(Protocol):
 class _Now(NamedTuple):
     opened: int = 0
     in_flight: Sequence[CallLike] = ()
-    issued: Mapping[GroupLike, int] = {}
-    ended: Mapping[GroupLike, int] = {}
+    issued: Mapping[Group, int] = {}
+    ended: Mapping[Group, int] = {}
 
 
 class OwnRank:
@@ -75,8 +69,8 @@ class OwnRank:
         self,
         opened: int,
         in_flight: Sequence[CallLike],
-        issued: Mapping[GroupLike, int],
-        ended: Mapping[GroupLike, int],
+        issued: Mapping[Group, int],
+        ended: Mapping[Group, int],
     ) -> None:
         """Where it is; what is given is kept, and may change."""
         self._now = _Now(opened, in_flight, issued, ended)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import abc
 import itertools
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -43,6 +44,11 @@ class Monitor(abc.ABC):
 
     probes: ClassVar[bool] = False
     """True when a sample sends something: the first one is then delayed by a random part of the interval."""
+
+    @property
+    def longest_interval(self) -> float:
+        """Seconds: it is sampled so often at least, whatever interval the user set. Asked after each sample."""
+        return math.inf
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import ClassVar, Final
 
+from opentelemetry.metrics import Observation
+
 from otel_netmon import config, semconv
 from otel_netmon.job import peers
 from otel_netmon.job.peers import Directory, Host
@@ -21,13 +23,17 @@ _logger = logging.getLogger(__name__)
 
 _ROWS: Final[tuple[Row, ...]] = (
     (semconv.PEER_LATENCY_MEAN, "mean"),
-    (semconv.PEER_LATENCY_MIN, "min"),
     (semconv.PEER_LATENCY_LOSS, "loss"),
 )
+_About = tuple[tuple[str, str], ...]
+"""The attributes of a series."""
+_MOST_KEPT: Final = 1024
+"""Hosts whose shortest time is kept until it is exported."""
 
 
 class PeerLatencyMonitor(Monitor):
-    """Measures the round-trip time to other hosts of the job: at most ``most`` of them per round, in turn.
+    """Measures the round-trip time to other hosts of the job: at most ``most`` of them per round, always those
+    next to this one, the others in turn.
 
     ``directory`` gives the hosts: by default what the captured job's ranks told one another. By ICMP
     echo where this process may send it; otherwise by a TCP connect to the job's store, whose host is then the only
@@ -39,7 +45,11 @@ class PeerLatencyMonitor(Monitor):
     """
 
     name: ClassVar[str] = "latency_peers"
-    metrics: ClassVar[tuple[semconv.Metric, ...]] = (semconv.PEER_LATENCY, *(row[0] for row in _ROWS))
+    metrics: ClassVar[tuple[semconv.Metric, ...]] = (
+        semconv.PEER_LATENCY,
+        *(row[0] for row in _ROWS),
+        semconv.PEER_LATENCY_MIN,
+    )
     probes: ClassVar[bool] = True
 
     def __init__(
@@ -59,6 +69,22 @@ class PeerLatencyMonitor(Monitor):
         self._timeout = settings.latency_timeout if timeout is None else timeout
         self._by = settings.peer_attribute
         self._warned = False
+        self._begin()
+
+    def _begin(self) -> None:
+        self._shortest: dict[_About, float] = {}
+        self._is_told = False
+
+    def after_fork_in_child(self) -> None:
+        super().after_fork_in_child()
+        self._begin()
+
+    def observations(self, metric: str) -> list[Observation]:
+        """Where the shortest times are asked for, the next round begins them anew: whoever exports less often than
+        is measured, or a host that takes its turn in between, would miss them otherwise."""
+        with self._lock:
+            self._is_told |= metric == semconv.PEER_LATENCY_MIN.name
+        return super().observations(metric)
 
     def sample(self) -> tuple[Point, ...]:
         """One round. Raises what the job's store raises."""
@@ -73,14 +99,31 @@ class PeerLatencyMonitor(Monitor):
         for stats in found.values():
             for seconds in stats.times:
                 yield Point(semconv.PEER_LATENCY, seconds, attributes(by))
+        shortest: dict[_About, float] = {}
         if self._by == "none":  # one series for all: the worst
             yield from points_of(_ROWS, functools.partial(_worst, found.values()), by)
-            return
-        for host, stats in found.items():
-            peer = (semconv.PEER_ADDRESS, host.address)
-            if self._by == "host":
-                peer = (semconv.PEER_HOST, host.name)
-            yield from points_of(_ROWS, functools.partial(getattr, stats), peer, by)
+            worst = _worst(found.values(), "min")
+            shortest = {} if worst is None else {(by,): worst}
+        else:
+            for host, stats in found.items():
+                peer = (semconv.PEER_ADDRESS, host.address)
+                if self._by == "host":
+                    peer = (semconv.PEER_HOST, host.name)
+                yield from points_of(_ROWS, functools.partial(getattr, stats), peer, by)
+                if stats.min is not None:
+                    shortest[peer, by] = stats.min
+        for about, seconds in self._since_told(shortest).items():
+            yield Point(semconv.PEER_LATENCY_MIN, seconds, attributes(*about))
+
+    def _since_told(self, now: dict[_About, float]) -> dict[_About, float]:
+        """The shortest times of each series since they were last exported, with those of this round."""
+        with self._lock:
+            before, self._is_told = {} if self._is_told else self._shortest, False
+        for about, seconds in before.items():
+            if about in now or len(now) < _MOST_KEPT:
+                now[about] = min(seconds, now.get(about, seconds))
+        self._shortest = now
+        return now
 
     def _by_icmp(self, directory: Directory) -> dict[Host, LatencyStats]:
         hosts = {host.address: host for host in directory.some_hosts(self._most)}

@@ -27,14 +27,14 @@ class Timetable:
     """
 
     def __init__(self, interval: float, now: float, *, at_once: bool) -> None:
-        self._interval = interval
+        self.interval = interval
         self._base = now + _random() * interval
         self.due = now if at_once else self._base
 
     def advance(self, now: float) -> None:
         """To the first point of the grid after ``now``; those missed are left out."""
-        k = max(0, math.floor((now - self._base) / self._interval))
-        while (due := self._base + k * self._interval) <= now:
+        k = max(0, math.floor((now - self._base) / self.interval))
+        while (due := self._base + k * self.interval) <= now:
             k += 1
         self.due = due
 
@@ -58,8 +58,11 @@ class _Worker:
     def begin(self) -> None:
         """Sample at the interval from now on; one that was asked to end goes on."""
         self._ended = False
-        self._timetable = Timetable(self._interval, time.monotonic(), at_once=not self._monitor.probes)
+        self._timetable = Timetable(self._every(), time.monotonic(), at_once=not self._monitor.probes)
         self._wake.set()
+
+    def _every(self) -> float:
+        return min(self._interval, self._monitor.longest_interval)
 
     def request(self) -> None:
         """One sample now, unless one is under way."""
@@ -84,6 +87,7 @@ class _Worker:
             except BaseException as error:  # noqa: BLE001  # SystemExit, CancelledError: this thread goes on
                 self._monitor._log_once(error)
             with self._lock:
+                self._timetable.interval = self._every()
                 self._timetable.advance(time.monotonic())
                 self.idle.set()
 
@@ -105,8 +109,8 @@ class _Worker:
 
 
 class Scheduler:
-    """Calls ``run_once()`` of each monitor every ``interval`` seconds, each in a thread of its own, which lives
-    until ``stop``.
+    """Calls ``run_once()`` of each monitor every ``interval`` seconds, or its ``longest_interval`` if that is
+    less, each in a thread of its own, which lives until ``stop``.
 
     A monitor still at its last sample misses its turn. ``start`` and ``stop`` may be repeated; a forked child runs
     nothing until it calls ``start`` itself. All threads are daemons.

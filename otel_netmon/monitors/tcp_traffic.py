@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from otel_netmon.job.peers import Peer
+from otel_netmon.job.peers import Connection, Peer
 from otel_netmon.monitors.tcp_info import SocketReading, TcpInfo
-from otel_netmon.records import PeerTraffic
+from otel_netmon.records import HostTraffic, PeerTraffic
 
 _MICRO: Final = 1e-6
 _COUNTERS: Final = {
@@ -69,10 +69,14 @@ class PeerTotals:
 
     def longest(self, time_: str) -> float | None:
         """The longest of a time (s) that comes with a new round trip."""
-        times = (
-            getattr(one.reading.info, time_) * _MICRO for one in self.now if one.sent and one.reading.info.rtt
-        )
-        return max(times, default=None)
+        return max(self._times(time_), default=None)
+
+    def shortest(self, time_: str) -> float | None:
+        """The shortest of one."""
+        return min(self._times(time_), default=None)
+
+    def _times(self, time_: str) -> Iterator[float]:
+        return (getattr(one.reading.info, time_) * _MICRO for one in self.now if one.sent and one.reading.info.rtt)
 
     def min_rtt(self) -> float | None:
         """The shortest round trip (s) that the kernel remembers of those that sent."""
@@ -123,10 +127,37 @@ def peer_traffic(deltas: Iterable[tuple[str, Peer, ConnectionDelta]], interval: 
                     host=host,
                     interval=interval,
                     rtt=totals.longest("rtt"),
+                    shortest_rtt=totals.shortest("rtt"),
                     min_rtt=totals.min_rtt(),
                     address=busiest[rank, host][1],
                     at=at,
                     **known,
                 )
             )
+    return found
+
+
+def nic_traffic(
+    deltas: Mapping[Connection, ConnectionDelta],
+    names: Mapping[str, str],
+    before: Mapping[str, tuple[int, int]],
+    now: Mapping[str, tuple[int, int]],
+    interval: float,
+) -> list[HostTraffic]:
+    """What each NIC moved in ``interval`` (s), and the connections with it. ``names``: the NIC of each of this
+    host's addresses; ``before`` and ``now``: bytes received and sent. Only of NICs that the connections used."""
+    job: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for one, moved in deltas.items():
+        name = names.get(one.local.address)
+        if name is not None and one.remote.address not in names:  # else it leaves no NIC
+            job[name].update({key: moved.counts.get(key, 0) for key in ("bytes_sent", "bytes_received")})
+    found: list[HostTraffic] = []
+    at = time.monotonic_ns()
+    for name, own in job.items():
+        if name not in before or name not in now or not own.total():
+            continue
+        received, sent = (after - start for after, start in zip(now[name], before[name], strict=True))
+        if received >= 0 and sent >= 0:  # else it was reset
+            about = name, interval, sent, received, own["bytes_sent"], own["bytes_received"]
+            found.append(HostTraffic(*about, at=at))
     return found

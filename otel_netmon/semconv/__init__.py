@@ -22,6 +22,7 @@ from otel_netmon.semconv.model import Attribute, Metric
 from otel_netmon.semconv.monitors import *
 from otel_netmon.semconv.pressure import *
 from otel_netmon.semconv.rdma import *
+from otel_netmon.semconv.samples import *
 from otel_netmon.semconv.spans import *
 from otel_netmon.semconv.tcp import *
 

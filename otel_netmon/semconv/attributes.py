@@ -6,6 +6,7 @@ from functools import partial
 from typing import Final
 
 from opentelemetry.semconv._incubating.attributes import host_attributes as _host
+from opentelemetry.semconv._incubating.attributes import network_attributes as _network
 from opentelemetry.semconv._incubating.attributes import process_attributes as _process
 from opentelemetry.semconv._incubating.attributes import service_attributes as _service
 from opentelemetry.semconv.attributes import error_attributes as _error
@@ -223,6 +224,9 @@ PEER_RTT: Final = _seconds(
 PEER_RTT_VARIATION: Final = _seconds(
     "otel_netmon.peer.rtt.variation", "largest mean deviation of those", "nothing moved"
 )
+PEER_RTT_SHORTEST: Final = _seconds(
+    "otel_netmon.peer.rtt.shortest", "shortest smoothed round-trip time of those", "nothing moved"
+)
 PEER_RTT_MIN: Final = _seconds(
     "otel_netmon.peer.rtt.min", "shortest round-trip time of the kernel's window", _UNTOLD
 )
@@ -239,6 +243,22 @@ PEER_DELIVERY_RATE: Final = _integer(
 PEER_BACKOFF: Final = _integer("otel_netmon.peer.backoff", "doublings of the retransmission timeout; the most")
 PEER_UNACKED: Final = _bytes("otel_netmon.peer.unacked", "bytes not acknowledged by the peer")
 PEER_UNREAD: Final = _bytes("otel_netmon.peer.unread", "bytes arrived and not read by this process")
+
+# --- traffic of a NIC -------------------------------------------------------------------------------------
+
+INTERFACE: Final = _text(_network.NETWORK_INTERFACE_NAME, "name of a NIC")
+NIC_INTERVAL: Final = _seconds(
+    "otel_netmon.nic.interval", "since the reading before; what follows moved in that time"
+)
+NIC_SENT: Final = _bytes("otel_netmon.nic.sent", "bytes that the NIC sent, headers included")
+NIC_RECEIVED: Final = _bytes("otel_netmon.nic.received", "bytes that the NIC received, headers included")
+NIC_JOB_SENT: Final = _bytes(
+    "otel_netmon.nic.job_sent",
+    "of that, what peers of this process acknowledged to its TCP connections of the job",
+)
+NIC_JOB_RECEIVED: Final = _bytes(
+    "otel_netmon.nic.job_received", "of that, what came to this process by its TCP connections of the job"
+)
 
 FORMER: Final = {
     "otel_netmon.tcp.interval": PEER_INTERVAL,

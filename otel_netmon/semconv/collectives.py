@@ -47,6 +47,19 @@ COLLECTIVE_ACTIVE_METRIC: Final = up_down_counter(
     _COLLECTIVE[:3],
 )
 
+COLLECTIVE_ISSUED_METRIC: Final = gauge(
+    "torch.distributed.collective.sequence.issued",
+    "{collective}",
+    "Number of the last collective that this rank issued on a process group: a rank that hangs stays behind.",
+    (GROUP_NAME,),
+)
+COLLECTIVE_ENDED_METRIC: Final = gauge(
+    "torch.distributed.collective.sequence.completed",
+    "{collective}",
+    "Number of the last collective that ended on this rank, of a process group.",
+    (GROUP_NAME,),
+)
+
 STEP_DURATION_METRIC: Final = Metric(
     "torch.distributed.step.duration",
     "histogram",

@@ -8,6 +8,7 @@ from opentelemetry.semconv._incubating.attributes import hw_attributes as _hw
 from opentelemetry.semconv._incubating.attributes import network_attributes as _net
 from opentelemetry.semconv.attributes import server_attributes as _server
 
+from otel_netmon.semconv.attributes import INTERFACE
 from otel_netmon.semconv.model import SECONDS_BUCKETS, Metric, counter, gauge, up_down_counter
 
 # --- attributes -------------------------------------------------------------------------------------------
@@ -15,7 +16,6 @@ from otel_netmon.semconv.model import SECONDS_BUCKETS, Metric, counter, gauge, u
 SERVER_ADDRESS: Final = _server.SERVER_ADDRESS
 SERVER_PORT: Final = _server.SERVER_PORT
 
-INTERFACE: Final = _net.NETWORK_INTERFACE_NAME
 DIRECTION: Final = _net.NETWORK_IO_DIRECTION
 DIRECTION_RECEIVE: Final = _net.NetworkIoDirectionValues.RECEIVE.value
 DIRECTION_TRANSMIT: Final = _net.NetworkIoDirectionValues.TRANSMIT.value

@@ -6,8 +6,9 @@ from typing import Final
 
 from opentelemetry.semconv.attributes import error_attributes as _error
 
+from otel_netmon.semconv.attributes import INTERFACE
 from otel_netmon.semconv.model import counter, gauge
-from otel_netmon.semconv.monitors import DIRECTION, INTERFACE
+from otel_netmon.semconv.monitors import DIRECTION
 
 PRESSURE_RESOURCE: Final = "otel_netmon.pressure.resource"
 PRESSURE_KIND: Final = "otel_netmon.pressure.kind"

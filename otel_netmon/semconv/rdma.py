@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from otel_netmon.semconv.attributes import INTERFACE
 from otel_netmon.semconv.model import Metric, counter, gauge
-from otel_netmon.semconv.monitors import DIRECTION, HW_ID, HW_NAME, INTERFACE
+from otel_netmon.semconv.monitors import DIRECTION, HW_ID, HW_NAME
 
 RDMA_LINK_LAYER: Final = "otel_netmon.rdma.link_layer"
 RDMA_PCI_ADDRESS: Final = "otel_netmon.rdma.pci_address"

@@ -41,6 +41,8 @@ EVENT_LAST_CALLS: Final = "torch.distributed.rank.last_calls"
 """Of the log event with the last collectives of a rank that could not export them itself."""
 EVENT_TCP_PEER: Final = "tcp.peer"
 """Of a reading of the connections to one peer: an event of the span of a rank's step, or a log event."""
+EVENT_NIC_TRAFFIC: Final = "otel_netmon.nic.traffic"
+"""Of the log event with what a NIC and the training moved in the same time."""
 EVENT_OF_PERIOD: Final = {
     SPAN_RANK_STEP: "torch.distributed.rank_step",
     SPAN_RANK_SETUP: "torch.distributed.rank_setup",
@@ -48,8 +50,9 @@ EVENT_OF_PERIOD: Final = {
 }
 """Of the log event that stands in for a rank's span in a trace that is not sampled, by that span's name."""
 EVENTS: Final = (
-    *(*EVENT_OF_PERIOD.values(), EVENT_TCP_PEER, EVENT_HEARTBEAT, EVENT_STALLED),
-    *(EVENT_EXITED, EVENT_LAST_CALLS, EVENT_DIAGNOSIS),
+    *EVENT_OF_PERIOD.values(),
+    *(EVENT_TCP_PEER, EVENT_NIC_TRAFFIC, EVENT_HEARTBEAT, EVENT_STALLED, EVENT_DIAGNOSIS),
+    *(EVENT_EXITED, EVENT_LAST_CALLS),
 )
 
 SPANS: Final = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from otel_netmon.semconv.attributes import PEER_ADDRESS
+from otel_netmon.semconv.attributes import PEER_ADDRESS, PEER_HOST, PEER_RANK
 from otel_netmon.semconv.model import SECONDS_BUCKETS, Metric, counter, gauge, up_down_counter
 from otel_netmon.semconv.monitors import DIRECTION
 
@@ -85,6 +85,13 @@ TCP_UNREAD: Final = gauge(
     "otel_netmon.tcp.unread", "By", "Bytes that arrived and that this process has not read, at the sample.", _PEER
 )
 
+PEER_INFO: Final = gauge(
+    "otel_netmon.peer.info",
+    "{peer}",
+    "1 for each rank that this one has connections to: which rank and host an address is.",
+    (PEER_ADDRESS, PEER_RANK, PEER_HOST),
+)
+
 # --- round-trip times to the job's hosts, where the user asks for them ---------------------------------------
 
 LATENCY_METHOD: Final = "otel_netmon.latency.method"
@@ -100,7 +107,9 @@ PEER_LATENCY: Final = Metric(
     SECONDS_BUCKETS,
 )
 PEER_LATENCY_MEAN: Final = gauge("otel_netmon.peer.latency.mean", "s", "Mean of the last round.", _PROBED)
-PEER_LATENCY_MIN: Final = gauge("otel_netmon.peer.latency.min", "s", "Shortest of the last round.", _PROBED)
+PEER_LATENCY_MIN: Final = gauge(
+    "otel_netmon.peer.latency.min", "s", "Shortest since the export before: without load, the way's own.", _PROBED
+)
 PEER_LATENCY_LOSS: Final = gauge(
     "otel_netmon.peer.latency.loss", "1", "Share of the last round's probes that did not come back.", _PROBED
 )

@@ -12,13 +12,34 @@ from typing import Any, Final
 
 from otel_netmon import semconv
 from otel_netmon.endings import LastCalls, RankExit
-from otel_netmon.records import Collective, Heartbeat, HostSample, InFlight, PeerTraffic, RankStep, Source, Verdict
+from otel_netmon.records import (
+    Collective,
+    Heartbeat,
+    HostSample,
+    HostTraffic,
+    InFlight,
+    PeerTraffic,
+    RankStep,
+    Source,
+    Verdict,
+)
 from otel_netmon.store.decoder import Decoder
 from otel_netmon.store.files import lines
 from otel_netmon.store.problems import Problems
 from otel_netmon.store.values import attributes, dicts, finite, integer, parse, span_id, text, trace_id, whole
 
-Known = Collective | RankStep | PeerTraffic | InFlight | Heartbeat | RankExit | LastCalls | Verdict | HostSample
+Known = (
+    Collective
+    | RankStep
+    | PeerTraffic
+    | HostTraffic
+    | InFlight
+    | Heartbeat
+    | RankExit
+    | LastCalls
+    | Verdict
+    | HostSample
+)
 
 _DELTA: Final = 1
 _NO_VALUE: Final = 1
@@ -33,6 +54,7 @@ _traffic: Final = Decoder(PeerTraffic)
 _in_flight: Final = Decoder(InFlight)
 _OF_A_PROCESS: Final[dict[str, Decoder[Any]]] = {
     semconv.EVENT_HEARTBEAT: Decoder(Heartbeat),
+    semconv.EVENT_NIC_TRAFFIC: Decoder(HostTraffic),
     semconv.EVENT_EXITED: Decoder(RankExit),
     semconv.EVENT_LAST_CALLS: Decoder(LastCalls),
 }

@@ -10,7 +10,17 @@ from typing import Any, Final
 
 from otel_netmon import schema, semconv
 from otel_netmon.endings import LastCalls, RankExit
-from otel_netmon.records import Collective, Heartbeat, HostSample, InFlight, PeerTraffic, RankStep, Source, Verdict
+from otel_netmon.records import (
+    Collective,
+    Heartbeat,
+    HostSample,
+    HostTraffic,
+    InFlight,
+    PeerTraffic,
+    RankStep,
+    Source,
+    Verdict,
+)
 
 _READ: Final = {
     "string": "if(mapContains({map}, {key}), {map}[{key}], NULL)",
@@ -108,6 +118,7 @@ _SELECTS: Final[dict[type[Any], Callable[[], Iterator[str]]]] = {
     Collective: _collectives,
     RankStep: _steps,
     PeerTraffic: _traffic,
+    HostTraffic: lambda: _logged(HostTraffic, semconv.EVENT_NIC_TRAFFIC, f"{_AT} AS `at`"),
     InFlight: lambda: _logged(InFlight, semconv.EVENT_STALLED, f"{_AT} AS `time`, {_IDS}"),
     Heartbeat: lambda: _logged(Heartbeat, semconv.EVENT_HEARTBEAT, f"{_AT} AS `time`"),
     RankExit: lambda: _logged(RankExit, semconv.EVENT_EXITED, f"{_AT} AS `time`"),

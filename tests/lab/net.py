@@ -63,6 +63,10 @@ class LabHost:
     address: str
     address6: str
     nic: str = "nic0"
+    switch: str = ""
+    """The namespace of the bridge."""
+    port: str = ""
+    """The other end of its cable, there."""
     processes: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def run(self, *command: str, timeout: float = 60, check: bool = True) -> str:
@@ -122,8 +126,9 @@ class LabHost:
 
 
 @contextlib.contextmanager
-def hosts(count: int) -> Iterator[list[LabHost]]:
-    """``count`` hosts at 10.77.0.1 and on, each with an IPv6 address as well; they reach one another directly."""
+def hosts(count: int, congestion: str = "reno") -> Iterator[list[LabHost]]:
+    """``count`` hosts at 10.77.0.1 and on, each with an IPv6 address as well; they reach one another directly.
+    ``congestion``: the congestion control of their connections."""
     mark = f"onm{os.getpid() % 100000}"
     switch = f"{mark}sw"
     made: list[LabHost] = []
@@ -134,10 +139,10 @@ def hosts(count: int) -> Iterator[list[LabHost]]:
         run("ip", "-n", switch, "link", "add", "br0", "type", "bridge", "mcast_snooping", "0")
         run("ip", "-n", switch, "link", "set", "br0", "up")
         for number in range(1, count + 1):
-            host = LabHost(f"{mark}h{number}", f"10.77.0.{number}", f"fd77::{number}")
+            port = f"port{number}"
+            host = LabHost(f"{mark}h{number}", f"10.77.0.{number}", f"fd77::{number}", switch=switch, port=port)
             run("ip", "netns", "add", host.namespace)
             namespaces.append(host.namespace)
-            port = f"port{number}"
             run(
                 "ip",
                 "-n",
@@ -176,8 +181,8 @@ def hosts(count: int) -> Iterator[list[LabHost]]:
                     "off",
                     check=False,
                 )
-            route = ("route", "replace", "10.77.0.0/24", "dev", host.nic, "src", host.address, "congctl", "reno")
-            run("ip", "-n", host.namespace, *route, check=False)
+            route = ("route", "replace", "10.77.0.0/24", "dev", host.nic, "src", host.address)
+            run("ip", "-n", host.namespace, *route, "congctl", congestion, check=False)
             host.run("sysctl", "-qw", "net.ipv4.ping_group_range=0 2147483647")
             host.run("sysctl", "-qw", f"net.ipv6.conf.{host.nic}.router_solicitations=0")
             made.append(host)

@@ -42,3 +42,22 @@ def test_both_ends_agree_and_steps_show_the_pair(tmp_path: Path) -> None:
             assert event["start"] - 5e8 <= event["at"] <= event["end"]
             assert event["otel_netmon.peer.interval"] > 0.1
             assert event["network.peer.address"] in report["addresses"]  # as the metrics name it
+
+
+def test_while_a_step_is_open_its_traffic_is_told_every_two_seconds(tmp_path: Path) -> None:
+    """Whatever the interval of the monitors, and each reading once."""
+    run = forked("open_step.py", tmp_path, "7", OTEL_NETMON_INTERVAL="3600")
+    assert run.code == 0, run.output
+    for report in run.ranks:
+        before = [one for one in report["before"] if one["time"] > report["opened"]]
+        assert 2 <= len(before) <= 4
+        assert all(1.5 < one["otel_netmon.peer.interval"] < 3 for one in before[1:])
+        assert max(one["otel_netmon.peer.sent"] for one in before) > 10_000
+        (step,) = (
+            span
+            for span in report["spans"]
+            if span["name"] == "rank_step" and span["attributes"]["torch.distributed.step"] == 2
+        )
+        assert {one["trace"] for one in before} == {step["context"]["trace_id"].removeprefix("0x")}
+        times = [one["time"] for one in report["after"]]
+        assert len(set(times)) == len(times) and set(times) >= {one["time"] for one in before}

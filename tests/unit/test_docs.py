@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from otel_netmon import config, schema, semconv
-from otel_netmon.records import Collective, Heartbeat, InFlight, PeerTraffic, RankStep, Verdict
+from otel_netmon.records import Collective, Heartbeat, HostTraffic, InFlight, PeerTraffic, RankStep, Verdict
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
@@ -30,6 +30,7 @@ RECORDS = {
     "Of a collective": Collective,
     "Of a step on a rank": RankStep,
     "Of the traffic with a peer": PeerTraffic,
+    "Of the traffic of a NIC": HostTraffic,
     "Of a collective that hangs": InFlight,
     "Of a heartbeat": Heartbeat,
     "Of a verdict": Verdict,

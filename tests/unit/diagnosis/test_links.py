@@ -159,3 +159,21 @@ def test_a_thousand_hosts_take_no_longer_than_they_have_to() -> None:
 
 def _bulk(peer: int, at: int, rate: float) -> PeerTraffic:
     return reading(peer, at, 2_000_000, 2_000_000 / (rate * MBIT), 0.003, 1400, 0)
+
+
+def test_connections_that_are_made_later_are_not_traffic_of_others() -> None:
+    """What they carried before they were first read is the job's, too."""
+    evidence, second = Evidence(), 10**9
+    out = ((str(semconv.DIRECTION), "transmit"),)
+    evidence.counters["h0"] = {
+        (semconv.TCP_IO.name, "i", (*out, ("peer", 1))): [(0, 5e6), (5 * second, 5e6), (10 * second, 5e6)],
+        (semconv.TCP_IO.name, "i", (*out, ("peer", 2))): [(5 * second, 40e6), (10 * second, 140e6)],
+        (semconv.TCP_IO.name, "i", (*out, ("peer", 3))): [(10 * second, 1e6)],
+    }
+
+    def grown(first: int, last: int) -> float | None:
+        return evidence.growth("h0", semconv.TCP_IO.name, first, last, {str(semconv.DIRECTION): "transmit"})
+
+    assert grown(0, 10 * second) == pytest.approx(14.1e6)
+    assert grown(5 * second, 10 * second) == pytest.approx(20.2e6)
+    assert grown(6 * second, 10 * second) is None

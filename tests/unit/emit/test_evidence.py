@@ -26,6 +26,7 @@ from otel_netmon.records import (
     Call,
     GroupUse,
     Heartbeat,
+    HostTraffic,
     InFlight,
     Pause,
     PeerTraffic,
@@ -160,6 +161,78 @@ def test_traffic_with_a_peer_goes_out_with_steps_that_are_not_sampled(logged: In
     assert (len(on_spans), len(in_logs)) == (2, 2)
     assert peers.readings.dropped == before
     assert in_logs[0].trace_id == identity.trace_id(RUN, "1.0")
+
+
+def test_what_nics_moved_goes_out_as_it_is_read_whatever_is_open(logged: InMemoryLogRecordExporter) -> None:
+    rank = Rank(2)
+    peers.nic_readings.since(0)
+    said = HostTraffic("eth0", 2.0, 5, 4, 3, 2, at=time.monotonic_ns())
+    peers.nic_readings.extend([said])
+    for _ in range(2):
+        rank.emitter.watch(RUN, [])
+    (event,) = events_in(logged, semconv.EVENT_NIC_TRAFFIC)
+    assert record_of(HostTraffic, event.attributes) == said._replace(rank=2, at=0)
+    assert abs(event.timestamp - time.time_ns()) < 1_000_000_000 and not event.trace_id
+
+
+SAID = PeerTraffic(3, "h", 2.0, 1, *([0] * 14))  # type: ignore[arg-type]  # any numbers will do
+
+
+@pytest.mark.parametrize("how", [{}, {"sampler": ALWAYS_OFF}], ids=["sampled", "not sampled"])
+def test_while_a_step_is_open_for_long_its_traffic_goes_out_at_once_and_once(
+    logged: InMemoryLogRecordExporter, how: Any
+) -> None:
+    rank = Rank(2, **how)
+    now = time.monotonic_ns()
+    ended = Step(0, last_boundary=1, start=now - 9_000_000_000, end=now - 3_000_000_000, key="0.0")
+    rank.emitter.marks(StepMarks([ended], 1, 1, open_key="1.0"))  # and its collectives have not all ended
+    peers.readings.extend([SAID._replace(at=ended.end - 5), SAID._replace(at=ended.end + 5)])
+    rank.emitter.watch(RUN, [])
+    rank.emitter.watch(RUN, [])
+    (early,) = events_in(logged, semconv.EVENT_TCP_PEER)
+    assert record_of(PeerTraffic, early.attributes) == SAID._replace(rank=2)
+    assert (early.trace_id, early.span_id) == (identity.trace_id(RUN, "1.0"), identity.rank_id(RUN, "1.0", 2))
+    assert early.trace_flags.sampled is not bool(how)
+    assert abs(early.timestamp - (ended.end + 5 + time.time_ns() - time.monotonic_ns())) < 10_000_000
+    peers.readings.extend([SAID._replace(at=now)])
+    opened = Step(1, last_boundary=2, start=ended.end, end=now + 5, key="1.0")
+    spans = rank.play(opened, events=[])
+    on_spans = [span.name for span in spans for _ in span.events]
+    in_logs = len(events_in(logged, semconv.EVENT_TCP_PEER))
+    assert (len(on_spans), in_logs) == ((0, 3) if how else (2, 1))
+
+
+def test_the_traffic_of_a_short_step_waits_for_its_end(logged: InMemoryLogRecordExporter) -> None:
+    rank = Rank()
+    now = time.monotonic_ns()
+    rank.emitter.marks(StepMarks([Step(0, last_boundary=1, start=now - 10, end=now)], 1, 1))
+    peers.readings.extend([SAID._replace(at=now + 5)])
+    rank.emitter.watch(RUN, [])
+    assert not events_in(logged, semconv.EVENT_TCP_PEER)
+
+
+def test_where_nothing_marks_steps_the_traffic_is_of_the_window(logged: InMemoryLogRecordExporter) -> None:
+    rank = Rank(window=60_000_000_000)
+    now = time.monotonic_ns()
+    rank.emitter._begun = now - 3_000_000_000
+    rank.emitter.marks(StepMarks([], 0, 0), unmarked=61_000_000_000)
+    peers.readings.extend([SAID._replace(at=now)])
+    rank.emitter.watch(RUN, [])
+    (said,) = events_in(logged, semconv.EVENT_TCP_PEER)
+    numbers = {time.time_ns() // 60_000_000_000 - n for n in (0, 1)}
+    assert said.trace_id in {identity.trace_id(RUN, f"window {number}") for number in numbers}
+
+
+def test_without_anybody_who_takes_logs_the_traffic_of_an_open_step_waits_for_its_end() -> None:
+    peers.readings.until(1 << 62)
+    rank = Rank()
+    now = time.monotonic_ns()
+    rank.emitter.marks(
+        StepMarks([Step(0, last_boundary=1, start=now - 9_000_000_000, end=now - 3_000_000_000)], 1, 1)
+    )
+    peers.readings.extend([SAID._replace(at=now)])
+    rank.emitter.watch(RUN, [])
+    assert len(peers.readings.until(1 << 62)) == 1
 
 
 def test_without_anybody_who_takes_logs_the_traffic_counts_as_dropped() -> None:

@@ -122,6 +122,27 @@ def test_hosts_are_given_in_turn_and_never_ones_own(ranks: Ranks) -> None:
     assert {one for each in seen for one in each} == others
 
 
+def test_the_hosts_next_to_ones_own_are_always_among_them(ranks: Ranks) -> None:
+    all_ranks = ranks(40)
+    for rank in all_ranks:  # two ranks on each of twenty hosts
+        address = f"10.0.0.{1 + rank.number // 2}"
+        rank.exchange(joined(address, "10.0.1.1", 7000 + 2 * rank.number)[0])
+    for number, neighbours in ((0, {"10.0.0.2", "10.0.0.20"}), (7, {"10.0.0.3", "10.0.0.5"})):
+        seen = [all_ranks[number].hosts(4) for _ in range(20)]
+        assert all(neighbours < {*each} and len(each) == 4 for each in seen)
+        assert len({one for each in seen for one in each}) == 19
+
+
+def test_a_neighbour_that_has_not_said_where_it_is_yet_is_asked_again(ranks: Ranks) -> None:
+    all_ranks = ranks(6)
+    said = [0, 2, 3, 4, 5]
+    for number in said:
+        all_ranks[number].exchange(joined(f"10.0.0.{number}", "10.0.1.1", 7000 + 2 * number)[0])
+    assert "10.0.0.5" in all_ranks[0].hosts(2)
+    all_ranks[1].exchange(joined("10.0.0.1", "10.0.1.1", 7100)[0])
+    assert all_ranks[0].hosts(4)[:2] == ["10.0.0.1", "10.0.0.5"]
+
+
 def test_too_many_connections_are_cut_with_one_line(ranks: Ranks, caplog: pytest.LogCaptureFixture) -> None:
     (first,) = ranks(1)
     own = [joined("10.0.0.1", "10.0.0.2", port)[0] for port in range(1000, 1000 + 2 * (MAX_CONNECTIONS + 9), 2)]

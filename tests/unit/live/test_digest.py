@@ -38,7 +38,8 @@ traffic = st.builds(
     bytes_sent=perhaps, bytes_received=st.none(), segments_sent=perhaps, retransmits=small, rtt=micros,
     rtt_variation=st.none(), min_rtt=micros, busy_time=micros, rwnd_limited_time=st.none(),
     sndbuf_limited_time=st.none(), delivery_rate=st.none(), backoff=small, unacked=st.just(0), unread=small,
-    at=whole, rank=st.none(), address=st.none(), trace_id=st.just(""), parent_id=st.none(), source=st.none(),
+    at=whole, rank=st.none(), shortest_rtt=micros,
+    address=st.none(), trace_id=st.just(""), parent_id=st.none(), source=st.none(),
 )  # fmt: skip
 calls = st.builds(
     DigestedCall, names, whole, st.builds(CallSeen, names, perhaps, whole, perhaps, st.none() | names)

@@ -76,6 +76,41 @@ def test_no_more_hosts_than_allowed_and_every_time_is_recorded(monkeypatch: pyte
     assert len(points[semconv.PEER_LATENCY_LOSS.name]) == 4
 
 
+class Shortening:
+    """Echoes whose times a test gives, by address."""
+
+    def __init__(self) -> None:
+        self.times: dict[str, float] = {}
+
+    def ping(self, addresses: Collection[str], _attempts: int, _timeout: float) -> dict[str, Attempts]:
+        return {one: Attempts([self.times[one], 0.5], []) for one in addresses if one in self.times}
+
+
+def test_the_shortest_time_is_kept_until_it_is_exported(monkeypatch: pytest.MonkeyPatch) -> None:
+    echoes, reader = Shortening(), InMemoryMetricReader()
+    monkeypatch.setattr(icmp, "allowed", lambda: True)
+    monkeypatch.setattr(icmp, "ping", echoes.ping)
+    monitor = PeerLatencyMonitor(directory=Job(), most=6, attempts=2)
+    monitor.register(MeterProvider([reader], shutdown_on_exit=False).get_meter("test"))
+
+    def exported() -> dict[str, float]:
+        data: Any = reader.get_metrics_data()
+        metrics = data.resource_metrics[0].scope_metrics[0].metrics
+        points = {metric.name: metric.data.data_points for metric in metrics}
+        found = points.get(semconv.PEER_LATENCY_MIN.name, ())
+        return {str(point.attributes[semconv.PEER_ADDRESS]): point.value for point in found}
+
+    for times in ({"127.0.0.2": 0.002}, {"127.0.0.2": 0.001, "127.0.0.3": 0.004}, {"127.0.0.2": 0.009}):
+        echoes.times = times
+        assert monitor.run_once()
+    assert exported() == {"127.0.0.2": 0.001, "127.0.0.3": 0.004}
+    assert exported() == {"127.0.0.2": 0.001, "127.0.0.3": 0.004}  # nothing was measured in between
+    echoes.times = {"127.0.0.2": 0.007}
+    assert monitor.run_once()
+    assert exported() == {"127.0.0.2": 0.007}  # a new delay is not hidden by what was before
+    assert {metric for metric, _, _ in monitor.points()} >= {semconv.PEER_LATENCY_MEAN, semconv.PEER_LATENCY_MIN}
+
+
 def test_without_icmp_only_the_store_is_connected_to(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

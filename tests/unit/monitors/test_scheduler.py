@@ -83,6 +83,25 @@ def test_turns_that_were_missed_are_left_out() -> None:
     assert turns.due == first + 50
 
 
+class Hurried(Counting):
+    name = "hurried"
+    longest_interval = 0.01
+
+
+def test_a_monitor_may_want_to_be_sampled_more_often_than_the_others_but_not_less() -> None:
+    usual, hurried = Counting(), Hurried()
+    scheduler = Scheduler([usual, hurried], 3600)
+    scheduler.start()
+    assert until(lambda: hurried.count >= 5)
+    assert scheduler.stop(30) and usual.count == 1
+    rare = Hurried()
+    rare.longest_interval = 3600
+    often = Scheduler([rare], 0.01)
+    often.start()
+    assert until(lambda: rare.count >= 5)
+    assert often.stop(30)
+
+
 def test_what_is_sampled_at_once_goes_on_with_its_first_turn() -> None:
     turns = Timetable(10.0, 0.0, at_once=True)
     assert turns.due == 0

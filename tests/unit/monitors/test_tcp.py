@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import sys
@@ -14,11 +15,13 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from otel_netmon import config, semconv
-from otel_netmon.job.peers import Connection, Host, Peer, PeerTrafficBuffer
-from otel_netmon.monitors import TcpMonitor
+from otel_netmon.job.peers import Connection, Endpoint, Host, HostTrafficBuffer, Peer, PeerTrafficBuffer
+from otel_netmon.monitors import TcpMonitor, tcp
+from otel_netmon.monitors.own_nics import OwnNics
 from otel_netmon.monitors.own_sockets import OwnSockets
 from otel_netmon.monitors.tcp_info import SocketReading, TcpInfo
-from otel_netmon.monitors.tcp_traffic import delta
+from otel_netmon.monitors.tcp_traffic import ConnectionDelta, delta, nic_traffic
+from otel_netmon.records import HostTraffic
 
 from .helpers import Clock, together
 from .test_tcp_sockets import connection, joined
@@ -130,6 +133,7 @@ def test_exact_bytes_by_peer_and_only_of_the_training(bench: Bench) -> None:
         (reading,) = [one for one in bench.readings.until(time.monotonic_ns()) if one.peer == 3]
         assert (reading.bytes_sent, reading.bytes_received, reading.interval) == (100_000, 0, 2.0)
         assert reading.host == "trainer-2" and reading.rtt and reading.min_rtt and reading.connections == 1
+        assert reading.shortest_rtt == reading.rtt
 
 
 def test_an_idle_connection_has_no_round_trip_time(bench: Bench) -> None:
@@ -145,6 +149,20 @@ def test_an_idle_connection_has_no_round_trip_time(bench: Bench) -> None:
         assert not {"rtt", "rtt.max", "rtt.min", "rtt.variation", "delivery_rate"} & set(found)
         assert found["io"][("collectives", "127.0.0.1", "transmit")] == 1000 + SYN
         assert bench.readings.until(time.monotonic_ns()) == []  # nothing moved, nothing is told
+
+
+def test_it_is_sampled_every_two_seconds_as_long_as_that_is_cheap(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tcp, "FEW", 1)
+    assert bench.monitor.longest_interval == 2.0
+    with joined() as (near, far):
+        bench.directory.peers = {connection(near): Peer(1, "h")}
+        bench.sample()
+        assert bench.monitor.longest_interval == 2.0
+        bench.directory.peers[connection(far)] = Peer(1, "h")
+        bench.sample()
+        assert bench.monitor.longest_interval == math.inf
 
 
 def test_data_that_nobody_reads_is_told_though_nothing_moves(bench: Bench) -> None:
@@ -249,9 +267,20 @@ def test_what_tells_peers_apart(
         bench.directory.peers = {connection(near): Peer(1, "trainer-2"), connection(far): Peer(2, "trainer-3")}
         bench.sample()
         points = bench.monitor.points()
+        infos = [dict(about) for metric, value, about in points if metric is semconv.PEER_INFO and value == 1]
+        points = tuple(one for one in points if one[0] is not semconv.PEER_INFO)
         names = (semconv.PEER_ADDRESS, semconv.PEER_HOST)
         assert {next((a[n] for n in names if n in a), None) for _, _, a in points} == expected
         assert {n for _, _, a in points for n in a if n in names} == name
+        told = [
+            {
+                semconv.PEER_RANK: rank,
+                semconv.PEER_HOST: host,
+                **dict.fromkeys(name & {semconv.PEER_ADDRESS}, "127.0.0.1"),
+            }
+            for rank, host in ((1, "trainer-2"), (2, "trainer-3"))
+        ]
+        assert infos == (told if name else [])
     config.current.cache_clear()
 
 
@@ -266,7 +295,57 @@ def test_every_series_is_declared(bench: Bench) -> None:
             seen.add(metric.name)
             assert set(attributes) == set(metric.attributes)
         declared = {m.name for m in semconv.METRICS if m.name.startswith("otel_netmon.tcp.")}
-        assert seen == declared
+        assert seen == declared | {semconv.PEER_INFO.name}
+
+
+def test_the_store_and_who_is_not_known_are_nobody(bench: Bench) -> None:
+    with joined() as (near, far):
+        bench.directory.peers = {connection(near): Peer(None, None, True), connection(far): Peer(0, "h", True)}
+        bench.sample()
+        assert semconv.PEER_INFO not in {metric for metric, _, _ in bench.monitor.points()}
+
+
+def test_nics_are_read_together_with_the_connections_and_only_what_leaves_the_host_counts() -> None:
+    def moved(local: str, remote: str, sent: int, received: int) -> tuple[Connection, ConnectionDelta]:
+        one = Connection(Endpoint(local, 1), Endpoint(remote, 2))
+        return one, ConnectionDelta(
+            SocketReading(TcpInfo(*(0,) * 5), 0, 0, 7), {"bytes_sent": sent, "bytes_received": received}
+        )
+
+    names = {"10.0.0.1": "eth0", "10.0.1.1": "eth1"}
+    deltas = dict(
+        [
+            moved("10.0.0.1", "10.0.0.2", 100, 200),
+            moved("10.0.0.1", "10.0.0.3", 10, 20),
+            moved("10.0.0.1", "10.0.1.1", 5000, 5000),  # this host's own other address: it passes no NIC
+            moved("127.0.0.1", "127.0.0.1", 7000, 7000),
+            moved("10.0.1.1", "10.0.1.2", 0, 0),
+        ]
+    )
+    before, now = {"eth0": (1000, 2000), "eth1": (0, 0)}, {"eth0": (1500, 2900), "eth1": (9, 9)}
+    (one,) = nic_traffic(deltas, names, before, now, 2.0)
+    assert one._replace(at=0) == HostTraffic("eth0", 2.0, 900, 500, 110, 220)
+    assert nic_traffic(deltas, names, {}, now, 2.0) == []  # not read before
+    assert nic_traffic(deltas, names, now, before, 2.0) == []  # it was reset
+
+
+def test_a_nic_that_cannot_be_read_costs_the_connections_nothing(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(OwnNics):
+        def read(self, names: Collection[str]) -> Any:
+            raise PermissionError(13, "no")
+
+    nic_readings = HostTrafficBuffer()
+    monitor = TcpMonitor(
+        directory=bench.directory, readings=bench.readings, nic_readings=nic_readings, nics=Broken()
+    )
+    with joined() as (near, _):
+        bench.directory.peers = {connection(near): Peer(1, "h")}
+        for _ in range(3):
+            assert monitor.run_once()
+        assert monitor.points() and nic_readings.until(1 << 62) == []
+    assert caplog.text.count("PermissionError") == 1
 
 
 def test_readers_do_not_wait_for_a_sample_nor_see_half_of_one(bench: Bench) -> None:

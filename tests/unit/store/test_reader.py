@@ -20,6 +20,7 @@ from otel_netmon.records import (
     GroupUse,
     Heartbeat,
     HostSample,
+    HostTraffic,
     InFlight,
     Pause,
     PeerTraffic,
@@ -119,6 +120,16 @@ def test_all_that_is_read(tmp_path: Path) -> None:
     assert [type(record) for record in records] == kinds
     assert [record.start for record in records if isinstance(record, RankStep)] == [1, 5]
     assert [record.parent_id for record in records if isinstance(record, PeerTraffic)] == ["a" * 16, "c" * 16]
+
+
+@pytest.mark.parametrize(("time", "left"), [("9", 1), (None, 0), (-1, 0)])
+def test_the_traffic_of_a_nic(tmp_path: Path, time: Any, left: int) -> None:
+    said = HostTraffic("eth0", 2.0, 5, 4, 3, 2)
+    log = {"eventName": semconv.EVENT_NIC_TRAFFIC, "timeUnixNano": time, "attributes": pairs(said)}
+    found = {"resourceLogs": [{"scopeLogs": [{"logRecords": [log]}]}]}
+    records, problems = read_bytes(tmp_path, json.dumps(found).encode())
+    assert [record for record in records if isinstance(record, HostTraffic) and record.at == 9] == records
+    assert (len(records), problems.records) == (left, 1 - left)
 
 
 def edited(path: str, value: Any) -> Any:

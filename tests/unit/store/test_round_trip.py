@@ -47,6 +47,7 @@ from otel_netmon.records import (
     GroupUse,
     Heartbeat,
     HostSample,
+    HostTraffic,
     InFlight,
     PeerTraffic,
     RankStep,
@@ -274,6 +275,15 @@ def test_what_is_in_flight_and_a_heartbeat(way: str, hanging: InFlight, beat: He
     hanging, beat = hanging._replace(time=time), beat._replace(time=time)
     assert back(logs([log_of(hanging, semconv.EVENT_STALLED, time)])) == [hanging]
     assert back(logs([log_of(beat, semconv.EVENT_HEARTBEAT, time)])) == [beat]
+
+
+@by_each_way
+@many
+@given(some(HostTraffic), st.integers(1, 1 << 62))
+def test_traffic_of_a_nic(way: str, record: HostTraffic, at: int) -> None:
+    _, logs, _, back = WAYS[way]
+    record = record._replace(at=at)
+    assert back(logs([log_of(record, semconv.EVENT_NIC_TRAFFIC, at)])) == [record]
 
 
 VALUES = st.integers(-(1 << 63), (1 << 63) - 1) | st.floats(-1e99, 1e99)

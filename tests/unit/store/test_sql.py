@@ -16,6 +16,7 @@ from otel_netmon.records import (
     GroupUse,
     Heartbeat,
     HostSample,
+    HostTraffic,
     InFlight,
     PeerTraffic,
     RankStep,
@@ -87,10 +88,11 @@ TRACED = RankStep(
 )
 LOGGED = TRACED._replace(step=2, sampled=False, groups=(), parent_id=None, start=AT + 10, end=AT + 11)
 TRAFFIC = PeerTraffic(
-    1, None, 0.5, 2, 3, None, None, 0, 1e-4, None, None, 0.25, None, None, 10**9, 0, 0, 5, 3, "10.0.0.7", AT + 1,
-    parent_id="b" * 16, **IDS,
+    1, None, 0.5, 2, 3, None, None, 0, 1e-4, None, None, 0.25, None, None, 10**9, 0, 0, 5, 3, 2e-5, "10.0.0.7",
+    AT + 1, parent_id="b" * 16, **IDS,
 )  # fmt: skip
 HANGING = InFlight("barrier", "0", 4, None, 61.5, rank=3, time=AT + 12, span_id="d" * 16, **IDS)
+NIC = HostTraffic("eth0", 2.0, 5, 4, 3, 2, 3, AT + 14, SOURCE)
 BEAT = Heartbeat("it's", 3, step=2, step_age=0.5, time=AT + 13, source=SOURCE)
 SAMPLES = [
     HostSample("g", 1.5, AT, {"k": "v"}, source=SOURCE),
@@ -176,6 +178,7 @@ STATEMENTS = [
     log(TRAFFIC._replace(peer=2), semconv.EVENT_TCP_PEER, TRAFFIC.at),
     log(HANGING, semconv.EVENT_STALLED, HANGING.time),
     log(BEAT, semconv.EVENT_HEARTBEAT, BEAT.time),
+    log(NIC, semconv.EVENT_NIC_TRAFFIC, NIC.at),
     *map(sample, SAMPLES),
 ]
 
@@ -185,6 +188,7 @@ EXPECTED: dict[Any, list[Any]] = {
     PeerTraffic: [TRAFFIC, TRAFFIC._replace(peer=2)],
     InFlight: [HANGING],
     Heartbeat: [BEAT],
+    HostTraffic: [NIC],
     HostSample: SAMPLES,
 }
 

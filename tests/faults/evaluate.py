@@ -1,0 +1,224 @@
+"""How the diagnosis fares on recorded runs: ``python -m tests.faults.evaluate [FOLDER] [NAME...]``.
+
+The only place that reads ``truth.json``. Each run is diagnosed from all of its telemetry, and from what could have
+been known every half second.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+
+from otel_netmon.analysis.summary import summarise
+from otel_netmon.diagnosis.diagnose import diagnose
+from otel_netmon.diagnosis.finding import Finding
+from otel_netmon.live.settling import Change, Settling
+from otel_netmon.live.watch import INTERVAL
+from otel_netmon.store.problems import FolderError
+
+from .grading import Grade, Graded, Truth, by_waiting, grade_rank, share, short
+from .replay import EVERY, looks
+
+
+@dataclass
+class Result:
+    """Of one run. Seconds from onset."""
+
+    run: str
+    case: str
+    is_clean: bool
+    grade: Grade
+    top: str
+    more: tuple[str, ...]
+    sentences: tuple[str, ...]
+    also_wrong: tuple[str, ...]
+    old: Grade
+    old_rank: int | None
+    named_after: float | None = None
+    """Until the culprit was named, whatever for, and not withdrawn for another."""
+    right_after: float | None = None
+    looks_before: int = 0
+    false_alarms: list[tuple[float, str]] = field(default_factory=list)
+    """Before the onset, or in a run without a fault."""
+    looks_after: int = 0
+    wrong: list[tuple[float, str]] = field(default_factory=list)
+    trail: list[tuple[float, str, str]] = field(default_factory=list)
+    """Each change of the verdict."""
+    told_after: float | None = None
+    """Until a rank that leads would have told of the culprit, and ..."""
+    told_wrong: list[tuple[float, str]] = field(default_factory=list)
+    """... what it would have told of innocents."""
+
+
+def evaluate(folder: Path) -> Result:
+    """Grade one run."""
+    truth = Truth(json.loads((folder / "truth.json").read_text()))
+    try:
+        summary = summarise(folder / "telemetry")
+        findings = max(summary.diagnoses, key=lambda each: each.ranks).findings if summary.diagnoses else ()
+        old = by_waiting(summary.waiting)
+    except FolderError:
+        findings, old = (), None
+    graded = truth.grade(findings)
+    result = Result(
+        folder.name, truth.name, not truth.culprits, graded.grade, graded.top,
+        tuple(truth.grade([each]).top for each in findings[1:]), tuple(each.sentence for each in findings),
+        graded.also_wrong, grade_rank(truth, old), old,
+    )  # fmt: skip
+    _replay(result, folder, truth)
+    if truth.culprits and truth.onset is not None and any(truth.codes.values()) and truth.ended:
+        # The job is over, and what `otel-netmon run` says of all of it is what there is.
+        end = round((max(truth.ended.values()) - truth.onset) / 1e9, 1)
+        if result.named_after is None and graded.grade.is_found:
+            result.named_after = end
+        if result.right_after is None and graded.grade is Grade.RIGHT:
+            result.right_after = end
+    return result
+
+
+def _replay(result: Result, folder: Path, truth: Truth) -> None:
+    began, last, settling = None, None, Settling()
+    for number, (at, evidence) in enumerate(looks(folder, truth)):
+        began = at if began is None else began
+        findings = diagnose(evidence, live=True)
+        live = truth.grade(findings)
+        seconds = round((at - (truth.onset or began)) / 1e9, 1)
+        if truth.onset is None or at < truth.onset:
+            accuses = any(each.accuses for each in findings) if truth.culprits else live.grade is Grade.FALSE_ALARM
+            _before(result, live, seconds, accuses)
+        else:
+            _after(result, live, seconds)
+        if (live.grade, live.top) != last:
+            last = live.grade, live.top
+            result.trail.append((seconds, live.grade.value, live.top))
+        if number % (INTERVAL * 1_000_000_000 // EVERY) == 0:
+            _tell(result, truth, settling.look(findings), [*settling.told.values()], seconds)
+
+
+def _tell(result: Result, truth: Truth, changes: list[Change], told: list[Finding], seconds: float) -> None:
+    """What ``live`` tells: what two of its looks agree on."""
+    for change in changes:
+        if change.finding.accuses and not change.is_over:
+            is_early = bool(truth.culprits) and seconds < 0
+            if is_early or truth.grade([change.finding]).grade in (Grade.WRONG, Grade.FALSE_ALARM):
+                result.told_wrong.append((seconds, short(change.finding)))
+    guilty = [each for each in told if truth.accused(each) & truth.guilty]
+    if result.told_after is None and seconds >= 0 and guilty and truth.grade(guilty).grade.is_found:
+        result.told_after = seconds
+
+
+def _before(result: Result, live: Graded, seconds: float, accuses: bool) -> None:
+    result.looks_before += 1
+    if accuses:
+        result.false_alarms.append((seconds, live.top))
+
+
+def _after(result: Result, live: Graded, seconds: float) -> None:
+    result.looks_after += 1
+    if live.grade is Grade.WRONG or live.also_wrong:
+        result.wrong.append((seconds, live.top if live.grade is Grade.WRONG else live.also_wrong[0]))
+    if live.grade.is_found and result.named_after is None:
+        result.named_after = seconds
+    if live.grade is Grade.RIGHT and result.right_after is None:
+        result.right_after = seconds
+
+
+_COLUMNS = (("right", 6), ("named", 6), ("wrong", 6), ("s, named", 9), ("s, right", 9), ("old rule", 9))
+
+
+def table(results: list[Result]) -> str:
+    """The confusion table, and what it comes to."""
+    rows: dict[str, list[Result]] = defaultdict(list)
+    for result in results:
+        rows[result.case].append(result)
+    head = " ".join(f"{name:>{width}}" for name, width in _COLUMNS)
+    lines = [f"{'case':22} {head}  verdicts"]
+    for case, some in rows.items():
+        verdicts = Counter(each.top for each in some)
+        lines.append(
+            f"{case:22} {share(each.grade is Grade.RIGHT for each in some):>6} "
+            f"{'' if some[0].is_clean else share(each.grade.is_found for each in some):>6} "
+            f"{share(_is_bad(each) for each in some):>6} {_times(each.named_after for each in some):>9} "
+            f"{_times(each.right_after for each in some):>9} "
+            f"{share(each.old is Grade.RIGHT for each in some):>9}  "
+            + "; ".join(f"{count} x {what}" if count > 1 else what for what, count in verdicts.most_common())
+        )
+    return "\n".join((*lines, "", *_sums(results)))
+
+
+def _is_bad(result: Result) -> bool:
+    return result.grade in (Grade.WRONG, Grade.FALSE_ALARM) or bool(result.also_wrong)
+
+
+def _times(seconds: Iterable[float | None]) -> str:
+    known = sorted(each for each in seconds if each is not None)
+    return f"{known[0]:.0f}-{known[-1]:.0f}" if len(known) > 1 else "".join(f"{each:.0f}" for each in known)
+
+
+def _sums(results: list[Result]) -> list[str]:
+    faults, clean = [each for each in results if not each.is_clean], [each for each in results if each.is_clean]
+    named = sorted(each.named_after for each in faults if each.named_after is not None)
+    right = sorted(each.right_after for each in faults if each.right_after is not None)
+    before, after = sum(each.looks_before for each in results), sum(each.looks_after for each in results)
+    lines = [
+        f"faults: right {share(each.grade is Grade.RIGHT for each in faults)}, culprit named "
+        f"{share(each.grade.is_found for each in faults)}, wrong culprit {share(map(_is_bad, faults))}; "
+        f"old rule: right {share(each.old is Grade.RIGHT for each in faults)}, wrong "
+        f"{share(each.old is Grade.WRONG for each in faults)}",
+        f"clean runs: false alarms {share(map(_is_bad, clean))}; "
+        f"old rule: {share(each.old is Grade.FALSE_ALARM for each in clean)}",
+        f"live: false alarms {sum(len(each.false_alarms) for each in results)} of {before} looks without a fault, "
+        f"a wrong culprit in {sum(len(each.wrong) for each in faults)} of {after} looks after the onset",
+    ]
+    told = sorted(each.told_after for each in faults if each.told_after is not None)
+    lines.append(
+        f"told, when two looks {INTERVAL:.0f} s apart agree: wrong "
+        f"{sum(len(each.told_wrong) for each in faults)} times in {len(faults)} faulty runs, "
+        f"{sum(len(each.told_wrong) for each in clean)} times in {len(clean)} clean ones"
+    )
+    for what, times in (("named", named), ("right", right), ("told", told)):
+        if times:
+            middle, most = times[len(times) // 2], times[int(0.9 * (len(times) - 1))]
+            within = sum(each <= 10 for each in times)
+            lines.append(
+                f"live: {what} in {len(times)}/{len(faults)}, median {middle:.1f} s, 90 % {most:.1f} s after the "
+                f"onset; within 10 s {within}/{len(faults)}"
+            )
+    return lines
+
+
+def main(folder: Path, patterns: list[str] | None = None) -> int:
+    """Grade all runs in ``folder``; 1 if a culprit was wrong or an alarm false."""
+    runs = [path.parent for path in sorted(folder.glob("*/truth.json"))]
+    runs = [path for path in runs if not patterns or any(fnmatch(path.name, each) for each in patterns)]
+    with ProcessPoolExecutor(2) as pool:
+        results = list(pool.map(evaluate, runs))
+    for each in results:
+        if each.grade is not Grade.RIGHT or each.also_wrong or each.wrong or each.false_alarms:
+            print(f"{each.run}: {each.grade.value}: {' | '.join(each.sentences)}")
+            for what in each.also_wrong:
+                print(f"    also: {what}")
+            for name, some in (
+                ("false alarm", each.false_alarms),
+                ("wrong", each.wrong),
+                ("told wrongly", each.told_wrong),
+            ):
+                if some:
+                    print(f"    {name} in {len(some)} looks, first at {some[0][0]:+.1f} s: {some[0][1]}")
+            print("    live: " + " | ".join(f"{seconds:+.1f} {what}" for seconds, _, what in each.trail))
+    print()
+    print(table(results))
+    kept = [asdict(each) for each in results]
+    (folder / "results.json").write_text(json.dumps(kept, indent=1))
+    return int(any(map(_is_bad, results)))
+
+
+if __name__ == "__main__":
+    arguments = sys.argv[1:]
+    sys.exit(main(Path(arguments[0] if arguments else "build/faults"), arguments[1:]))
