@@ -70,8 +70,8 @@ def read(data: bytes) -> LastCalls | None:
     head = Head._make(HEADER.unpack_from(data))
     if head.magic != MAGIC or head.closed:
         return None
-    groups = _groups(data)
-    calls = sorted(_calls(data, groups), key=lambda call: call[1])
+    named = groups(data)
+    calls = sorted(_calls(data, named), key=lambda call: call[1])
     last = max([head.written, *(max(call[1], call[2]) for call in calls)])
     return LastCalls(
         head.pid,
@@ -81,26 +81,27 @@ def read(data: bytes) -> LastCalls | None:
         number(head.world_size),
         number(head.step),
         (last - head.step_start) / 1e9 if head.step >= 0 else None,
-        tuple(_call(data, call, groups, last) for call in calls),
+        tuple(_call(data, call, named, last) for call in calls),
         last + head.epoch,
     )
 
 
-def _groups(data: bytes) -> dict[int, str]:
+def groups(data: bytes) -> dict[int, str]:
+    """Names of groups by their numbers."""
     entries = (GROUP.unpack_from(data, GROUPS_AT + at * GROUP.size) for at in range(MOST_GROUPS))
     return {number: text(name) for number, name in entries if number}
 
 
-def _calls(data: bytes, groups: dict[int, str]) -> Iterator[tuple[Any, ...]]:
+def _calls(data: bytes, named: dict[int, str]) -> Iterator[tuple[Any, ...]]:
     for first in (CALLS_AT, NATIVE_CALLS_AT):
         for call in CALL.iter_unpack(data[first : first + CALLS * CALL.size]):
-            if call[1] > 0 and call[6] in groups and call[7] < MOST_OPERATIONS:
+            if call[1] > 0 and call[6] in named and call[7] < MOST_OPERATIONS:
                 yield call
 
 
-def _call(data: bytes, call: tuple[Any, ...], groups: dict[int, str], last: int) -> LastCall:
+def _call(data: bytes, call: tuple[Any, ...], named: dict[int, str], last: int) -> LastCall:
     _, start, end, sequence, _, size, group, operation, _, _, _, error, _ = call
     (name,) = OPERATION.unpack_from(data, OPERATIONS_AT + operation * OPERATION.size)
     duration = (end - start) // 1000 if end >= start else None
     failed = "_OTHER" if error and duration is not None else None
-    return LastCall(text(name), groups[group], sequence or None, size, (last - start) // 1000, duration, failed)
+    return LastCall(text(name), named[group], sequence or None, size, (last - start) // 1000, duration, failed)

@@ -45,12 +45,13 @@ class Endings:
             self._boxes.remove()
 
     def write(self, command: Sequence[str], pid: int, code: int) -> None:
-        """It ended, with an exit code or minus a signal. Raises OSError where the file cannot be written."""
+        """It ended, with an exit code or minus a signal; a good end needs no file. Raises OSError where it cannot be
+        written."""
         left = [] if self._boxes is None else list(self._boxes.left_behind([pid]))
         self.close()
         told = [events.of_calls(calls) for calls in left]
         rank = self._rank(command, pid, left)
-        if rank is not None:
+        if rank is not None and code:
             how = Status.of(code)
             told.append(events.of_exit(rank._replace(code=how.code, signal=how.signal, time=time.time_ns())))
         if self._folder is not None and told:
