@@ -44,8 +44,9 @@ native: $(VENV)/.installed-dev
 sanitize: native
 	PATH="$(BIN):$$PATH" $(BIN)/python -m tests.native.sanitize build/sanitize $(SHUTDOWNS)
 
-test-trainers: .venv-trainers/.installed
-	$(abspath .venv-trainers)/bin/python -m pytest tests/trainers $(PYTEST_FLAGS)
+# On the native capture where `make native` has built it for the same TORCH and PYTHON.
+test-trainers: $(VENV)-trainers/.installed
+	$(abspath $(VENV))-trainers/bin/python -m pytest tests/trainers $(PYTEST_FLAGS)
 
 e2e: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest tests/e2e $(PYTEST_FLAGS)
@@ -91,7 +92,7 @@ build: $(VENV)/.installed-dev
 	$(BIN)/twine check --strict dist/*
 
 clean:
-	rm -rf $(VENV) .venv-trainers .venv-fuzz .venv-audit .venv-newest build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-trainers .venv-fuzz .venv-audit .venv-newest build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
 # The stamps make a second call quick. A changed pyproject.toml installs again; torch stays.
@@ -115,8 +116,8 @@ $(VENV)/.installed-dev: $(VENV)/.installed-demo pyproject.toml
 	.venv-fuzz/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -e . atheris
 	touch $@
 
-.venv-trainers/.installed: tests/trainers/requirements.txt pyproject.toml
-	$(PYTHON) -m venv .venv-trainers
-	.venv-trainers/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) "$(TORCH)"
-	.venv-trainers/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -e . pytest pytest-timeout -r tests/trainers/requirements.txt
+$(VENV)-trainers/.installed: tests/trainers/requirements.txt pyproject.toml
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) "$(TORCH)"
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -e . pytest pytest-timeout -r tests/trainers/requirements.txt
 	@touch $@

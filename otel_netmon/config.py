@@ -120,10 +120,10 @@ class Config:
         "Whether each rank keeps its last collectives in memory that outlives it, for the launcher to read if it "
         "is killed; needs an instrumented launcher on Linux.",
     )
-    diagnosis: bool = _var(
-        True,
-        FLAG,
-        "Whether the ranks tell one another how their steps went, and one of them names who is to blame.",
+    diagnosis: str = _var(
+        "on",
+        choice("on", "off"),
+        "Whether the ranks tell one another how their steps went, and one of them says who is to blame.",
     )
     run_id: str | None = _var(
         None, TEXT, "Id of the run, the same on every rank; unset: rank 0 draws one for all."

@@ -157,7 +157,7 @@ class Engine:
         """The live diagnosis of a job that has several ranks; it ends with the job."""
         rank, size = job.rank.rank, job.rank.world_size
         self._end_live()
-        if not self._settings.diagnosis or job.world is None or rank is None or (size or 0) < 2:
+        if self._settings.diagnosis == "off" or job.world is None or rank is None or (size or 0) < 2:
             return None
         from otel_netmon.diagnosing import LiveDiagnosis
 

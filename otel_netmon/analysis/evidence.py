@@ -177,6 +177,8 @@ def _step(process: Process, step: RankStep) -> None:
     for use in step.groups:
         if use.last_sequence is not None:
             process.heads[use.group] = max(use.last_sequence, process.heads.get(use.group, -1))
+            if not step.incomplete:
+                process.ended[use.group] = max(use.last_sequence, process.ended.get(use.group, -1))
     if step.step is None:
         return
     if step.incomplete:
@@ -192,11 +194,12 @@ def _in_flight(process: Process, some: Iterable[InFlight], time: int) -> None:
     for each in some:
         if each.sequence is not None:
             start = time - int(each.age * 1e9)
-            add_call(process, each.group, each.sequence, CallSeen(each.operation, each.size, start, None))
+            process.hanging[each.group, each.sequence] = CallSeen(each.operation, each.size, start, None)
 
 
 def _heartbeat(process: Process, beat: Heartbeat) -> None:
     process.run = beat.run_id or process.run
+    process.hanging.clear()
     _in_flight(process, beat.in_flight, beat.time)
     for each in beat.sequences:
         process.heads[each.group] = max(each.sequence, process.heads.get(each.group, -1))
@@ -208,6 +211,9 @@ def _join(evidence: Evidence, process: Process, rank: int) -> None:
     """A rank may have been several processes, one after the other, where a launcher started it again."""
     evidence.hosts[rank] = process.host or evidence.hosts.get(rank, "")
     evidence.traffic[rank] = sorted((*evidence.traffic.get(rank, ()), *process.traffic), key=lambda each: each.at)
+    for (group, sequence), call in process.hanging.items():
+        if sequence > process.ended.get(group, -1):  # else it has ended since, and its span is not here
+            add_call(process, group, sequence, call)
     for group, calls in process.calls.items():
         evidence.calls.setdefault(group, {}).setdefault(rank, {}).update(calls)
     for group, head in process.heads.items():

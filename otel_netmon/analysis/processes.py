@@ -32,6 +32,10 @@ class Process:
     backed_off: dict[int | str, int] = field(default_factory=dict)
     calls: dict[str, dict[int, CallSeen]] = field(default_factory=lambda: defaultdict(dict))
     heads: dict[str, int] = field(default_factory=dict)
+    ended: dict[str, int] = field(default_factory=dict)
+    """By group, the last number of which a step says that it ended."""
+    hanging: dict[tuple[str, int], CallSeen] = field(default_factory=dict)
+    """By group and number, what was in flight when that was said last."""
     nics: list[HostTraffic] = field(default_factory=list)
     samples: Samples = field(default_factory=Samples)
     last_sign: int = 0
@@ -56,8 +60,8 @@ def add_last_calls(process: Process, last: LastCalls) -> None:
     process.run = last.run_id or process.run
     process.last_sign = max(process.last_sign, last.time)
     for call in last.calls:
-        if call.sequence is None:
-            continue
+        if call.sequence is None or (call.duration is None and call.sequence <= process.ended.get(call.group, -1)):
+            continue  # it has ended, and its span is not here
         start = last.time - call.age * 1000
         end = None if call.duration is None else start + call.duration * 1000
         add_call(process, call.group, call.sequence, CallSeen(call.operation, call.size, start, end, call.error))

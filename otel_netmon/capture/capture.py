@@ -77,7 +77,9 @@ class Capture:
         if self._backend is None:
             return False
         self.steps.from_the_start = from_the_start
-        if self._backend.records_calls and not self._backend.sees_waits:
+        if self._backend.sees_waits:  # but for works of process groups that are written in Python
+            self._waits.install_when_needed(self.recorder.follow_unwaited)
+        elif self._backend.records_calls:
             installed(
                 "the ends of blocking calls are seen late",
                 lambda: self._waits.install(self.recorder.follow_unwaited),
@@ -98,7 +100,8 @@ class Capture:
         return None
 
     def _blocked(self) -> int:
-        return self._waits.blocked + (0 if self._backend is None else self._backend.blocked)
+        backend = self._backend
+        return backend.blocked if backend is not None and backend.sees_waits else self._waits.blocked
 
     def _watch_lifecycle(self) -> None:
         self.sees_groups = lifecycle.install(
@@ -138,10 +141,10 @@ class Capture:
     def remove(self) -> None:
         """Take everything out of torch but the usage sampler: the last step is still to be closed. Called by a
         thread that is inside no collective."""
+        guarded(self._waits.remove)  # its `Work.wait` may stand around the backend's
         if self._backend is not None:
             guarded(self._backend.close_failed_calls)
             guarded(self._backend.remove)
-        guarded(self._waits.remove)
         guarded(self._patches.remove)
         if self._optimizer_hook is not None:
             guarded(self._optimizer_hook.remove)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from otel_netmon.text import bounded
 
@@ -42,17 +42,27 @@ class CollectiveKind:
         self.is_waited_for = self.on_host and self.is_async is False
 
 
-class Kinds(dict["tuple[Any, ...]", CollectiveKind]):
-    """The kinds seen so far, by the arguments that ``CollectiveKind`` takes: a look-up makes those that are new.
+_Key = TypeVar("_Key")
+
+
+class KindTable(dict[_Key, CollectiveKind]):
+    """The kinds seen so far, by what they are known by. A full one begins anew: sizes may differ with every call.
 
     Used by any thread without a lock: two at once may make two objects of one kind, which costs but memory.
     """
 
-    def __missing__(self, key: tuple[Any, ...]) -> CollectiveKind:
-        if len(self) >= _MOST_KINDS:  # sizes may differ with every call
+    def add(self, key: _Key, kind: CollectiveKind) -> CollectiveKind:
+        if len(self) >= _MOST_KINDS:
             self.clear()
-        kind = self[key] = CollectiveKind(*key)
+        self[key] = kind
         return kind
+
+
+class Kinds(KindTable["tuple[Any, ...]"]):
+    """By the arguments that ``CollectiveKind`` takes: a look-up makes those that are new."""
+
+    def __missing__(self, key: tuple[Any, ...]) -> CollectiveKind:
+        return self.add(key, CollectiveKind(*key))
 
 
 class _Rare:

@@ -43,7 +43,10 @@ _WITHOUT_FUTURES: Final = ("send", "recv", "recv_anysource")
 
 
 class WorkWaitHook:
-    """Finishes events in ``ring``. Replaces ``Work.wait`` from ``install`` to ``remove``, which puts it back."""
+    """Finishes events in ``ring``. Replaces ``Work.wait`` from ``install`` to ``remove``, which puts it back.
+
+    ``follow`` takes the event and the work of a caller that did not wait after all; it must not raise.
+    """
 
     def __init__(self, ring: EventRing) -> None:
         self._ring = ring
@@ -54,6 +57,7 @@ class WorkWaitHook:
         self._ours: set[type] = set()
         """torch's own classes of works, as long as our ``wait`` is in them."""
         self._follow: Callable[[CollectiveEvent, Any], None] | None = None
+        self._follow_later: Callable[[CollectiveEvent, Any], None] | None = None
         self._patches = Patches()
         self._wait: Any = None
         self._main = threading.main_thread().ident
@@ -62,8 +66,7 @@ class WorkWaitHook:
         forks.register(self)
 
     def install(self, follow: Callable[[CollectiveEvent, Any], None]) -> None:
-        """Replace ``wait``. torch must be imported. ``follow`` takes the event and the work of a caller that did
-        not wait after all; it must not raise."""
+        """Replace ``wait``. torch must be imported."""
         from torch.distributed import ProcessGroup, Work
 
         self._follow = follow
@@ -73,10 +76,14 @@ class WorkWaitHook:
         for name in _WITHOUT_FUTURES:
             self._patches.put(ProcessGroup, name, lambda original: _make_returning(original, self))
 
+    def install_when_needed(self, follow: Callable[[CollectiveEvent, Any], None]) -> None:
+        """Install it with the first work that is expected: the backend sees the waits for its own."""
+        self._follow_later = follow
+
     def remove(self) -> None:
         """Put the originals back, unless somebody else's stand there by now: then ours only pass calls on."""
         self._patches.remove()
-        self._follow = self._wait = None
+        self._follow = self._follow_later = self._wait = None
         self._ours.clear()
         self._forget()
 
@@ -108,6 +115,9 @@ class WorkWaitHook:
 
     def _is_ours(self, cls: type) -> bool:
         """Whether works of a class that is new pass our ``wait``. That torch's own do is not asked again."""
+        if self._follow_later is not None:
+            follow, self._follow_later = self._follow_later, None
+            self.install(follow)
         ours = self._wait is not None and getattr(cls, "wait", None) is self._wait
         if ours and cls.__module__.startswith("torch."):
             self._ours.add(cls)

@@ -18,7 +18,7 @@ from opentelemetry.exporter.otlp.json.common.trace_encoder import encode_spans
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from otel_netmon.delivery.packed import Attributes, Place, WholeSpan, like_those_of
+from otel_netmon.delivery.packed import Around, Attributes, Place, WholeSpan, like_those_of
 from otel_netmon.records import Value
 from otel_netmon.text import HERE, as_json
 
@@ -108,8 +108,7 @@ class Json:
     double = staticmethod(double)
 
     def __init__(self) -> None:
-        self._around: tuple[Any, Any, bytes, bytes] = None, None, b"", b""
-        """Resource and scope of the last request, and what they are as text, before and after the spans."""
+        self._around = Around(_around)
 
     def around_id(self, trace_id: int, parent_id: int | None) -> tuple[str, str]:
         return f'{trace_id:032x}","spanId":"', "" if parent_id is None else f'","parentSpanId":"{parent_id:016x}'
@@ -158,16 +157,15 @@ class Json:
         return f'{ids}{opening(name, flags)}{self.times(start, end)}",{inside}{closing(error=error)}'
 
     def request(self, resource: Resource, scope: InstrumentationScope | None, chunks: Sequence[bytes]) -> bytes:
-        around = self._around
-        if around[0] is not resource or around[1] is not scope:
-            around = self._around = (resource, scope, *_around(resource, scope))
+        before, after = self._around.of(resource, scope)
         parts = [*chunks]
-        parts[0] = around[2] + parts[0]
-        parts[-1] += around[3]
+        parts[0] = before + parts[0]
+        parts[-1] += after
         return b",".join(parts)  # all is copied once
 
 
 def _around(resource: Resource, scope: InstrumentationScope | None) -> tuple[bytes, bytes]:
+    """A line, before and after the spans."""
     encoded = encode_spans([like_those_of(resource, scope)]).to_dict()
     encoded["resourceSpans"][0]["scopeSpans"][0]["spans"] = [HERE]
     head, _, tail = as_json(encoded).encode().partition(as_json(HERE).encode())

@@ -9,14 +9,14 @@ from __future__ import annotations
 import functools
 import struct
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Final
 
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from otel_netmon.delivery.packed import Attributes, WholeSpan, like_those_of
+from otel_netmon.delivery.packed import Around, Attributes, WholeSpan, like_those_of
 from otel_netmon.records import Value
 
 _ONE_BYTE: Final = [bytes((value,)) for value in range(128)]
@@ -113,8 +113,7 @@ class Protobuf:
     double = staticmethod(_pack_double)
 
     def __init__(self) -> None:
-        self._around: tuple[Any, Any, bytes, bytes, bytes, bytes] = None, None, b"", b"", b"", b""
-        """Resource and scope of the last request, and what they are encoded."""
+        self._around = Around(_around)
 
     def around_id(self, trace_id: int, parent_id: int | None) -> tuple[bytes, bytes]:
         after = b"" if parent_id is None else b"\x22\x08" + _pack_id(parent_id)
@@ -156,10 +155,7 @@ class Protobuf:
         return b"".join(parts)
 
     def request(self, resource: Resource, scope: InstrumentationScope | None, chunks: Sequence[bytes]) -> bytes:
-        around = self._around
-        if around[0] is not resource or around[1] is not scope:
-            around = self._around = (resource, scope, *_around(resource, scope))
-        of_resource, of_scope, scope_url, resource_url = around[2:]
+        of_resource, of_scope, scope_url, resource_url = self._around.of(resource, scope)
         length = len(of_scope) + sum(map(len, chunks)) + len(scope_url)
         scoped = b"\x12" + varint(length)
         length += len(of_resource) + len(scoped) + len(resource_url)

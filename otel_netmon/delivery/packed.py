@@ -6,8 +6,8 @@ are one object in the queue, and the garbage collector sees one, while delay, fl
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
@@ -93,6 +93,23 @@ class SpanFormat(Protocol):
 def like_those_of(resource: Resource, scope: InstrumentationScope | None) -> ReadableSpan:
     """A span of the SDK's, for the official encoder to show what it makes of its resource and scope."""
     return ReadableSpan("", trace.SpanContext(1, 1, False), None, resource, instrumentation_scope=scope)
+
+
+Parts = TypeVar("Parts")
+
+
+class Around(Generic[Parts]):
+    """What ``make`` gives of a resource and a scope; for those of the last request it is kept."""
+
+    def __init__(self, make: Callable[[Resource, InstrumentationScope | None], Parts]) -> None:
+        self._make = make
+        self._last: tuple[Resource, InstrumentationScope | None, Parts] | None = None
+
+    def of(self, resource: Resource, scope: InstrumentationScope | None) -> Parts:
+        last = self._last
+        if last is None or last[0] is not resource or last[1] is not scope:
+            last = self._last = resource, scope, self._make(resource, scope)
+        return last[2]
 
 
 class TakesPacked:

@@ -202,7 +202,7 @@ def _dead(evidence: Evidence, stuck: Stuck, ranks: list[int]) -> Finding:
         said = f"{'has' if len(ranks) == 1 else 'have'} been silent for {seconds:.0f} s"
         doubt = ("a process that is stopped, or a host that is cut off",)
     else:
-        said, doubt = "stopped without a word", ("a host that is cut off",)
+        said, doubt = "stopped without a word", ("a process that is stopped for good, or a host that is cut off",)
     return Finding(
         Kind.DEAD,
         f"{names(ranks).capitalize()} {said} after collective number {last}; {names(sorted(stuck.waiting))} went "

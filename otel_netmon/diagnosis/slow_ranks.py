@@ -42,13 +42,15 @@ def throttled(window: Window, rank: int) -> float | None:
 def _starved(window: Window) -> list[Finding]:
     queued, late = window.compare("run_queue"), window.compare("own")
     found = []
-    for rank in queued.above(limit.STARVED_SHARE * window.duration):
+    for rank in queued.above(limit.QUOTA_SHARE * window.duration):
         excess, baseline = queued.excess(rank), queued.baseline(rank)
         waits = baseline + median(excess)
         steps = sum(each > 0 for each in excess) / len(excess)
-        if waits <= limit.STARVED_RATIO * baseline or steps < limit.STARVED_STEPS:
-            continue
         quota = throttled(window, rank)
+        is_stopped = quota is not None and quota > limit.QUOTA and steps >= limit.QUOTA_STEPS
+        is_starved = median(excess) > limit.STARVED_SHARE * window.duration and steps >= limit.STARVED_STEPS
+        if not is_stopped and not (is_starved and waits > limit.STARVED_RATIO * baseline):
+            continue
         cause = Cause.QUOTA if quota is not None and quota > limit.THROTTLED else Cause.CONTENTION
         lost = max(0.0, median(late.excess(rank) or (0.0,)))
         facts = [Fact("time in the run queue", waits, baseline, "s/step")]
@@ -120,6 +122,8 @@ def _above(window: Window, quantity: Quantity, share: float, what: str) -> list[
         seconds = median(excess)
         steps = sum(each > limit.SLOW_LEAST * seconds for each in excess) / len(excess)
         score = standard_score(excess)
+        if len(excess) < max(limit.MIN_STEPS, len(window.steps) / 2):
+            continue  # known of too few steps
         if score > limit.SLOW_Z and steps >= limit.SLOW_STEPS:
             cause, parts = cause_in(window, rank, seconds)
             since = _since(window, rank, excess, seconds / 2)

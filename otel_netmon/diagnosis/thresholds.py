@@ -29,6 +29,12 @@ STARVED_STEPS: Final = 0.8
 THROTTLED: Final = 0.05
 """Seconds a second that the cgroup was throttled for, from which on a quota is the cause."""
 
+QUOTA: Final = 0.3
+"""Seconds a second that speak for themselves, and with which ..."""
+QUOTA_SHARE: Final = 0.025
+QUOTA_STEPS: Final = 0.6
+"""... this excess of the run queue, in this share of the steps, is enough."""
+
 SLOW_SECONDS: Final = 0.003
 SLOW_SHARE: Final = 0.025
 """Excess of a rank's own time, in seconds and as a share of a step: clean runs reach 4.3 ms with z below 5."""

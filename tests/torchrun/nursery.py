@@ -68,6 +68,7 @@ def launch(job: dict[str, Any]) -> None:
         if child == 0:
             server.close()
             os.environ.update(dict.fromkeys(("RANK", "LOCAL_RANK", "ROLE_RANK"), str(rank)))
+            dist.set_debug_level_from_env()  # which torch read when it was imported
             sys.argv = job["command"]
             runpy.run_path(sys.argv[0], run_name="__main__")
             return

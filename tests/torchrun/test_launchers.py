@@ -10,14 +10,18 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from otel_netmon import semconv
 from tests.torchrun import truth
-from tests.torchrun.harness import PROGRAMS, ROOT, torchrun
+from tests.torchrun.harness import PROGRAMS, ROOT, SEAMS, torchrun
 
 
-def test_spawned_ranks_know_who_they_are_from_their_group(tmp_path: Path) -> None:
+@pytest.mark.parametrize("capture", SEAMS)
+def test_spawned_ranks_know_who_they_are_from_their_group(capture: str, tmp_path: Path) -> None:
     environ = {k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "TORCH_", "MASTER_", "RANK"))}
     environ |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TORCH_FR_BUFFER_SIZE": "1000"}
+    environ["OTEL_NETMON_CAPTURE"] = capture
     subprocess.run(
         [sys.executable, str(PROGRAMS / "spawned.py"), str(tmp_path)], env=environ, timeout=120, check=True
     )
@@ -38,10 +42,11 @@ def attempt(folder: Path, number: int) -> list[dict[str, Any]]:
     return [span for file in files for span in json.loads(file.read_text())["spans"]]
 
 
-def test_a_restart_is_a_run_of_its_own_linked_to_the_one_before(tmp_path: Path) -> None:
+@pytest.mark.parametrize("capture", SEAMS)
+def test_a_restart_is_a_run_of_its_own_linked_to_the_one_before(capture: str, tmp_path: Path) -> None:
     for number in range(2):
         (tmp_path / f"attempt{number}").mkdir()
-    run = torchrun("restarted.py", tmp_path, options=("--max-restarts=1",))
+    run = torchrun("restarted.py", tmp_path, options=("--max-restarts=1",), OTEL_NETMON_CAPTURE=capture)
     assert run.code == 0, run.output
     first, second = attempt(tmp_path, 0), attempt(tmp_path, 1)
     traces = [{span["context"]["trace_id"] for span in spans} for spans in (first, second)]

@@ -1,6 +1,7 @@
 """Real trainers, unmodified, under ``otel-netmon run``: seen whole, by steps, and not changed by it.
 
-They need packages of their own: ``make test-trainers`` installs them and runs this.
+They need packages of their own: ``make test-trainers`` installs them and runs this, on the native capture where
+that is built for its torch.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import Counter, defaultdict
@@ -17,11 +19,13 @@ from typing import Any
 import pytest
 
 from otel_netmon import semconv
+from otel_netmon.capture.native import loader
 
 PROGRAMS = Path(__file__).parent / "programs"
 BIN = Path(sys.executable).parent
 TORCHRUN = (str(BIN / "torchrun"), "--standalone", "--nproc-per-node", "2")
 STEPS = 5
+CAPTURE = "auto" if loader.find() is None else "native"
 
 TRAINERS = {
     "hf_trainer": ("transformers", TORCHRUN),
@@ -32,6 +36,9 @@ TRAINERS = {
 }
 RLHF = {"ray_rlhf": ("ray", (sys.executable,))}
 """Trainers and rollout workers: the latter have no default group, no rank and no step."""
+SECONDS = 240
+
+pytestmark = pytest.mark.timeout(2 * SECONDS + 20)  # with and without: DeepSpeed compiles each time
 
 
 def train(program: str, folder: Path, *before: str) -> subprocess.CompletedProcess[str]:
@@ -40,6 +47,7 @@ def train(program: str, folder: Path, *before: str) -> subprocess.CompletedProce
     unwanted = ("OTEL_", "RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_", "TORCH")
     environ = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
     environ |= {"PATH": f"{BIN}:{environ['PATH']}", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environ["OTEL_NETMON_CAPTURE"] = CAPTURE
     _, launcher = (TRAINERS | RLHF)[program]
     return subprocess.run(
         [*before, *launcher, str(PROGRAMS / f"{program}.py"), str(work)],
@@ -47,7 +55,7 @@ def train(program: str, folder: Path, *before: str) -> subprocess.CompletedProce
         env=environ,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=SECONDS,
         check=False,
     )
 
@@ -84,6 +92,7 @@ def test_a_real_trainer(program: str, tmp_path: Path) -> None:
     ours = train(program, tmp_path, str(BIN / "otel-netmon"), "run", "--output", str(output), "--")
     assert ours.returncode == 0, ours.stderr[-3000:]
     assert losses(ours) == losses(plain)
+    assert not re.search("captur(ed|ing) by", ours.stderr)  # another backend instead
 
     spans = spans_in(output)
     steps: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
@@ -114,6 +123,7 @@ def test_rollout_workers_without_a_default_group_lose_nothing(tmp_path: Path) ->
     ours = train("ray_rlhf", tmp_path, str(BIN / "otel-netmon"), "run", "--output", str(tmp_path / "out"), "--")
     assert ours.returncode == 0, ours.stderr[-3000:]
     assert losses(ours) == losses(plain)
+    assert not re.search("captur(ed|ing) by", ours.stderr)
     members: dict[int, dict[int, dict[str, Any]]] = defaultdict(dict)
     for span in spans_in(tmp_path / "out"):
         about = span["attributes"]

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from otel_netmon import forks, threads
 from otel_netmon.capture.backends.base import CaptureBackend, installed
 from otel_netmon.capture.backends.dispatcher import DispatcherBackend
+from otel_netmon.capture.event import KindTable
 from otel_netmon.capture.operations import OPERATIONS
 from otel_netmon.guard import guarded
 from otel_netmon.internals import torch_internals
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
 _Pending: TypeAlias = "dict[int, CollectiveEvent]"
 """By thread, the call that it is inside of on one group: between its pre-hook and its post-hook."""
-
-_MOST_KINDS: Final = 4096
 
 HOOK_ID: Final = 0x6F74656C  # "otel"; torch knows a hook by its number
 _UNKNOWN_ERROR: Final = "_OTHER"
@@ -142,7 +141,7 @@ def _hooks(
         recorder.strided,
     )
     next_sequence = group.next_sequence
-    usual: dict[tuple[Any, ...], CollectiveKind] = {}
+    usual = KindTable["tuple[Any, ...]"]()
     """Of calls with one strided tensor, by what differs between them."""
     # By number: hashing and comparing torch's enum members costs more than the rest of a look-up; so does int().
     known = {}
@@ -170,9 +169,7 @@ def _hooks(
                 key = number, tensor.nbytes, tensor.dtype, args.async_op, tensor.is_cpu
                 kind = usual.get(key)
                 if kind is None:
-                    if len(usual) >= _MOST_KINDS:  # sizes may differ with every call
-                        usual.clear()
-                    kind = usual[key] = kind_of(operations[0], args, tensors)
+                    kind = usual.add(key, kind_of(operations[0], args, tensors))
             else:
                 operation = operations[0]
                 if len(operations) > 1 and len(tensors) != 1:

@@ -118,7 +118,7 @@ class NativeBackend(HooksBackend):
         self._source.count_errors()
 
     def close_failed_calls(self) -> None:
-        self._module.fail_calls()
+        self._module.close_calls()
 
     def _hook(self, process_group: Any, group: Group, torchs: ref[Any]) -> None:
         number = next(_numbers)

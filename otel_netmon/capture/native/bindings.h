@@ -78,7 +78,7 @@ void forget_parent(unsigned long main_thread) {
   state.works = new Works;  // its thread is the parent's, and its lock may be held there
   state.plain = new PlainKinds;  // it may have been half changed: leak it
   calls.forget();
-  latest = {};
+  latest.expect({});
   state.main_thread = main_thread;
   state.blocked = 0;
   state.errors = 0;
@@ -249,7 +249,10 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m, py::mod_gil_not_used()) {
   m.def("overwritten", [] { return state.ring.load()->tally.count(); });
   m.def("tally", &tally);
   m.def("take_errors", &take_errors);
-  m.def("fail_calls", [] { calls.fail_all(); });
+  m.def("close_calls", [] {  // of this thread
+    calls.fail_all();
+    latest.forget();
+  });
   m.def("set_boundary", [](int64_t boundary) { state.boundary = boundary; });
   m.def("blocked", [] { return state.blocked.load(); });
   m.def("dtypes", &dtypes);

@@ -53,9 +53,23 @@ struct Followed {
   Ring* ring = nullptr;
   uint64_t ticket = 0;
   bool is_async = false;
-  bool is_complete = false;  // when the call returned
+  bool is_complete = false;     // when the call returned
+  bool ends_with_wait = false;  // nothing else will tell
 };
-thread_local Followed latest;  // what the next wait of this thread is most likely for
+
+// What the next wait of this thread is most likely for.
+struct Latest : Followed {
+  ~Latest() { forget(); }
+
+  void expect(const Followed& followed) { static_cast<Followed&>(*this) = followed; }
+
+  // Nobody has waited: when it ended is not known.
+  void forget() noexcept {
+    if (ends_with_wait) ring->finish(ticket, now(), NO_ERROR, LATE);
+    expect({});
+  }
+};
+thread_local Latest latest;
 
 void failure(const char* what) noexcept {
   std::lock_guard<std::mutex> guard(*state.lock);
@@ -174,22 +188,25 @@ void follow(Group& group, const Calls::Call& call, const c10::intrusive_ptr<c10d
       const int64_t end = now();
       ring->finish(ticket, end, done.hasError() ? error_class(done.exception_ptr()) : NO_ERROR);
     };
-    latest = {work.get(), ring, ticket, bool(call.flags & ASYNC), future->completed()};
+    latest.expect({work.get(), ring, ticket, bool(call.flags & ASYNC), future->completed()});
     if (latest.is_complete) {
       finish(*future);
     } else {
       future->addCallback(finish, /*uses_future=*/false);
     }
-  } else if (is_pythons(*work)) {
+  } else if (!is_pythons(*work)) {
+    state.works->track(work, ring, ticket, call.start, call.flags & ASYNC, !is_enqueued);
+  } else if (call.flags & ASYNC) {
     ring->finish(ticket, now(), NO_ERROR, LATE);
   } else {
-    state.works->track(work, ring, ticket, call.start, call.flags & ASYNC, !is_enqueued);
+    ring->in_flight.mark_unseen(ticket, true);
+    latest.expect({.work = work.get(), .ring = ring, .ticket = ticket, .ends_with_wait = true});
   }
 }
 
 void after_call(Group& group, const c10d::PostHookArgs& args) noexcept {
   Calls::Call call;
-  latest = {};
+  latest.forget();
   if (!calls.pop(group.number, args.op_id, call) || call.ticket == 0) return;
   try {
     if (args.work && call.flags & ON_HOST && state.active.load(std::memory_order_acquire)) {
@@ -206,19 +223,23 @@ void after_call(Group& group, const c10d::PostHookArgs& args) noexcept {
 // In place of torch's own `Work.wait`, which is no more than the call inside.
 bool wait(c10d::Work& work, std::chrono::milliseconds timeout) {
   const auto tracked = state.works->take(&work);
-  const bool is_latest = !tracked && latest.work == &work;
-  if (is_latest && latest.is_complete) return work.wait(timeout);  // it does not block
-  if (tracked) tracked->ring->in_flight.mark_unseen(tracked->ticket, false);
+  Followed followed;
+  if (!tracked && latest.work == &work) {
+    if (latest.is_complete) return work.wait(timeout);  // it does not block
+    followed = latest;
+    latest.expect({});  // a wait that is written in Python may make calls
+  }
+  const bool is_end = tracked || followed.ends_with_wait;
+  Ring* const ring = tracked ? tracked->ring : followed.ring;
+  const uint64_t ticket = tracked ? tracked->ticket : followed.ticket;
+  if (is_end) ring->in_flight.mark_unseen(ticket, false);
   const int64_t since = now();
   bool result;
   try {
     result = work.wait(timeout);
   } catch (...) {
-    const uint32_t error = error_class(std::current_exception());
-    if (tracked) {
-      tracked->ring->finish(tracked->ticket, now(), error);
-    } else if (is_latest && !latest.is_async) {
-      latest.ring->finish(latest.ticket, now(), error);
+    if (is_end || (followed.work && !followed.is_async)) {
+      ring->finish(ticket, now(), error_class(std::current_exception()));
     }
     throw;
   }
@@ -226,9 +247,9 @@ bool wait(c10d::Work& work, std::chrono::milliseconds timeout) {
   if (static_cast<unsigned long>(pthread_self()) == state.main_thread.load(std::memory_order_relaxed)) {
     state.blocked.fetch_add(end - since, std::memory_order_relaxed);
   }
-  if (tracked) {
-    const bool was_late = tracked->is_async && since - tracked->start > AT_ONCE && end - since < BLOCKED;
-    tracked->ring->finish(tracked->ticket, end, NO_ERROR, was_late ? LATE : 0);
+  if (is_end) {
+    const bool was_late = tracked && tracked->is_async && since - tracked->start > AT_ONCE && end - since < BLOCKED;
+    ring->finish(ticket, end, NO_ERROR, was_late ? LATE : 0);
   }
   return result;
 }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otel_netmon import threads
 from otel_netmon.capture.aggregator import Key
-from otel_netmon.capture.event import CollectiveEvent, CollectiveKind
+from otel_netmon.capture.event import CollectiveEvent, CollectiveKind, KindTable
 from otel_netmon.capture.native.loader import RECORD
 from otel_netmon.capture.operations import OPERATIONS
 from otel_netmon.capture.plain import PlainCalls, PlainKinds
@@ -26,7 +26,6 @@ _KIND: Final = struct.Struct("<QIBbbB")
 """Bytes, group, operation, element type, device type, flags."""
 _ASYNC, _ON_HOST, _EVEN = 1, 2, 4
 _LATE, _UNSEEN = 1, 2
-_MOST_KINDS: Final = 4096
 _ALL: Final = 1 << 62
 
 _OPERATIONS: Final = tuple(OPERATIONS.values())
@@ -49,7 +48,7 @@ class NativeSource:
     def after_fork_in_child(self) -> None:
         """The parent's events are the parent's."""
         self._lock = threads.RLock()
-        self._kinds: dict[bytes, CollectiveKind] = {}
+        self._kinds = KindTable[bytes]()
         self._plain = PlainKinds(self._module)
         self._module.forget_kinds()
         self._seen: dict[int, CollectiveEvent] = {}
@@ -160,9 +159,7 @@ class NativeSource:
         on_host = flags & _ON_HOST != 0
         if not on_host and group.device_backend is None and process_group is not None:
             group.device_backend = backend_of(process_group, self._module.device_name(device))
-        if len(self._kinds) >= _MOST_KINDS:  # sizes may differ with every call
-            self._kinds.clear()
-        kind = self._kinds[packed] = self._recorder.kinds[
+        kind = self._recorder.kinds[
             _OPERATIONS[operation],
             group,
             size,
@@ -172,7 +169,7 @@ class NativeSource:
             on_host,
             None,
         ]
-        return kind
+        return self._kinds.add(packed, kind)
 
     @property
     def overwritten(self) -> int:

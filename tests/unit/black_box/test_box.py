@@ -1,4 +1,4 @@
-"""What a rank keeps in memory that outlives it: there while it may be needed, gone when it is not, and nobody else's."""
+"""What a rank keeps in memory that outlives it: there while it may be needed, and nobody else's."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_folders_of_launchers_that_were_killed_are_removed(base: Path) -> None:
     assert len(list(kept.left_behind())) == 1
 
 
-def test_there_is_none_without_a_launcher_or_where_it_is_off(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_there_is_none_without_a_launcher_or_if_off(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert open_own(OPERATIONS) is None
     monkeypatch.setenv(config.BLACK_BOX_DIR, str(tmp_path / "of another host"))
     assert open_own(OPERATIONS) is None
@@ -184,5 +184,3 @@ def test_the_first_groups_keep_their_names(tmp_path: Path) -> None:
     assert names[1] == "group 1" and names[32] == "group 32" and names[299] == "group 299"
     assert names[300].startswith("ü" * 30) and len(names) == layout.MOST_GROUPS
     box.close()
-
-

@@ -48,6 +48,18 @@ class Captured:
         return events
 
 
+def with_backend(backend: Any, store: Any = None, kind: Any = None) -> Any:
+    """A group that torch does not know of."""
+    import torch
+    import torch.distributed as dist
+
+    group = dist.ProcessGroup(store or dist.HashStore(), backend.rank(), backend.size())
+    kind = kind or dist.ProcessGroup.BackendType.CUSTOM
+    group._register_backend(torch.device("cpu"), kind, backend)
+    group._set_default_backend(kind)
+    return group
+
+
 class Pair:
     """A group of two ranks, both in this process: a call on ``first`` ends when ``second`` makes it too."""
 
@@ -60,14 +72,10 @@ class Pair:
             self.first, self.second = pool.map(lambda rank: self._group(store, rank), range(2))
 
     def _group(self, store: Any, rank: int) -> Any:
-        import torch
         import torch.distributed as dist
 
-        group, kind = dist.ProcessGroup(store, rank, 2), dist.ProcessGroup.BackendType.GLOO
         backend = dist.ProcessGroupGloo(store, rank, 2, datetime.timedelta(seconds=60))
-        group._register_backend(torch.device("cpu"), kind, backend)
-        group._set_default_backend(kind)
-        return group
+        return with_backend(backend, store, dist.ProcessGroup.BackendType.GLOO)
 
     def begin(self, count: int = 8) -> Any:
         import torch

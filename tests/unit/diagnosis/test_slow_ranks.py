@@ -108,6 +108,26 @@ def test_a_rank_without_cpu_is_starved_and_not_slow() -> None:
     assert "stops its cgroup for 0.30 s of each second" in finding.sentence
 
 
+def test_a_quota_that_stops_a_rank_needs_less_of_the_run_queue() -> None:
+    """The kernel does not count all of the time in which a cgroup is stopped as waiting."""
+    evidence = job(extra=lambda step, rank: {"run_queue": 0.012} if rank == 2 and step % 4 else {})
+    assert diagnose(evidence)[0].kind is Kind.NOTHING
+    first, last = evidence.steps[0].start[2], evidence.steps[39].end[2]
+    readings = [(at, 0.6 * (at - first) / 1e9) for at in range(first, last, 10**9)]
+    evidence.counters["h2"] = {(semconv.CGROUP_THROTTLED.name, "i", ()): readings}
+    (finding,) = diagnose(evidence)
+    assert (finding.kind, finding.ranks, finding.cause) == (Kind.STARVED, (2,), Cause.QUOTA)
+
+
+def test_what_is_known_of_every_tenth_step_is_too_little() -> None:
+    """Where spans are sampled, the last asynchronous collective is known in those steps only."""
+    evidence = job(extra=lambda step, rank: {"issued": LATE} if rank == 2 else {})
+    for number, table in evidence.steps.items():
+        if number % 10:
+            table.issued = type(table.issued)("d", [float("nan")] * len(table.issued))
+    assert diagnose(evidence)[0].kind is Kind.NOTHING
+
+
 def test_pipeline_stages_are_compared_with_their_like() -> None:
     """Stage 1 (ranks 4 to 7) computes 50 ms longer by design; rank 6 is slow in it."""
     evidence = job(8, extra=lambda step, rank: {"own": 0.05 * (rank > 3) + LATE * (rank == 6)})

@@ -127,6 +127,7 @@ def resource_of(source: Source | None) -> Resource:
         semconv.LOCAL_RANK,
         semconv.WORLD_SIZE,
         "service.name",
+        semconv.PROCESS_ID,
     )
     return Resource({str(name): value for name, value in zip(names, source, strict=True) if value is not None})
 

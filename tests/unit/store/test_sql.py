@@ -62,13 +62,14 @@ TABLES = {
 TYPES = {"string": "String", "int": "Int64", "double": "Float64", "boolean": "Bool"}
 
 AT = 10**18
-SOURCE = Source("i'0", "h", 3, None, 4, "s")
+SOURCE = Source("i'0", "h", 3, None, 4, "s", 99)
 RESOURCE = {
     "service.instance.id": "i'0",
     "host.name": "h",
     str(semconv.RANK): "3",
     str(semconv.WORLD_SIZE): "4",
     "service.name": "s",
+    str(semconv.PROCESS_ID): "99",
 }
 IDS: dict[str, Any] = {"trace_id": "a" * 32, "source": SOURCE}
 
