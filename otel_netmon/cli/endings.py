@@ -45,8 +45,8 @@ class Endings:
             self._boxes.remove()
 
     def write(self, command: Sequence[str], pid: int, code: int) -> None:
-        """It ended, with an exit code or minus a signal; a good end needs no file. Raises OSError where that cannot
-        be written."""
+        """It ended, with an exit code or minus a signal; a good end needs no file. Raises OSError where it
+        cannot be written."""
         left = [] if self._boxes is None else list(self._boxes.left_behind([pid]))
         self.close()
         told = [events.of_calls(calls) for calls in left]
