@@ -100,12 +100,17 @@ class EvidenceCollector:
     def _hear(self) -> None:
         """Give to each process what its launcher said of its end; that may be all that is known of it."""
         by_pid = {(process.host, process.pid): process for process in self._processes.values() if process.pid}
+        hosts: dict[int | None, set[str | None]] = defaultdict(set)
+        for process in self._processes.values():
+            hosts[process.rank].add(process.host)
         told, self._told = self._told, []
         # Last calls first: they say of which run and rank a process was that nothing else is known of.
         for record in sorted(told, key=lambda each: isinstance(each, RankExit)):
             host = record.source.host if record.source is not None else None
             process = by_pid.get((host, record.pid))
             if process is None:
+                if record.rank is not None and host not in hosts.get(record.rank, {host}):
+                    continue  # of another job: the rank of that number is elsewhere
                 process = by_pid[host, record.pid] = self._processes[f"{host}:{record.pid}"]
                 process.host, process.pid = host, record.pid
             if process.rank is None:
