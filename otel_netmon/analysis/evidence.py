@@ -101,19 +101,20 @@ class EvidenceCollector:
         """Give to each process what its launcher said of its end; that may be all that is known of it."""
         by_pid = {(process.host, process.pid): process for process in self._processes.values() if process.pid}
         hosts: dict[int | None, set[str | None]] = defaultdict(set)
-        for process in self._processes.values():
-            hosts[process.rank].add(process.host)
+        for each in self._processes.values():
+            hosts[each.rank].add(each.host)
         told, self._told = self._told, []
         # Last calls first: they say of which run and rank a process was that nothing else is known of.
-        for record in sorted(told, key=lambda each: isinstance(each, RankExit)):
+        for record in sorted(told, key=lambda said: isinstance(said, RankExit)):
             host = record.source.host if record.source is not None else None
-            process = by_pid.get((host, record.pid))
-            if process is None:
+            place = host, record.pid
+            if place not in by_pid:
                 if record.rank is not None and host not in hosts.get(record.rank, {host}):
                     continue  # of another job: the rank of that number is elsewhere
-                process = by_pid[host, record.pid] = self._processes[f"{host}:{record.pid}"]
-                process.host, process.pid = host, record.pid
-            if process.rank is None:
+                by_pid[place] = self._processes[f"{host}:{record.pid}"]
+                by_pid[place].host, by_pid[place].pid = place
+            process = by_pid[place]
+            if process.rank is None and record.rank is not None and record.rank < _MOST_RANKS:
                 process.rank = record.rank
             if record.world_size is not None:
                 run = record.run_id if isinstance(record, LastCalls) else process.run

@@ -6,6 +6,7 @@ from otel_netmon.analysis.evidence import collect
 from otel_netmon.diagnosis.evidence import Exit
 from otel_netmon.endings import LastCall, LastCalls, RankExit
 from otel_netmon.records import Collective, GroupUse, RankStep, Source
+from otel_netmon.store.reader import Known
 
 AT = 10**18
 MS = 10**6
@@ -36,7 +37,7 @@ def test_ends_and_last_calls_go_to_the_rank_of_that_process() -> None:
         LastCall("all_reduce", "0", 6, 4, 500, None, None),
     )
     last = LastCalls(11, "r", None, step=1, step_age=0.01, calls=calls, time=AT + 20 * MS, source=LAUNCHER)
-    records = [
+    records: list[Known] = [
         RankExit(11, signal=9, time=AT + 21 * MS, source=LAUNCHER),
         last,
         *(step(rank) for rank in range(3)),
