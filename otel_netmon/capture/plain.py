@@ -205,16 +205,18 @@ class PlainEncoder(NamedTuple):
         parts: list[Below],
         epoch: int,
         between_times: bytes,
+        skipped: int,
         template: Callable[[CollectiveEvent], Template],
     ) -> bytes:
-        """The spans of calls that were taken at once. ``epoch`` is what makes a monotonic time one since 1970, in
-        nanoseconds; ``template`` is asked for those of new kinds, by one call of each."""
+        """The spans of calls that were taken at once, but for so many bytes of the first. ``epoch`` is what makes
+        a monotonic time one since 1970, in ns; ``template`` is asked for those of new kinds, by one call of each.
+        """
         records = parts[0].calls._records
         below = [(part.calls._first, part.calls._count, *part[1:]) for part in parts]
-        spans, missing = self.encoder.encode(records, epoch, between_times, below)
+        spans, missing = self.encoder.encode(records, epoch, between_times, skipped, below)
         if not missing:
             return spans  # type: ignore[no-any-return]  # bytes
         numbers = memoryview(missing).cast("q")[_KIND::_WORDS]
         for number, event in zip(numbers, PlainCalls(self.kinds, missing).events(), strict=True):
             self.encoder.set(number, *template(event))
-        return self.encode(parts, epoch, between_times, template)
+        return self.encode(parts, epoch, between_times, skipped, template)

@@ -158,10 +158,11 @@ class Json:
 
     def request(self, resource: Resource, scope: InstrumentationScope | None, chunks: Sequence[bytes]) -> bytes:
         before, after = self._around.of(resource, scope)
-        parts = [*chunks]
-        parts[0] = before + parts[0]
-        parts[-1] += after
-        return b",".join(parts)  # all is copied once
+        parts = [before]
+        for chunk in chunks:
+            parts += (chunk, b",")
+        parts[-1] = after
+        return b"".join(parts)  # all is copied once
 
 
 def _around(resource: Resource, scope: InstrumentationScope | None) -> tuple[bytes, bytes]:

@@ -116,7 +116,7 @@ class CollectiveEncoder:
             for calls, first_id, of in parts
         ]
         epoch, between = parts[0][2].epoch, _bytes(made.between_times)
-        return self._plain.encode(below, epoch, between, self._plain_template)[len(made.between) :]
+        return self._plain.encode(below, epoch, between, len(made.between), self._plain_template)
 
     def _plain_template(self, event: CollectiveEvent) -> Template:
         made, about = self._format, event.kind.about

@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 import weakref
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanLimits, SpanProcessor
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from otel_netmon.capture.plain import PlainCalls
     from otel_netmon.delivery.packed import Place, SpanFormat, WholeSpan
     from otel_netmon.emit.metrics import AttributeSet
+_MOST_PLAIN: Final = 128
+"""Spans in a chunk that is made at once: it is copied while it is in the processor's caches."""
 
 
 class _Outlet:
@@ -136,9 +138,10 @@ class PackedSpanWriter:
         chunk: list[tuple[PlainCalls, int, Trace]] = []
         count = 0
         for calls, of in parts:
-            for first in range(0, len(calls), self._at_once):
-                some = calls.part(first, self._at_once)
-                if chunk and not (count + len(some) <= self._at_once and chunk[0][0].is_followed_by(some)):
+            most = min(self._at_once, _MOST_PLAIN)
+            for first in range(0, len(calls), most):
+                some = calls.part(first, most)
+                if chunk and not (count + len(some) <= most and chunk[0][0].is_followed_by(some)):
                     self._plain_chunk(chunk, count)
                     chunk, count = [], 0
                 chunk.append((some, secrets.randbits(63) + 1, of))

@@ -141,9 +141,10 @@ py::tuple summary(const py::bytes& bytes, size_t first, size_t count, int64_t st
   return py::make_tuple(all.first, all.busy, rows, all.places, all.starts, all.durations);
 }
 
-// The spans of plain calls; or none, and records for which a template is missing. `parts`: see `Below`.
+// The spans of plain calls, but for so many bytes of the first; or none, and records for which a template is missing.
+// `parts`: see `Below`.
 py::tuple encode(SpanEncoder& encoder, const py::bytes& bytes, int64_t epoch, const std::string& between_times,
-                 const std::vector<std::tuple<size_t, size_t, uint64_t, std::string, std::string>>& parts) {
+                 size_t skipped, const std::vector<std::tuple<size_t, size_t, uint64_t, std::string, std::string>>& parts) {
   std::vector<Below> below;
   for (const auto& [first, count, first_id, before_id, after_id] : parts) {
     records_in(bytes, first, count);
@@ -151,7 +152,8 @@ py::tuple encode(SpanEncoder& encoder, const py::bytes& bytes, int64_t epoch, co
   }
   std::vector<Record> missing;
   const std::string& spans = encoder.encode(records_in(bytes, 0, 0), below, epoch, between_times, missing);
-  return py::make_tuple(py::bytes(spans), bytes_of(missing));
+  skipped = std::min(skipped, spans.size());
+  return py::make_tuple(py::bytes(spans.data() + skipped, spans.size() - skipped), bytes_of(missing));
 }
 
 py::bytes in_flight() {
