@@ -46,10 +46,14 @@ PROGRAM = textwrap.dedent(
     box.update(RankIdentity(3, 1, 8), Heartbeat("r" * 32, step=7, step_age=0.5))
     if "close" in sys.argv:
         box.close()
-    if "fork" in sys.argv and not os.fork():
-        os.close(1)
-        time.sleep(30)
-        os._exit(0)
+    if "fork" in sys.argv:
+        forked, child = os.pipe()
+        if not os.fork():
+            os.close(1)
+            os.write(child, b"x")
+            time.sleep(30)
+            os._exit(0)
+        os.read(forked, 1)
     print("ready", flush=True)
     time.sleep(30)
     """
