@@ -44,6 +44,7 @@ def run(folder: Path) -> Path:
         "PYTHONPATH": python_path(folder / "site") or str(ROOT),
         "OMP_NUM_THREADS": "1",
         "OTEL_SERVICE_NAME": "snapshot",
+        "OTEL_NETMON_DIAGNOSIS": "off",  # a job this short may be over before the first look
         "OTEL_NETMON_RUN_ID": "snapshot",
         "OTEL_NETMON_CAPTURE": "dispatcher",  # the same on every torch
         "OTEL_NETMON_TRACE_EVERY": "2",

@@ -18,7 +18,7 @@ OURS = (
     *("capture.steps.StepTracker", "job.groups.Groups", "job.jobs.Jobs", "capture.ring.EventRing"),
     *("capture.aggregator.Aggregator", "emit.metrics.CollectiveMetrics", "engine.Engine"),
     *("emit.background.Background", "job.collective_window.CollectiveWindow", "termination.Termination"),
-    *("job.peers.PeerTrafficBuffer", "delivery.send_queue.SendQueue", "delivery.spool.Spool"),
+    *("job.peers.ReadingBuffer", "delivery.send_queue.SendQueue", "delivery.spool.Spool"),
     *(
         "delivery.local_files.JsonFile",
         "monitors.scheduler.Scheduler",
