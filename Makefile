@@ -12,6 +12,7 @@ PYTEST_FLAGS ?=
 TEST_JOBS ?= 2
 FUZZ_SECONDS ?= 600
 SHUTDOWNS ?= 1000
+SANITIZE_FLAGS ?=
 NEWEST_TORCH ?=
 FAULTS ?=
 CULPRITS ?= 0,1,2
@@ -42,7 +43,7 @@ native: $(VENV)/.installed-dev
 	$(BIN)/otel-netmon build
 
 sanitize: native
-	PATH="$(BIN):$$PATH" $(BIN)/python -m tests.native.sanitize build/sanitize $(SHUTDOWNS)
+	PATH="$(BIN):$$PATH" $(BIN)/python -m tests.native.sanitize build/sanitize $(SHUTDOWNS) $(SANITIZE_FLAGS)
 
 # On the native capture where `make native` has built it for the same TORCH and PYTHON.
 test-trainers: $(VENV)-trainers/.installed

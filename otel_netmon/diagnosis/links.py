@@ -36,10 +36,8 @@ class Link:
     lossy: int = 0
     """Readings with retransmissions."""
     rtts: list[float] = field(default_factory=list)
-    shortest: float = math.inf
-    """Seconds: no connection between the two that moved anything had less."""
-    deliveries: list[float] = field(default_factory=list)
-    """The kernel's estimates of the rate at which data reached the peer, of readings that moved much, B/s."""
+    shortest_rtts: list[float] = field(default_factory=list)
+    """Of the connection with the shortest, in each reading: one that is hardly used, if there is any."""
     logs: list[float] = field(default_factory=list)
     """Natural logarithm of the goodput of each reading that moved much, B/s."""
 
@@ -58,8 +56,7 @@ class Link:
             sum(again),
             sum(count > 0 for count in again),
             [each.rtt for each in readings if each.rtt is not None],
-            min((each.shortest_rtt or each.rtt or math.inf for each in readings), default=math.inf),
-            [each.delivery_rate for each in much if each.delivery_rate is not None],
+            [each.shortest_rtt for each in readings if each.shortest_rtt is not None],
             [math.log((each.bytes_sent or 0) / (each.busy_time or 1.0)) for each in much],
         )
 

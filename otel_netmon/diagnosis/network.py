@@ -68,12 +68,13 @@ def _within(window: Window, rank: int) -> tuple[int, int]:
 
 
 def _floors(window: Window) -> dict[Pair, float]:
-    """By pair of hosts, in one order or the other, the shortest round-trip time of probes in the window."""
+    """By pair of hosts, in one order or the other, the shortest round-trip time of probes in the later half of the
+    window: in the earlier one the fault may not have been there, and one quick probe would deny a delay."""
     found: dict[Pair, float] = {}
     spans = {host_of(window.evidence, rank): window.span(rank) for rank in window.ranks}
     for (here, there), readings in window.evidence.floors.items():
         first, last = spans.get(here, (1, 0))
-        known = [value for at, value in readings if first <= at <= last + _SLACK]
+        known = [value for at, value in readings if (first + last) // 2 <= at <= last + _SLACK]
         if known:
             pair = min((here, there), (there, here))
             found[pair] = min(*known, found.get(pair, math.inf))

@@ -3,7 +3,7 @@
 In a ring a slow host pulls down both of its pairs: data go one way, acknowledgements the other. So of the two ends
 of the slowest pair it is the one whose *other* pairs are slow, too. What its NIC carries beyond the job's bytes
 tells a link that others fill from one that is slow. A narrow link from a long way is told by round-trip times that
-no queue adds to; else by whether data, once under way, arrive any faster than they do over all.
+no queue adds to: those of probes, where the user wants them, or of connections that are hardly used.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from otel_netmon.diagnosis import thresholds as limit
 from otel_netmon.diagnosis.finding import Cause, Confidence, Direction, Fact, Finding, Kind
 from otel_netmon.diagnosis.links import Link, Pair, bulk
 from otel_netmon.diagnosis.statistics import median
+
+_WORDS: Final = {Cause.DELAY: "; the way is long", Cause.RATE: "; the way is narrow, and not long", None: ""}
+_WITHOUT_LOAD: Final = "round-trip time without load"
 
 Foreign = Callable[[str], tuple[float, Direction] | None]
 """The share of a host's NIC that is not the job's, and in which direction it is larger; ``None``: not known."""
@@ -102,40 +105,26 @@ def _is_slow(one: _Suspect) -> bool:
 
 
 class _Why(NamedTuple):
-    """A delay or a rate limit; the fact that says so, and whether it leaves no other."""
+    """A delay or a rate limit, where that is known, and the fact that says so."""
 
     cause: Cause | None
     facts: tuple[Fact, ...] = ()
-    is_sure: bool = False
 
 
 def _why(found: dict[Pair, Link], one: _Suspect, floors: Mapping[Pair, float]) -> _Why:
-    slow = min(one.touching, key=lambda pair: found[pair].rate)
     own = [value for pair, value in floors.items() if one.host in pair]
     others = [value for pair, value in floors.items() if one.host not in pair]
     if own and others:
         here, usual = median(own), median(others)
         is_longer = here > limit.DELAY_RTT * usual and here > usual + limit.DELAY_SECONDS
-        fact = Fact("round-trip time without load", here, usual, "s")
-        return _Why(Cause.DELAY if is_longer else Cause.RATE, (fact,), True)
-    too_long = found[slow].rtt - one.usual_rtt
-    shortest = min(each.shortest for pair, each in found.items() if one.host in pair)
-    if shortest < limit.NO_DELAY * too_long:
-        return _Why(Cause.RATE, (Fact("shortest round-trip time", shortest, found[slow].rtt, "s"),), True)
-    if not found[slow].deliveries:
-        return _Why(None)
-    delivered = median(found[slow].deliveries)
-    fact = Fact("rate of delivery", delivered, found[slow].rate, "By/s")
-    if delivered < limit.DELIVERY * found[slow].rate:
-        return _Why(Cause.RATE, (fact,))
-    return _Why(Cause.DELAY if found[slow].rtt > limit.DELAY_RTT * one.usual_rtt else None, (fact,))
-
-
-_WORDS: Final = {
-    Cause.DELAY: "a long way rather than a narrow one",
-    Cause.RATE: "a narrow way rather than a long one",
-    None: "a long way, or a narrow one",
-}
+        return _Why(Cause.DELAY if is_longer else Cause.RATE, (Fact(_WITHOUT_LOAD, here, usual, "s"),))
+    busy = max(found[pair].rtt for pair in one.touching)
+    # Medians, since some readings of a window may be of before the fault.
+    touching = [each.shortest_rtts for pair, each in found.items() if one.host in pair]
+    idle = [median(each) for each in touching if len(each) > 2]
+    if idle and min(idle) < limit.NO_DELAY * (busy - one.usual_rtt):
+        return _Why(Cause.RATE, (Fact("round-trip time of connections hardly used", min(idle), busy, "s"),))
+    return _Why(None)
 
 
 def _finding(big: dict[Pair, Link], one: _Suspect, spent: float, foreign: Foreign, why: _Why) -> Finding:
@@ -161,10 +150,12 @@ def _finding(big: dict[Pair, Link], one: _Suspect, spent: float, foreign: Foreig
     if direction is None:
         doubts.append("the direction: both are slow alike")
     if not is_foreign:
-        sentence += f"; it is {_WORDS[why.cause]}" if why.cause else ""
-        if not why.is_sure:
-            other = Cause.RATE if why.cause is Cause.DELAY else Cause.DELAY
-            doubts.append(f"{_WORDS[other]}: both lower the goodput, and no round-trip time without load is known")
+        sentence += _WORDS[why.cause]
+        if why.cause is None:
+            doubts.append(
+                "a long way rather than a narrow one: both lower the goodput, and no round-trip time without load "
+                "is known (OTEL_NETMON_LATENCY_PEERS=true measures it)"
+            )
     return Finding(
         Kind.CROSS_TRAFFIC if is_foreign else Kind.SLOW_LINK,
         sentence + ".",

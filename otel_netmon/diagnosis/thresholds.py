@@ -96,10 +96,8 @@ DELAY_SECONDS: Final = 0.0005
 """Round-trip time without load of a host's pairs, times and seconds more than that of others: a delay. Where no
 probe tells it, a connection that is hardly used shows at least that there is none: ..."""
 NO_DELAY: Final = 0.25
-"""... its round-trip time is below this share of what the busy ones have too much."""
-DELIVERY: Final = 1.1
-"""Rate at which data reached the peer over goodput while busy: above, sending waits for acknowledgements between
-bursts, as behind a delay (1.19 to 1.37 in the windows of a run); behind a limit (0.4 to 1.03) both are that."""
+"""... its round-trip time is below this share of what the busy ones have too much. (The kernel's rate of delivery
+does not tell: over goodput it was 1.0 to 1.5 behind delays, and 0.6 to 1.5 behind limits.)"""
 FOREIGN: Final = 0.2
 """Share of a NIC's bytes that is not the job's, from which on it is cross-traffic."""
 TRAFFIC_SECONDS: Final = 5.0

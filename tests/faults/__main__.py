@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 import time
 from pathlib import Path
@@ -31,6 +32,7 @@ def main() -> int:
     if reason is not None:
         print(f"the faults cannot be made here: {reason}", file=sys.stderr)
         return 1
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that namespaces and cgroups go
     for case, culprit in chosen():
         place = folder / (case.name if not case.culprits(0) or case.name in FIXED else f"{case.name}-c{culprit}")
         if (place / "truth.json").exists():

@@ -97,7 +97,7 @@ _SLOW = (
     Case("late_bucket", "40 ms within backward, behind its first buckets", _one("compute"),
          _inside("late_bucket", ms=40)),
     Case("data", "the loader takes 40 ms more, in the process", _one("input"), _inside("data", ms=40)),
-    Case("data_worker", "the loader's worker takes 300 ms for a batch", _one("input"), _inside("data", ms=300),
+    Case("data_worker", "the loader's worker takes 450 ms for a batch", _one("input"), _inside("data", ms=450),
          job={"workers": 1}),
     Case("gc", "1.5 million objects, collected every 6th step", _one("gc"),
          _inside("gc", objects=1_500_000, every=6)),

@@ -23,7 +23,7 @@ from otel_netmon.live.watch import INTERVAL
 from otel_netmon.store.problems import FolderError
 
 from .grading import Grade, Graded, Truth, by_waiting, grade_rank, share, short
-from .replay import EVERY, looks
+from .replay import EVERY, looks, told
 
 
 @dataclass
@@ -54,6 +54,10 @@ class Result:
     """Until a rank that leads would have told of the culprit, and ..."""
     told_wrong: list[tuple[float, str]] = field(default_factory=list)
     """... what it would have told of innocents."""
+    has_live: bool = False
+    """Whether the job diagnosed itself while it ran; what it told of the culprit, and of innocents:"""
+    live_after: float | None = None
+    live_wrong: list[tuple[float, str]] = field(default_factory=list)
 
 
 def evaluate(folder: Path) -> Result:
@@ -72,6 +76,7 @@ def evaluate(folder: Path) -> Result:
         graded.also_wrong, grade_rank(truth, old), old,
     )  # fmt: skip
     _replay(result, folder, truth)
+    _really_told(result, folder, truth)
     if truth.culprits and truth.onset is not None and any(truth.codes.values()) and truth.ended:
         # The job is over, and what `otel-netmon run` says of all of it is what there is.
         end = round((max(truth.ended.values()) - truth.onset) / 1e9, 1)
@@ -111,6 +116,19 @@ def _tell(result: Result, truth: Truth, changes: list[Change], told: list[Findin
     guilty = [each for each in told if truth.accused(each) & truth.guilty]
     if result.told_after is None and seconds >= 0 and guilty and truth.grade(guilty).grade.is_found:
         result.told_after = seconds
+
+
+def _really_told(result: Result, folder: Path, truth: Truth) -> None:
+    events = told(folder)
+    result.has_live = events is not None
+    for at, finding in events or ():
+        seconds = round((at - (truth.onset or at)) / 1e9, 1)
+        graded = truth.grade([finding])
+        is_early = bool(truth.culprits) and seconds < 0
+        if finding.accuses and (is_early or graded.grade in (Grade.WRONG, Grade.FALSE_ALARM)):
+            result.live_wrong.append((seconds, short(finding)))
+        elif truth.accused(finding) and truth.accused(finding) <= truth.guilty and result.live_after is None:
+            result.live_after = seconds
 
 
 def _before(result: Result, live: Graded, seconds: float, accuses: bool) -> None:
@@ -182,6 +200,16 @@ def _sums(results: list[Result]) -> list[str]:
         f"{sum(len(each.told_wrong) for each in faults)} times in {len(faults)} faulty runs, "
         f"{sum(len(each.told_wrong) for each in clean)} times in {len(clean)} clean ones"
     )
+    really = [each for each in faults if each.has_live]
+    times_told = sorted(each.live_after for each in really if each.live_after is not None)
+    if any(each.has_live for each in results):
+        quiet = [each for each in clean if each.has_live]
+        wrong, alarms = (sum(len(each.live_wrong) for each in some) for some in (really, quiet))
+        lines.append(
+            f"the jobs' own live diagnosis: told of the culprit in {len(times_told)}/{len(really)}, in "
+            f"{sum(each <= 10 for each in times_told)} within 10 s; wrong {wrong} times there, and {alarms} times "
+            f"in {len(quiet)} clean ones"
+        )
     for what, times in (("named", named), ("right", right), ("told", told)):
         if times:
             middle, most = times[len(times) // 2], times[int(0.9 * (len(times) - 1))]
@@ -208,6 +236,7 @@ def main(folder: Path, patterns: list[str] | None = None) -> int:
                 ("false alarm", each.false_alarms),
                 ("wrong", each.wrong),
                 ("told wrongly", each.told_wrong),
+                ("really told wrongly", each.live_wrong),
             ):
                 if some:
                     print(f"    {name} in {len(some)} looks, first at {some[0][0]:+.1f} s: {some[0][1]}")

@@ -12,10 +12,10 @@ from otel_netmon.diagnosis.finding import Cause, Direction, Finding, Kind
 
 
 class Expected(NamedTuple):
-    """What a finding has to say; no causes: any."""
+    """What a finding has to say; no causes: any. ``None`` among them: it need not be told."""
 
     kinds: frozenset[Kind]
-    causes: frozenset[Cause] = frozenset()
+    causes: frozenset[Cause | None] = frozenset()
 
 
 def _kinds(*kinds: Kind) -> Expected:
@@ -28,8 +28,8 @@ EXPECTED: Final = {
     "gc": Expected(frozenset({Kind.PAUSES, Kind.SLOW_RANK}), frozenset({Cause.GC})),
     "stall": Expected(frozenset({Kind.PAUSES}), frozenset({Cause.UNKNOWN, Cause.OFF_CPU})),
     "cpu": _kinds(Kind.STARVED),
-    "link": _kinds(Kind.SLOW_LINK),
-    "delay": _kinds(Kind.SLOW_LINK),
+    "link": Expected(frozenset({Kind.SLOW_LINK}), frozenset({Cause.RATE, None})),
+    "delay": Expected(frozenset({Kind.SLOW_LINK}), frozenset({Cause.DELAY, None})),
     "loss": _kinds(Kind.LOSSY),
     "cross": _kinds(Kind.CROSS_TRAFFIC),
     "cut": _kinds(Kind.CUT),

@@ -6,13 +6,16 @@ import json
 from bisect import bisect_left
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from otel_netmon import semconv
 from otel_netmon.analysis.evidence import EvidenceCollector
 from otel_netmon.diagnosis.evidence import Evidence
+from otel_netmon.diagnosis.finding import Cause, Direction, Finding, Kind
 from otel_netmon.records import Collective, RankStep
 from otel_netmon.store.problems import Problems
 from otel_netmon.store.reader import Known, records
+from otel_netmon.store.values import attributes
 
 from .grading import Truth
 
@@ -56,6 +59,38 @@ def looks(folder: Path, truth: Truth) -> Iterator[tuple[int, Evidence]]:
 def _said_goodbye(truth: Truth, rank: int, at: int) -> bool:
     """Whether its process had ended by then, and had the time to say so."""
     return truth.codes.get(rank) in (0, 1, -15) and truth.ended.get(rank, at) < at
+
+
+def told(folder: Path) -> list[tuple[int, Finding]] | None:
+    """What the job's own live diagnosis told, and when; ``None``: it had none."""
+    metric = f'"{semconv.DIAGNOSIS_DURATION_METRIC.name}"'.encode()
+    files = sorted((folder / "telemetry").glob("*.jsonl"))
+    if not any(metric in file.read_bytes() for file in files if file.name.startswith("metrics")):
+        return None
+    found: list[tuple[int, Finding]] = []
+    for file in files:
+        if file.name.startswith("logs"):
+            for line in file.read_text().splitlines():
+                if semconv.EVENT_DIAGNOSIS in line:
+                    found += _told_in(json.loads(line))
+    return sorted(found, key=lambda each: each[0])
+
+
+def _told_in(message: dict[str, Any]) -> Iterator[tuple[int, Finding]]:
+    scopes = (scope for group in message["resourceLogs"] for scope in group["scopeLogs"])
+    for log in (log for scope in scopes for log in scope["logRecords"]):
+        about = attributes(log.get("attributes"), Problems())
+        if log.get("eventName") == semconv.EVENT_DIAGNOSIS and not about[semconv.DIAGNOSIS_OVER]:
+            ranks, hosts = (
+                tuple(filter(None, str(about.get(name, "")).split(",")))
+                for name in (semconv.DIAGNOSIS_RANKS, semconv.DIAGNOSIS_HOSTS)
+            )
+            cause, way = about.get(semconv.DIAGNOSIS_CAUSE), about.get(semconv.DIAGNOSIS_DIRECTION)
+            finding = Finding(
+                Kind(about[semconv.DIAGNOSIS_KIND]), log["body"]["stringValue"], tuple(map(int, ranks)), hosts,
+                direction=Direction(way) if way else None, cause=Cause(cause) if cause else None,
+            )  # fmt: skip
+            yield int(log["timeUnixNano"]), finding
 
 
 def _lines(folder: Path) -> list[_Line]:

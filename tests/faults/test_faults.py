@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from otel_netmon import semconv
 from otel_netmon.diagnosis.finding import Cause, Direction, Finding, Kind
 
 from . import lab
@@ -15,6 +17,7 @@ from .catalogue import CASES
 from .evaluate import evaluate
 from .grading import EXPECTED, Grade, Truth
 from .record import record
+from .replay import looks, told
 
 STEPS, FROM = 36, 10
 """Fewer than in ``make faults``."""
@@ -97,6 +100,45 @@ def test_who_is_named_though_nothing_is_wrong() -> None:
     assert truth().grade([pauses]).grade is Grade.FALSE_ALARM
     assert truth(tolerates=(("recurring_pauses", 0),)).grade([pauses]).grade is Grade.RIGHT
     assert truth().grade([NOTHING]).grade is Grade.RIGHT
+
+
+def _lines(path: Path, *messages: dict[str, Any]) -> int:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("".join(json.dumps(message) + "\n" for message in messages))
+    return path.stat().st_size
+
+
+def test_what_a_job_told_of_itself(tmp_path: Path) -> None:
+    def log(at: int, over: bool) -> dict[str, Any]:
+        about = {
+            semconv.DIAGNOSIS_KIND: "slow_rank",
+            semconv.DIAGNOSIS_RANKS: "2",
+            semconv.DIAGNOSIS_CAUSE: "input",
+        }
+        pairs = [{"key": str(key), "value": {"stringValue": value}} for key, value in about.items()]
+        pairs.append({"key": str(semconv.DIAGNOSIS_OVER), "value": {"boolValue": over}})
+        event = {"eventName": semconv.EVENT_DIAGNOSIS, "timeUnixNano": str(at), "body": {"stringValue": "Rank 2"}}
+        return {"resourceLogs": [{"scopeLogs": [{"logRecords": [{**event, "attributes": pairs}]}]}]}
+
+    _lines(tmp_path / "telemetry" / "logs-a.jsonl", log(9, over=True), log(5, over=False))
+    assert told(tmp_path) is None  # a job without
+    _lines(tmp_path / "telemetry" / "metrics-a.jsonl", {"name": semconv.DIAGNOSIS_DURATION_METRIC.name})
+    assert told(tmp_path) == [(5, Finding(Kind.SLOW_RANK, "Rank 2", ranks=(2,), cause=Cause.INPUT))]
+
+
+def test_nothing_is_known_before_it_was_written(tmp_path: Path) -> None:
+    def heartbeat(rank: int) -> dict[str, Any]:
+        pairs = [{"key": str(semconv.RANK), "value": {"intValue": str(rank)}}]
+        log = {"eventName": semconv.EVENT_HEARTBEAT, "timeUnixNano": "1"}
+        return {"resourceLogs": [{"resource": {"attributes": pairs}, "scopeLogs": [{"logRecords": [log]}]}]}
+
+    second = 10**9
+    sizes = [_lines(tmp_path / "telemetry" / f"logs-{rank}.jsonl", heartbeat(rank)) for rank in (0, 1)]
+    arrivals = ([10 * second, "logs-0.jsonl", sizes[0]], [12 * second, "logs-1.jsonl", sizes[1]])
+    (tmp_path / "arrivals.jsonl").write_text("".join(json.dumps(each) + "\n" for each in arrivals))
+    seen = {at / second: (evidence.ranks, evidence.silent) for at, evidence in looks(tmp_path, truth())}
+    assert seen[11.5] == ([0], {0: 1.5})
+    assert seen[12.5] == ([0, 1], {0: 2.5, 1: 0.5})
 
 
 def test_every_case_is_expected() -> None:

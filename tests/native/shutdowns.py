@@ -49,7 +49,7 @@ def main() -> int:
     folder, count, ours = Path(sys.argv[1]), int(sys.argv[2]), "plain" not in sys.argv
     folder.mkdir(parents=True, exist_ok=True)
     source = str(Path(__file__).with_name("caller.cpp"))
-    caller = load("otel_netmon_caller", [source], extra_cflags=["-O1"], build_directory=str(folder))
+    caller = load("otel_netmon_caller", [source], extra_cflags=["-O0"], build_directory=str(folder))
     gc.freeze()  # or each child takes a second at its end to see that all of torch is still needed
     ends: Counter[int] = Counter()
     since = time.monotonic()

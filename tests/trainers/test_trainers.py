@@ -38,7 +38,7 @@ RLHF = {"ray_rlhf": ("ray", (sys.executable,))}
 """Trainers and rollout workers: the latter have no default group, no rank and no step."""
 SECONDS = 240
 
-pytestmark = pytest.mark.timeout(2 * SECONDS + 20)  # with and without: DeepSpeed compiles each time
+pytestmark = pytest.mark.timeout(2 * SECONDS + 20)  # with and without; the first time DeepSpeed compiles
 
 
 def train(program: str, folder: Path, *before: str) -> subprocess.CompletedProcess[str]:

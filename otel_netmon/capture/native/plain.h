@@ -39,9 +39,9 @@ struct Series {
 // The calls of a step, which has begun at `start`, or with the first of them, and has ended at `end`.
 struct Summary {
   int64_t first, busy = 0;  // start of the first call; nanoseconds with at least one in flight, until `end`
-  std::vector<Series> series;
+  std::vector<Series> series{};
   // Of the first calls, by their start: in which series, and start and duration in microseconds.
-  std::string places, starts, durations;
+  std::string places{}, starts{}, durations{};
 };
 
 // The kinds of plain calls, by numbers: each is for calls with the same SIZE and KIND, whose sequence numbers take as

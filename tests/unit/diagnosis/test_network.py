@@ -18,8 +18,8 @@ USUAL, RATE = 0.004, 50e6
 """Seconds of a round trip under load, and B/s."""
 
 
-def a_run(slow: float = 0.4, rtt: float = 0.012, delivery: float = 1.0, shortest: float | None = None) -> Evidence:
-    """A second a step; the links of host 2 at a share of the others' rate. ``delivery``: times the goodput."""
+def a_run(slow: float = 0.4, rtt: float = 0.012, shortest: float | None = None) -> Evidence:
+    """A second a step; the links of host 2 at a share of the others' rate."""
     evidence = Evidence(4, hosts={rank: f"h{rank}" for rank in range(4)})
     for number in range(STEPS):
         start = number * S
@@ -29,22 +29,18 @@ def a_run(slow: float = 0.4, rtt: float = 0.012, delivery: float = 1.0, shortest
     for rank in range(4):
         peers = (rank + 1) % 4, (rank - 1) % 4
         evidence.traffic[rank] = [
-            reading(rank, peer, second, slow, rtt, delivery, shortest)
-            for second in range(1, STEPS)
-            for peer in peers
+            reading(rank, peer, second, slow, rtt, shortest) for second in range(1, STEPS) for peer in peers
         ]
     return evidence
 
 
-def reading(
-    rank: int, peer: int, second: int, slow: float, rtt: float, delivery: float, shortest: float | None
-) -> PeerTraffic:
+def reading(rank: int, peer: int, second: int, slow: float, rtt: float, shortest: float | None) -> PeerTraffic:
     touches = SLOW in (rank, peer)
     wobble = 1 + 0.01 * ((second * 7 + rank * 3 + peer) % 5)
     rate = RATE * wobble * (slow if touches else 1.0)
     return PeerTraffic(
         peer, f"h{peer}", 1.0, 1, int(rate * 0.5), int(rate * 0.5), 1000, 0, rtt if touches else USUAL, 0.001,
-        1e-5, 0.5, 0.0, 0.0, int(rate * (delivery if touches else 1.0)), 0, 0, 0, rank,
+        1e-5, 0.5, 0.0, 0.0, int(rate), 0, 0, 0, rank,
         shortest_rtt=shortest if touches else USUAL, at=second * S,
     )  # fmt: skip
 
@@ -69,9 +65,9 @@ def probed(evidence: Evidence, long: float, usual: float, seconds: Any = range(1
 def test_probes_tell_a_delay_from_a_rate_limit() -> None:
     long = the_finding(probed(a_run(), long=0.0101, usual=0.0001))
     assert (long.kind, long.cause) == (Kind.SLOW_LINK, Cause.DELAY)
-    narrow = the_finding(probed(a_run(delivery=1.4), long=0.0001, usual=0.0001))
-    assert narrow.cause is Cause.RATE  # whatever the rate of delivery says
-    for found, word in ((long, "a long way"), (narrow, "a narrow way")):
+    narrow = the_finding(probed(a_run(), long=0.0001, usual=0.0001))
+    assert narrow.cause is Cause.RATE
+    for found, word in ((long, "the way is long"), (narrow, "the way is narrow")):
         assert word in found.sentence
         assert not [doubt for doubt in found.not_excluded if "way" in doubt]
         assert "round-trip time without load" in {fact.name for fact in found.facts}
@@ -84,8 +80,16 @@ def test_a_little_longer_is_no_delay(long: float, usual: float) -> None:
 
 
 def test_probes_of_before_the_fault_say_nothing() -> None:
-    found = the_finding(probed(a_run(delivery=1.4), 0.0001, 0.0001, seconds=[-30, -20]))
-    assert found.cause is Cause.DELAY and found.not_excluded
+    found = the_finding(probed(a_run(), 0.0001, 0.0001, seconds=[-30, -20]))
+    assert found.cause is None and found.not_excluded
+
+
+def test_a_quick_probe_of_before_the_fault_denies_no_delay() -> None:
+    evidence = probed(a_run(), long=0.0101, usual=0.0001, seconds=range(1, STEPS))
+    for probes in evidence.floors.values():
+        probes[STEPS - 18] = probes[STEPS - 18][0], 0.0001
+    (found,) = diagnose(evidence, live=True)  # by the last window alone
+    assert found.cause is Cause.DELAY
 
 
 def test_probes_of_the_slow_host_alone_say_nothing() -> None:
@@ -94,17 +98,25 @@ def test_probes_of_the_slow_host_alone_say_nothing() -> None:
     assert any("no round-trip time without load is known" in each for each in the_finding(evidence).not_excluded)
 
 
-@pytest.mark.parametrize(("delivery", "cause"), [(1.0, Cause.RATE), (1.4, Cause.DELAY)])
-def test_without_probes_the_rate_of_delivery_tells_and_a_doubt_stays(delivery: float, cause: Cause) -> None:
-    found = the_finding(a_run(delivery=delivery))
-    assert found.cause is cause
-    assert any("no round-trip time without load is known" in each for each in found.not_excluded)
+def test_without_probes_it_is_not_known_and_is_said_how_it_could_be() -> None:
+    found = the_finding(a_run())
+    assert found.cause is None
+    (doubt,) = [each for each in found.not_excluded if "no round-trip time without load is known" in each]
+    assert "OTEL_NETMON_LATENCY_PEERS" in doubt
 
 
 def test_a_connection_that_is_hardly_used_and_quick_excludes_a_delay() -> None:
-    found = the_finding(a_run(delivery=1.4, shortest=0.0005))
+    found = the_finding(a_run(shortest=0.0005))
     assert found.cause is Cause.RATE
     assert not [doubt for doubt in found.not_excluded if "way" in doubt]
+
+
+def test_a_few_quick_readings_of_before_the_fault_exclude_nothing() -> None:
+    evidence = a_run(shortest=0.012)
+    for readings in evidence.traffic.values():
+        for place in range(0, len(readings), 7):
+            readings[place] = readings[place]._replace(shortest_rtt=0.0005)
+    assert the_finding(evidence).cause is None
 
 
 def nic(rank: int, second: int, foreign: tuple[float, float], name: str = "eth0", ranks: int = 1) -> HostTraffic:
