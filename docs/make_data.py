@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from otel_netmon import config, schema, semconv
+from otel_netmon.endings import LastCalls, RankExit
 from otel_netmon.records import Collective, Heartbeat, HostTraffic, InFlight, PeerTraffic, RankStep, Verdict
 
 PAGE: Final = Path(__file__).with_name("data.md")
@@ -75,6 +76,18 @@ _EVENTS: Final = (
         "WARN",
         "a collective has been in flight for longer than `OTEL_NETMON_STALL_AFTER`; once each, with the ids that "
         "its span will have",
+    ),
+    (
+        f"`{semconv.EVENT_EXITED}`",
+        "INFO, WARN",
+        "the launcher's: the process of a rank ended, and how; WARN if it was by a signal or with an exit code "
+        "other than 0",
+    ),
+    (
+        f"`{semconv.EVENT_LAST_CALLS}`",
+        "WARN",
+        "the launcher's: the last collectives of a rank that ended before it could export them, from the memory "
+        "that it shared (`OTEL_NETMON_BLACK_BOX`); the time stamp is the rank's last sign of life",
     ),
     (
         f"`{semconv.EVENT_DIAGNOSIS}`",
@@ -181,6 +194,10 @@ def render() -> str:
             _attributes(InFlight),
             "\n### Of a heartbeat\n",
             _attributes(Heartbeat),
+            "\n### Of a rank that ended\n\nHost and process on the resource are the launcher's.\n",
+            _attributes(RankExit),
+            "\n### Of its last collectives\n",
+            _attributes(LastCalls),
             "\n### Of a verdict\n",
             _attributes(Verdict),
             _METRICS,

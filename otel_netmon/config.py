@@ -22,6 +22,7 @@ _logger = logging.getLogger(__name__)
 PREFIX: Final = "OTEL_NETMON_"
 HOST_OWNER: Final = PREFIX + "HOST_OWNER"
 OUTPUT_DIR: Final = PREFIX + "OUTPUT_DIR"
+BLACK_BOX_DIR: Final = PREFIX + "BLACK_BOX_DIR"
 
 
 def _var(default: Any, kind: Kind, doc: str) -> Any:
@@ -113,6 +114,12 @@ class Config:
         number(0, 3600),
         "Seconds between two log events that report a rank as alive, and what it has in flight; 0: none.",
     )
+    black_box: str = _var(
+        "on",
+        choice("on", "off"),
+        "Whether each rank keeps its last collectives in memory that outlives it, for the launcher to read if it "
+        "is killed; needs an instrumented launcher on Linux.",
+    )
     diagnosis: str = _var(
         "on",
         choice("on", "off"),
@@ -144,6 +151,9 @@ class Config:
     sys_root: Path = _var(Path("/sys"), PATH, "Where sysfs is mounted (in containers often /host/sys).")
     host_owner: str | None = _var(
         None, TEXT, "Set by otel-netmon for child processes: which process runs the host monitors. Do not set it."
+    )
+    black_box_dir: Path | None = _var(
+        None, PATH, "Set by otel-netmon for child processes: where their last collectives are kept. Do not set it."
     )
 
 

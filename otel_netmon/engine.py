@@ -129,6 +129,8 @@ class Engine:
                 "(OTEL_NETMON_EXIT_TIMEOUT sets that time)",
                 self._settings.exit_timeout,
             )
+        else:
+            guarded(self._capture.exported)
         self._capture.close(self._rounds.abandoned or self._capture.ring.abandon())
 
     def after_fork_in_child(self) -> None:
@@ -174,6 +176,7 @@ class Engine:
         with self._lock:
             if self._installed:
                 guarded(self._termination.install)
+                guarded(self._capture.keep_last_calls)
                 if not self._background.is_running:
                     guarded(self._background.start)
 
@@ -192,7 +195,9 @@ class Engine:
     def _terminated(self, dies: bool) -> None:
         """SIGTERM, in a thread of its own: the last round, collectives in flight too, and everything exported."""
         if dies:
-            self._background.stop(_WAIT)
+            done = self._background.stop(_WAIT)
             self._rounds.export()
+            if done:
+                self._capture.exported()
         else:
             self._background.flush(self._wait)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
 
     from otel_netmon.engine import Engine
+    from otel_netmon.launcher.watcher import RankWatcher
     from otel_netmon.monitors import Monitor, Scheduler
 
 
@@ -46,6 +47,7 @@ class NetmonInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # the base is
     _schedulers: tuple[Scheduler, ...] = ()
     _monitors: tuple[Monitor, ...] = ()
     _meter_provider: MeterProvider | None = None
+    _watcher: RankWatcher | None = None
     _wanted = False
     _trains = False
     """Whether the monitors of a rank run."""
@@ -63,6 +65,9 @@ class NetmonInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # the base is
     def _uninstrument(self, **_: Any) -> None:
         self._wanted = False
         guarded(self._stop)
+        if self._watcher is not None:
+            guarded(self._watcher.stop)
+            self._watcher = None
         for monitor in self._monitors:
             guarded(monitor.unregister)
         self._monitors = ()
@@ -75,10 +80,16 @@ class NetmonInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # the base is
     def after_fork_in_child(self) -> None:
         """The threads are the parent's, and a child has no rank until it is in a group."""
         atexit.unregister(self._stop)
-        self._schedulers, self._monitors, self._trains = (), (), False
+        self._schedulers, self._monitors, self._trains, self._watcher = (), (), False, None
 
     def _start(self) -> None:
-        self._run(host=roles.claim_host(), rank=roles.role() in (roles.Role.RANK, roles.Role.PLAIN))
+        is_host, role = roles.claim_host(), roles.role()
+        guarded(self._run, host=is_host, rank=role in (roles.Role.RANK, roles.Role.PLAIN))
+        if is_host or role is roles.Role.LAUNCHER:
+            from otel_netmon.launcher.watcher import RankWatcher
+
+            self._watcher = RankWatcher(lists=role is not roles.Role.RANK)
+            self._watcher.start()
 
     def _run(self, *, host: bool, rank: bool) -> None:
         if not host and not rank:

@@ -25,6 +25,7 @@ class Source(NamedTuple):
     local_rank: Annotated[int | None, semconv.LOCAL_RANK] = None
     world_size: Annotated[int | None, semconv.WORLD_SIZE] = None
     service: Annotated[str | None, semconv.SERVICE_NAME] = None
+    pid: Annotated[int | None, semconv.PROCESS_ID] = None
 
 
 class Collective(NamedTuple):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Final, NamedTuple, TypeVar, get_type_hints
 
 from otel_netmon import semconv
+from otel_netmon.endings import LastCall, LastCalls, RankExit
 from otel_netmon.records import (
     Call,
     Collective,
@@ -40,7 +41,10 @@ def _table(cls: Any) -> dict[str, Attribute]:
 
 ATTRIBUTES: Final[Mapping[type, Mapping[str, Attribute]]] = {
     cls: _table(cls)
-    for cls in (Source, Collective, RankStep, PeerTraffic, HostTraffic, InFlight, Heartbeat, Verdict)
+    for cls in (
+        *(Source, Collective, RankStep, PeerTraffic, HostTraffic, InFlight, Heartbeat, RankExit, LastCalls),
+        Verdict,
+    )
 }
 """By type of record, the fields that are attributes, in the order of the record. All else is in the span, log
 record or data point itself; those of a source are its resource's."""
@@ -114,6 +118,7 @@ PACKED: Final[Mapping[Attribute, _Packed]] = {
     semconv.STEP_COLLECTIVES: _Packed(_pack_calls, _unpack_calls),
     semconv.STEP_PAUSES: _rows(Pause),
     semconv.HEARTBEAT_SEQUENCES: _rows(Sequence),
+    semconv.LAST_CALLS: _rows(LastCall),
     semconv.HEARTBEAT_IN_FLIGHT: _Packed(
         lambda records: [[*each[:4], round(each.age * 1e6)] for each in records], _unpack_in_flight
     ),
@@ -141,9 +146,10 @@ def _fields(cls: Any) -> tuple[int, tuple[str, ...], list[tuple[int, Callable[[A
 _FIELDS: Final = {cls: _fields(cls) for cls in ATTRIBUTES}
 
 
-def attributes(
-    record: Collective | RankStep | PeerTraffic | HostTraffic | InFlight | Heartbeat | Verdict,
-) -> dict[str, Value]:
+Told = Collective | RankStep | PeerTraffic | HostTraffic | InFlight | Heartbeat | RankExit | LastCalls | Verdict
+
+
+def attributes(record: Told) -> dict[str, Value]:
     """``record`` as attributes of its span, span event or log record, without what is not known. Some 2 µs."""
     first, names, packs = _FIELDS[type(record)]
     values: Any = record[first:] if first else record
@@ -156,7 +162,19 @@ def attributes(
     return {name: value for name, value in zip(names, values, strict=False) if value is not None}
 
 
-Record = TypeVar("Record", Source, Collective, RankStep, PeerTraffic, HostTraffic, InFlight, Heartbeat, Verdict)
+Record = TypeVar(
+    "Record",
+    Source,
+    Collective,
+    RankStep,
+    PeerTraffic,
+    HostTraffic,
+    InFlight,
+    Heartbeat,
+    RankExit,
+    LastCalls,
+    Verdict,
+)
 
 
 def required(cls: type[Any]) -> list[str]:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
 from otel_netmon import semconv
+from otel_netmon.analysis.processes import Process, add_call, add_last_calls
 from otel_netmon.analysis.results import Diagnosis
-from otel_netmon.analysis.samples import Samples
 from otel_netmon.diagnosis.diagnose import diagnose
-from otel_netmon.diagnosis.evidence import CallSeen, Evidence
+from otel_netmon.diagnosis.evidence import CallSeen, Evidence, Exit
 from otel_netmon.diagnosis.steps import StepSample, StepTable, sample_of, union
 from otel_netmon.diagnosis.thresholds import BACKOFF
+from otel_netmon.endings import LastCalls, RankExit
 from otel_netmon.records import (
     Collective,
     Heartbeat,
@@ -30,35 +30,9 @@ from otel_netmon.store.reader import Known
 _ON_RANK: Final = frozenset(semconv.EVENT_OF_PERIOD)
 
 
+_Own = Collective | RankStep | PeerTraffic | HostTraffic | InFlight | Heartbeat | HostSample
+"""What a process says of itself."""
 _MOST_RANKS: Final = 1 << 20
-_KEPT: Final = 256
-"""Calls of a group that are kept of each rank; the older half goes when there are more."""
-
-
-@dataclass
-class _Process:
-    """What one process wrote, until it is known of which run and rank it is."""
-
-    host: str | None = None
-    rank: int | None = None
-    run: str | None = None
-    steps: dict[str, tuple[int, str, StepSample]] = field(default_factory=dict)
-    """By trace: its number here, the id of its span, and what is known of it."""
-    below: dict[str, list[tuple[int, int, bool]]] = field(default_factory=lambda: defaultdict(list))
-    """By the span above: start and end of each collective, and whether it is asynchronous."""
-    traffic: list[PeerTraffic] = field(default_factory=list)
-    backed_off: dict[int | str, int] = field(default_factory=dict)
-    calls: dict[str, dict[int, CallSeen]] = field(default_factory=lambda: defaultdict(dict))
-    heads: dict[str, int] = field(default_factory=dict)
-    ended: dict[str, int] = field(default_factory=dict)
-    """By group, the last number of which a step says that it ended."""
-    hanging: dict[tuple[str, int], CallSeen] = field(default_factory=dict)
-    """By group and number, what was in flight when that was said last."""
-    nics: list[HostTraffic] = field(default_factory=list)
-    samples: Samples = field(default_factory=Samples)
-    last_sign: int = 0
-    said_end: bool = False
-    open_since: int | None = None
 
 
 class EvidenceCollector:
@@ -66,17 +40,24 @@ class EvidenceCollector:
     each rank's step, and some 150 for each of its collectives."""
 
     def __init__(self) -> None:
-        self._processes: dict[str, _Process] = defaultdict(_Process)
+        self._processes: dict[str, Process] = defaultdict(Process)
         self._world_size: dict[str | None, int] = {}
         self._group_sizes: dict[str, int] = {}
+        self._told: list[RankExit | LastCalls] = []
+        """What launchers said of the ends of ranks."""
 
     def take(self, record: Known) -> None:
         """Take one record."""
-        if isinstance(record, Verdict):
-            return  # what was made of evidence is none
+        if isinstance(record, RankExit | LastCalls):
+            self._told.append(record)
+        elif not isinstance(record, Verdict):  # what was made of evidence is none
+            self._take(record)
+
+    def _take(self, record: _Own) -> None:
         source = record.source or Source()
         process = self._processes[source.instance]
         process.host = source.host or process.host
+        process.pid = source.pid or process.pid
         rank = source.rank if isinstance(record, HostSample) or record.rank is None else record.rank
         if rank is not None and 0 <= rank < _MOST_RANKS:
             process.rank = rank
@@ -104,6 +85,7 @@ class EvidenceCollector:
 
     def runs(self) -> dict[str | None, Evidence]:
         """The evidence of each run; a process that belongs to none (a launcher, say) counts for all of them."""
+        self._hear()
         ids: set[str | None] = {process.run for process in self._processes.values() if process.run is not None}
         return {run: self._evidence(run, len(ids) == 1) for run in ids or {None}}
 
@@ -115,11 +97,38 @@ class EvidenceCollector:
             if evidence.hosts
         )
 
+    def _hear(self) -> None:
+        """Give to each process what its launcher said of its end; that may be all that is known of it."""
+        by_pid = {(process.host, process.pid): process for process in self._processes.values() if process.pid}
+        hosts: dict[int | None, set[str | None]] = defaultdict(set)
+        for each in self._processes.values():
+            hosts[each.rank].add(each.host)
+        told, self._told = self._told, []
+        # Last calls first: they say of which run and rank a process was that nothing else is known of.
+        for record in sorted(told, key=lambda said: isinstance(said, RankExit)):
+            host = record.source.host if record.source is not None else None
+            place = host, record.pid
+            if place not in by_pid:
+                if record.rank is not None and host not in hosts.get(record.rank, {host}):
+                    continue  # of another job: the rank of that number is elsewhere
+                by_pid[place] = self._processes[f"{host}:{record.pid}"]
+                by_pid[place].host, by_pid[place].pid = place
+            process = by_pid[place]
+            if process.rank is None and record.rank is not None and record.rank < _MOST_RANKS:
+                process.rank = record.rank
+            if record.world_size is not None:
+                run = record.run_id if isinstance(record, LastCalls) else process.run
+                self._world_size[run] = record.world_size
+            if isinstance(record, LastCalls):
+                add_last_calls(process, record)
+            else:
+                process.exit = Exit(record.code, record.signal, record.time)
+
     def _evidence(self, run: str | None, is_only: bool) -> Evidence:
         sizes = [size for of, size in self._world_size.items() if of in (run, None)]
         evidence = Evidence(max(sizes, default=None), group_sizes=self._group_sizes)
         steps: dict[str, dict[int, tuple[int, StepSample]]] = defaultdict(dict)
-        taken: list[_Process] = []
+        taken: list[Process] = []
         for instance, process in self._processes.items():
             is_host = process.rank is None
             if process.run != run and not (process.run is None and (is_only or is_host)):
@@ -148,7 +157,7 @@ def collect(records: Iterable[Known]) -> dict[str | None, Evidence]:
     return collector.runs()
 
 
-def _collective(process: _Process, one: Collective) -> None:
+def _collective(process: Process, one: Collective) -> None:
     process.last_sign = max(process.last_sign, one.end)
     is_open = one.state == semconv.STATE_IN_FLIGHT
     process.said_end |= is_open
@@ -156,27 +165,17 @@ def _collective(process: _Process, one: Collective) -> None:
         process.below[one.parent_id].append((one.start, one.end, bool(one.is_async)))
     if one.group is not None and one.sequence is not None:
         end = None if is_open else one.end
-        _call(process, one.group, one.sequence, CallSeen(one.operation, one.size, one.start, end, one.error))
+        add_call(process, one.group, one.sequence, CallSeen(one.operation, one.size, one.start, end, one.error))
 
 
-def _traffic(process: _Process, each: PeerTraffic) -> None:
+def _traffic(process: Process, each: PeerTraffic) -> None:
     process.traffic.append(each)
     process.samples.met(each.address, each.peer, each.host)
     if each.backoff >= BACKOFF:
         process.backed_off[each.peer] = max(each.at, process.backed_off.get(each.peer, 0))
 
 
-def _call(process: _Process, group: str, sequence: int, call: CallSeen) -> None:
-    calls = process.calls[group]
-    known = calls.get(sequence)
-    if known is None or known.end is None:
-        calls[sequence] = call
-        if len(calls) > _KEPT:
-            for old in sorted(calls)[: _KEPT // 2]:
-                del calls[old]
-
-
-def _step(process: _Process, step: RankStep) -> None:
+def _step(process: Process, step: RankStep) -> None:
     process.last_sign = max(process.last_sign, step.end)
     if step.name not in _ON_RANK:
         return
@@ -196,7 +195,7 @@ def _step(process: _Process, step: RankStep) -> None:
         process.steps[step.trace_id] = step.step, step.span_id, sample
 
 
-def _in_flight(process: _Process, some: Iterable[InFlight], time: int) -> None:
+def _in_flight(process: Process, some: Iterable[InFlight], time: int) -> None:
     process.last_sign = max(process.last_sign, time)
     for each in some:
         if each.sequence is not None:
@@ -204,7 +203,7 @@ def _in_flight(process: _Process, some: Iterable[InFlight], time: int) -> None:
             process.hanging[each.group, each.sequence] = CallSeen(each.operation, each.size, start, None)
 
 
-def _heartbeat(process: _Process, beat: Heartbeat) -> None:
+def _heartbeat(process: Process, beat: Heartbeat) -> None:
     process.run = beat.run_id or process.run
     process.hanging.clear()
     _in_flight(process, beat.in_flight, beat.time)
@@ -214,13 +213,13 @@ def _heartbeat(process: _Process, beat: Heartbeat) -> None:
         process.open_since = beat.time - int(beat.step_age * 1e9)
 
 
-def _join(evidence: Evidence, process: _Process, rank: int) -> None:
+def _join(evidence: Evidence, process: Process, rank: int) -> None:
     """A rank may have been several processes, one after the other, where a launcher started it again."""
     evidence.hosts[rank] = process.host or evidence.hosts.get(rank, "")
     evidence.traffic[rank] = sorted((*evidence.traffic.get(rank, ()), *process.traffic), key=lambda each: each.at)
     for (group, sequence), call in process.hanging.items():
         if sequence > process.ended.get(group, -1):  # else it has ended since, and its span is not here
-            _call(process, group, sequence, call)
+            add_call(process, group, sequence, call)
     for group, calls in process.calls.items():
         evidence.calls.setdefault(group, {}).setdefault(rank, {}).update(calls)
     for group, head in process.heads.items():
@@ -232,6 +231,8 @@ def _join(evidence: Evidence, process: _Process, rank: int) -> None:
     evidence.last_sign[rank] = max(process.last_sign, evidence.last_sign.get(rank, 0))
     if process.said_end:
         evidence.said_end.add(rank)
+    if process.exit is not None:
+        evidence.exits[rank] = process.exit
     if process.open_since is not None:
         evidence.open_since[rank] = process.open_since
 

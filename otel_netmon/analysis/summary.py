@@ -15,6 +15,7 @@ from otel_netmon.analysis.nics import NicTraffic
 from otel_netmon.analysis.operations import Operations, percentile, seconds_of
 from otel_netmon.analysis.results import Alive, Losses, StepSummary, Summary
 from otel_netmon.analysis.waiting import Matcher
+from otel_netmon.endings import LastCalls, RankExit
 from otel_netmon.records import (
     Collective,
     Heartbeat,
@@ -94,7 +95,7 @@ class _Findings:
             self._counted.add(record, source)
             if record.metric == semconv.NIC_IO.name:
                 self._nics.add(record, source)
-        elif not isinstance(record, PeerTraffic | HostTraffic | Verdict):
+        elif not isinstance(record, PeerTraffic | HostTraffic | Verdict | RankExit | LastCalls):
             rank = source.rank if record.rank is None else record.rank
             if isinstance(record, Collective):
                 self._collective(record, self._trace(record, rank), rank, source.instance)

@@ -6,13 +6,16 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from otel_netmon.black_box.box import Box, open_own
 from otel_netmon.capture import lifecycle
 from otel_netmon.capture.backends import hooks
 from otel_netmon.capture.backends.base import CaptureBackend, installed
 from otel_netmon.capture.backends.dispatcher import DispatcherBackend
 from otel_netmon.capture.backends.flight_recorder import FlightRecorderBackend
 from otel_netmon.capture.backends.native import NativeBackend
+from otel_netmon.capture.last_calls import Cells
 from otel_netmon.capture.native import loader
+from otel_netmon.capture.operations import OPERATIONS
 from otel_netmon.capture.recorder import Recorder
 from otel_netmon.capture.ring import EventRing
 from otel_netmon.capture.steps import StepTracker
@@ -59,6 +62,8 @@ class Capture:
         """Whether each new group is seen when it is made, and need not be looked for."""
         self._backend: CaptureBackend | None = None
         self._optimizer_hook: Any = None
+        self.box: Box | None = None
+        """Where the last collectives stand as well, should this process be killed."""
 
     def install(self, kind: str, *, from_the_start: bool = False) -> bool:
         """Begin to capture with the backend that ``OTEL_NETMON_CAPTURE`` calls ``kind``; whether that is done.
@@ -112,6 +117,27 @@ class Capture:
 
         self._optimizer_hook = register_optimizer_step_post_hook(self._optimizer_stepped)
 
+    def keep_last_calls(self) -> None:
+        """From now on, write each collective to a box of this process's, where a launcher waits for one."""
+        if self.box is not None or self._backend is None:
+            return
+        self.box = open_own([operation.name for operation in OPERATIONS.values()])
+        if self.box is not None:
+            self.recorder.kinds.clear()  # they may be packed for an earlier one
+            self._backend.keep_last_calls(self.box)
+            self.recorder.cells = Cells(self.box)
+
+    def noted(self, events: list[CollectiveEvent]) -> None:
+        """These were taken out of the ring: their ends are known."""
+        if self.recorder.cells is not None:
+            self.recorder.cells.ended(events)
+
+    def exported(self) -> None:
+        """All that was recorded is: nobody need read the box. For when the process ends, or capture is over."""
+        box, self.box, self.recorder.cells = self.box, None, None
+        if box is not None:
+            box.close()
+
     def remove(self) -> None:
         """Take everything out of torch but the usage sampler: the last step is still to be closed. Called by a
         thread that is inside no collective."""
@@ -133,6 +159,7 @@ class Capture:
         """What was recorded is the parent's, and the first event is yet to come."""
         self.recorder.on_first = self._first_event
         self.recorder.errors = 0
+        self.box = self.recorder.cells = None
 
     @property
     def announces_activity(self) -> bool:

@@ -35,6 +35,8 @@ class CollectiveKind:
     """Whether the caller is to wait for the work at once: then the return of the wait is the end."""
     about: Any = None
     """What whoever reads events keeps with their kind."""
+    packed: bytes | None = None
+    """The same as the black box has it, once there was one."""
 
     def __post_init__(self) -> None:
         self.is_waited_for = self.on_host and self.is_async is False
@@ -74,6 +76,8 @@ class _Rare:
     """True when the completion was noticed some time after it happened: ``end`` is then only a bound."""
     is_unseen = False
     """True while the end cannot be seen: no future, and nobody waits (gloo's sends and receives)."""
+    at = 0
+    """Where it stands in the black box; 0: it does not."""
     span_id = 0
     """Id of its span, where that had to be named before it was made; 0 elsewhere."""
     device_duration: int | None = None

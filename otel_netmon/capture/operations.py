@@ -78,3 +78,6 @@ OPERATIONS: Final = {
     "recv_any_source_": Operation("recv", "tensors", "recv", is_p2p=True),
 }
 """By the name in ``torch.ops.c10d``. What a torch does not have is left out."""
+
+OPERATION_NUMBERS: Final = {operation: number for number, operation in enumerate(OPERATIONS.values())}
+"""What stands for them in records."""

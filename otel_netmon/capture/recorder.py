@@ -19,6 +19,7 @@ from otel_netmon.internals.torch_internals import future_after, sparse_values
 from otel_netmon.job.groups import backend_of
 
 if TYPE_CHECKING:
+    from otel_netmon.capture.last_calls import Cells
     from otel_netmon.capture.operations import Operation
     from otel_netmon.capture.ring import EventRing
     from otel_netmon.capture.steps import StepTracker
@@ -50,6 +51,8 @@ class Recorder:
         """Called with the next event, and perhaps with that of another thread."""
         self.kinds = Kinds()
         self._future_after, self.strided = future_after(), torch.strided
+        self.cells: Cells | None = None
+        """Where the last ones stand as well, should this process be killed."""
         self.errors = 0
         """Events lost to failures of ours."""
 
@@ -115,6 +118,10 @@ class Recorder:
             ring.flying[event] = None
         elif not ring.begin(event):
             return None
+        cells = self.cells
+        if cells is not None:
+            event.at = at = cells.following()
+            cells.pack(at, start, sequence or 0, kind.packed or cells.packed(kind))
         announce = self.on_first
         if announce is not None:
             self.on_first = None

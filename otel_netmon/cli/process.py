@@ -29,8 +29,9 @@ _RESTORED: Final = (signal.SIGPIPE, signal.SIGXFSZ)
 _STOPS_OF_THE_TERMINAL: Final = (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
 
 
-def run_and_wait(command: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Run ``command``, found on PATH, with ``environ``; its exit code, or minus the signal that killed it.
+def run_and_wait(command: Sequence[str], environ: Mapping[str, str]) -> tuple[int, int]:
+    """Run ``command``, found on PATH, with ``environ``; its process id, and exit code or minus the signal that
+    killed it.
 
     Raises OSError when it cannot be started. Must be called in the main thread of a process without others: the
     signals are blocked meanwhile.
@@ -42,7 +43,7 @@ def run_and_wait(command: Sequence[str], environ: Mapping[str, str]) -> int:
         code = _wait(pid)
         while signal.sigtimedwait(_WAITED_FOR, 0):
             pass  # meant for the command, which has ended
-        return code
+        return pid, code
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -86,7 +87,7 @@ def _stop_too() -> None:
 
 
 def end_like(code: int) -> int:
-    """``code`` of ``run_and_wait`` as this process's end: does not return when a signal killed the command."""
+    """The code of ``run_and_wait`` as this process's end: does not return when a signal killed the command."""
     if code >= 0:
         return code
     number = -code

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from otel_netmon import config
+from otel_netmon.cli.endings import Endings
 from otel_netmon.cli.environment import (
     FILE_EXPORTER,
     can_instrument,
@@ -21,6 +22,7 @@ from otel_netmon.cli.environment import (
 )
 from otel_netmon.cli.port import at_odds
 from otel_netmon.cli.process import end_like, run_and_wait
+from otel_netmon.guard import guarded
 from otel_netmon.sdk.check import check, silenced
 from otel_netmon.store.problems import FolderError
 from otel_netmon.streams import say
@@ -53,12 +55,15 @@ def run(command: Sequence[str], output: Path | None) -> int:
         say(sentence)
     if folder is not None and any(problem.lost for problem in wrong):
         say(f"telemetry that cannot be exported is written to {folder} instead")
+    endings = Endings(child, folder if FILE_EXPORTER in exporters["OTEL_LOGS_EXPORTER"] else None)
     try:
-        code = run_and_wait(command, child)
+        pid, code = run_and_wait(command, child)
     except (OSError, ValueError) as error:  # ValueError: a null character in an argument
+        endings.close()
         if folder is not None and output is None:
             _remove_empty(folder)
         return _not_started(command[0], error)
+    guarded(endings.write, command, pid, code)
     if folder is not None:
         _summarise(folder, before, reasons, fresh=output is None)
     elif reasons:

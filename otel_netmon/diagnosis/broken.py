@@ -20,6 +20,7 @@ from typing import Final
 from otel_netmon.diagnosis import all_in
 from otel_netmon.diagnosis import thresholds as limit
 from otel_netmon.diagnosis.evidence import DEFAULT_GROUP, CallSeen, Evidence
+from otel_netmon.diagnosis.exits import described, is_killed, own_end
 from otel_netmon.diagnosis.finding import Cause, Confidence, Fact, Finding, Kind, hosts_of, names
 from otel_netmon.diagnosis.stuck import Stuck, stuck_in, waits_for
 
@@ -28,8 +29,6 @@ _ORDER: Final = (
     Kind.INSUFFICIENT,
 )
 """What explains the others comes first."""
-_TERM: Final = 15
-"""What a launcher ends all others with, once one has failed."""
 _SAME_SIZE: Final = frozenset({"all_reduce", "broadcast", "reduce"})
 """Operations whose size has to be the same on all ranks; others may differ by design."""
 
@@ -44,10 +43,11 @@ def find(evidence: Evidence) -> list[Finding]:
     # A rank that waits for another is not the origin, unless it is itself behind what it waits in.
     origins = {rank for one in stuck for rank in one.missing if not waits.get(rank)}
     found = _missing(evidence, stuck, origins) if origins else []
+    found = found or _killed(evidence)
     if not found and not any(one.missing for one in stuck):
         found = [finding for one in stuck if (finding := _without_missing(evidence, one)) is not None]
         found = sorted(found, key=lambda each: (not each.accuses, _ORDER.index(each.kind)))[:1]
-    return found or _ended(evidence)
+    return found
 
 
 def _without_missing(evidence: Evidence, stuck: Stuck) -> Finding | None:
@@ -58,20 +58,21 @@ def _without_missing(evidence: Evidence, stuck: Stuck) -> Finding | None:
     return all_in.find(evidence, stuck)
 
 
-def _ended(evidence: Evidence) -> list[Finding]:
+def _killed(evidence: Evidence) -> list[Finding]:
     """A process that a signal ended while nothing says that another waits for it: its launcher saw it."""
-    killed = [rank for rank, how in evidence.exits.items() if how.signal not in (None, _TERM)]
+    own = {rank: end for rank in evidence.exits if (end := own_end(evidence, rank)) is not None}
+    killed = [rank for rank, how in own.items() if is_killed(how)]
     if len(killed) != 1:
         return []
-    signal = evidence.exits[killed[0]].signal
+    how = own[killed[0]]
     return [
         Finding(
             Kind.DEAD,
-            f"Rank {killed[0]} was ended by signal {signal}, as its launcher saw.",
+            f"Rank {killed[0]} {described(how)}, as its launcher saw.",
             ranks=tuple(killed),
             hosts=hosts_of(evidence.hosts, killed),
             confidence=Confidence.HIGH,
-            facts=(Fact("signal", float(signal or 0), None, ""),),
+            facts=(Fact("signal", float(how.signal or 0), None, ""),),
             weight=1e9,
         )
     ]
@@ -149,9 +150,8 @@ def _widest(stuck: list[Stuck], ranks: list[int]) -> Stuck:
 
 
 def _is_dead(evidence: Evidence, stuck: list[Stuck], rank: int) -> bool:
-    how = evidence.exits.get(rank)
-    if how is not None:
-        return bool(how.signal or how.code)
+    if rank in evidence.exits:
+        return own_end(evidence, rank) is not None
     if evidence.silent:
         return evidence.silent.get(rank, 0.0) > limit.SILENT_SECONDS
     missed = [one for one in stuck if rank in one.missing]
@@ -198,10 +198,10 @@ def _is_behind(evidence: Evidence, stuck: Stuck, rank: int) -> bool:
 
 def _dead(evidence: Evidence, stuck: Stuck, ranks: list[int]) -> Finding:
     last = max(evidence.head(stuck.group, rank) for rank in ranks)
-    how = [evidence.exits[rank] for rank in ranks if rank in evidence.exits]
+    how = [end for rank in ranks if (end := own_end(evidence, rank)) is not None]
     doubt: tuple[str, ...] = ()
     if how:
-        said = f"ended with signal {how[0].signal}" if how[0].signal else f"ended with exit code {how[0].code}"
+        said = described(how[0])
     elif any(rank in evidence.silent for rank in ranks):
         seconds = max(evidence.silent.get(rank, 0.0) for rank in ranks)
         said = f"{'has' if len(ranks) == 1 else 'have'} been silent for {seconds:.0f} s"

@@ -39,6 +39,8 @@ class Exit(NamedTuple):
 
     code: int | None
     signal: int | None
+    time: int | None = None
+    """When, by the clock of its host."""
 
 
 @dataclass

@@ -182,12 +182,16 @@ class Emitter:
             return
         if in_flight:
             self._hangs.look(in_flight, lambda event: self._ids(run_id, event), self._rank)
+        self._heartbeat.look(in_flight, self.beat(run_id), self._rank)
+        since = self._opened or self._begun
+        self._evidence.write_open(run_id, self._rank.rank, self._intervals, since, self._chosen.has)
+
+    def beat(self, run_id: str | None) -> Heartbeat:
+        """At which step this rank is."""
         interval = self._intervals.open
         number = interval.number if interval.kind == semconv.SPAN_TRAIN_STEP else None
         age = (time.monotonic_ns() - self._opened) / 1e9 if self._opened else None
-        self._heartbeat.look(in_flight, Heartbeat(run_id, step=number, step_age=age), self._rank)
-        since = self._opened or self._begun
-        self._evidence.write_open(run_id, self._rank.rank, self._intervals, since, self._chosen.has)
+        return Heartbeat(run_id, step=number, step_age=age)
 
     def _ids(self, run_id: str, event: CollectiveEvent) -> tuple[int, int]:
         """Of the span that it will have; its step is the one that is open, as long as it is not known."""

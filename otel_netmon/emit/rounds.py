@@ -158,6 +158,8 @@ class Rounds:
             run_id = self._id(job)
             hanging = [event for event in in_flight if event.group.job in (job, None)]
             guarded(emitter.watch, run_id, hanging)
+            if job is self._last and self._capture.box is not None:
+                guarded(self._capture.box.update, job.rank, emitter.beat(run_id))
             self._pace.give_way()
             emitter.emit_intervals(run_id, lowest)
         guarded(self._spans.export)
@@ -247,6 +249,7 @@ class Rounds:
             if plain is not None:
                 taken += len(plain)
                 self._take_plain(plain)
+            self._capture.noted(events)
             for first in range(0, len(events) or 1, _BATCH):
                 if first:
                     self._pace.rest(_PAUSE)

@@ -182,6 +182,24 @@ HEARTBEAT_SEQUENCES: Final = _text(
     "there was none",
 )
 
+# --- how a rank ended -------------------------------------------------------------------------------------
+
+RANK_PID: Final = _integer(
+    "torch.distributed.rank.pid", "process id of the rank, on the host whose launcher tells of it"
+)
+EXIT_CODE: Final = _integer(
+    _process.PROCESS_EXIT_CODE, "exit code", "a signal ended it, or nobody knows: its parent took the status"
+)
+EXIT_SIGNAL: Final = _integer(
+    "torch.distributed.rank.exit.signal", "number of the signal that ended it", "no signal did, or nobody knows"
+)
+LAST_CALLS: Final = _text(
+    "torch.distributed.rank.calls",
+    "JSON, of its last collectives, oldest first: operation, group, sequence number, bytes, µs from the call to "
+    "the time of the event, µs that it took (`null`: it is not known to have ended), class of the failure",
+    _NO_COLLECTIVE,
+)
+
 # --- traffic with a peer ----------------------------------------------------------------------------------
 
 _UNTOLD: Final = "the kernel does not tell"

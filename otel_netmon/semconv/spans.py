@@ -35,6 +35,10 @@ EVENT_STALLED: Final = "torch.distributed.collective.stalled"
 """Name of the log event of a collective that hangs."""
 EVENT_HEARTBEAT: Final = "torch.distributed.heartbeat"
 """Name of the log event by which a rank says that it lives, and what it is at."""
+EVENT_EXITED: Final = "torch.distributed.rank.exited"
+"""Of the log event by which a launcher says how a rank's process ended."""
+EVENT_LAST_CALLS: Final = "torch.distributed.rank.last_calls"
+"""Of the log event with the last collectives of a rank that could not export them itself."""
 EVENT_TCP_PEER: Final = "tcp.peer"
 """Of a reading of the connections to one peer: an event of the span of a rank's step, or a log event."""
 EVENT_NIC_TRAFFIC: Final = "otel_netmon.nic.traffic"
@@ -48,6 +52,7 @@ EVENT_OF_PERIOD: Final = {
 EVENTS: Final = (
     *EVENT_OF_PERIOD.values(),
     *(EVENT_TCP_PEER, EVENT_NIC_TRAFFIC, EVENT_HEARTBEAT, EVENT_STALLED, EVENT_DIAGNOSIS),
+    *(EVENT_EXITED, EVENT_LAST_CALLS),
 )
 
 SPANS: Final = (

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from otel_netmon import semconv
+from otel_netmon.endings import LastCalls, RankExit
 from otel_netmon.records import (
     Collective,
     Heartbeat,
@@ -27,7 +28,18 @@ from otel_netmon.store.files import lines
 from otel_netmon.store.problems import Problems
 from otel_netmon.store.values import attributes, dicts, finite, integer, parse, span_id, text, trace_id, whole
 
-Known = Collective | RankStep | PeerTraffic | HostTraffic | InFlight | Heartbeat | Verdict | HostSample
+Known = (
+    Collective
+    | RankStep
+    | PeerTraffic
+    | HostTraffic
+    | InFlight
+    | Heartbeat
+    | RankExit
+    | LastCalls
+    | Verdict
+    | HostSample
+)
 
 _DELTA: Final = 1
 _NO_VALUE: Final = 1
@@ -39,9 +51,14 @@ _collective: Final = Decoder(Collective)
 _step: Final = Decoder(RankStep)
 _logged_step: Final = Decoder(RankStep, start=semconv.STEP_START)
 _traffic: Final = Decoder(PeerTraffic)
-_nic: Final = Decoder(HostTraffic)
 _in_flight: Final = Decoder(InFlight)
-_heartbeat: Final = Decoder(Heartbeat)
+_OF_A_PROCESS: Final[dict[str, Decoder[Any]]] = {
+    semconv.EVENT_HEARTBEAT: Decoder(Heartbeat),
+    semconv.EVENT_NIC_TRAFFIC: Decoder(HostTraffic),
+    semconv.EVENT_EXITED: Decoder(RankExit),
+    semconv.EVENT_LAST_CALLS: Decoder(LastCalls),
+}
+"""Log events that belong to no trace."""
 _verdict: Final = Decoder(Verdict)
 
 
@@ -132,10 +149,8 @@ class _Reader:
             problems.records += 1
         elif name == semconv.EVENT_STALLED:
             self._add(_in_flight(pairs, problems, (time, trace, own, source)))
-        elif name == semconv.EVENT_NIC_TRAFFIC:
-            self._add(_nic(pairs, problems, (time, source)))
-        elif name == semconv.EVENT_HEARTBEAT:
-            self._add(_heartbeat(pairs, problems, (time, source)))
+        elif name in _OF_A_PROCESS:
+            self._add(_OF_A_PROCESS[name](pairs, problems, (time, source)))
         elif name == semconv.EVENT_DIAGNOSIS:
             self._add(_verdict(pairs, problems, (time, trace, own, source)))
         else:
@@ -193,5 +208,4 @@ def _source(resource: Any, file: str, problems: Problems) -> Source:
         return source
     # The same for a process's spans and its metrics, which are in two files.
     instance = file if source.rank is None else f"{source.host}:rank {source.rank}"
-    pid = attributes(pairs, Problems()).get(semconv.PROCESS_ID)
-    return source._replace(instance=instance if pid is None else f"{source.host}:{pid}")
+    return source._replace(instance=instance if source.pid is None else f"{source.host}:{source.pid}")

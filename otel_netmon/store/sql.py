@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from otel_netmon import schema, semconv
+from otel_netmon.endings import LastCalls, RankExit
 from otel_netmon.records import (
     Collective,
     Heartbeat,
@@ -120,6 +121,8 @@ _SELECTS: Final[dict[type[Any], Callable[[], Iterator[str]]]] = {
     HostTraffic: lambda: _logged(HostTraffic, semconv.EVENT_NIC_TRAFFIC, f"{_AT} AS `at`"),
     InFlight: lambda: _logged(InFlight, semconv.EVENT_STALLED, f"{_AT} AS `time`, {_IDS}"),
     Heartbeat: lambda: _logged(Heartbeat, semconv.EVENT_HEARTBEAT, f"{_AT} AS `time`"),
+    RankExit: lambda: _logged(RankExit, semconv.EVENT_EXITED, f"{_AT} AS `time`"),
+    LastCalls: lambda: _logged(LastCalls, semconv.EVENT_LAST_CALLS, f"{_AT} AS `time`"),
     Verdict: lambda: _logged(Verdict, semconv.EVENT_DIAGNOSIS, f"{_AT} AS `time`, {_IDS}"),
     HostSample: _samples,
 }

@@ -15,22 +15,24 @@ PACKAGE = Path(inspect.getfile(otel_netmon)).parent
 
 BOTTOM = {
     *("semconv", "config", "records", "bandwidth", "internals", "threads", "forks", "patches", "guard", "text"),
-    *("streams", "version", "schema", "values", "lazy"),
+    *("streams", "version", "schema", "endings", "values", "lazy"),
 }
-JOB = {"job", "flight_recorder"} | BOTTOM
+JOB = {"job", "flight_recorder", "black_box"} | BOTTOM
 MAY_IMPORT = {
     **dict.fromkeys(BOTTOM, BOTTOM),
     "flight_recorder": BOTTOM,
-    "job": JOB,
+    "job": JOB - {"black_box"},
+    "black_box": JOB,
     "capture": JOB | {"capture"},
     "monitors": JOB | {"monitors"},
     "sdk": JOB | {"sdk"},
     "delivery": JOB | {"sdk", "delivery"},
     "emit": JOB | {"capture", "sdk", "delivery", "emit"},
+    "launcher": JOB | {"emit", "launcher"},
     "termination": JOB | {"sdk"},
     "diagnosing": JOB | {"emit", "diagnosis", "live"},
     "engine": JOB | {"capture", "emit", "termination", "diagnosing"},
-    "instrumentor": JOB | {"capture", "emit", "monitors", "sdk", "engine"},
+    "instrumentor": JOB | {"capture", "emit", "monitors", "sdk", "engine", "launcher"},
     "cli": JOB
     | {
         "capture",
@@ -42,6 +44,7 @@ MAY_IMPORT = {
         "diagnosis",
         "report",
         "instrumentor",
+        "launcher",
         "cli",
     },
     "store": BOTTOM | {"store"},

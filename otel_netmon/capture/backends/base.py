@@ -10,6 +10,7 @@ from otel_netmon.guard import guarded, log_once
 from otel_netmon.internals.torch_internals import registered_groups
 
 if TYPE_CHECKING:
+    from otel_netmon.black_box.box import Box
     from otel_netmon.capture.recorder import Recorder
     from otel_netmon.job.groups import Groups
 
@@ -61,6 +62,9 @@ class CaptureBackend:
         """Called from the background, every second at least: see to groups that were not announced."""
         for group in list(registered_groups()):
             guarded(self.group_created, group)  # one that breaks costs neither the others nor the round
+
+    def keep_last_calls(self, box: Box) -> None:
+        """Write to ``box`` what the recorder does not see begin and end."""
 
     def groups_closing(self) -> None:
         """The groups are about to be destroyed: last chance to ask them anything."""

@@ -8,21 +8,24 @@ thread was blocked. What has no hooks is captured as by ``HooksBackend``.
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 from types import BuiltinFunctionType
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_netmon import semconv
+from otel_netmon.black_box import layout
 from otel_netmon.capture.backends.hooks import HOOK_ID, HOOKS, HooksBackend
 from otel_netmon.capture.native import loader
-from otel_netmon.capture.native.source import OPERATION_NUMBERS, NativeSource
-from otel_netmon.capture.operations import OPERATIONS, Operation
+from otel_netmon.capture.native.source import NativeSource
+from otel_netmon.capture.operations import OPERATION_NUMBERS, OPERATIONS, Operation
 from otel_netmon.internals import torch_internals
 from otel_netmon.patches import Patches
 
 if TYPE_CHECKING:
     from weakref import ref
 
+    from otel_netmon.black_box.box import Box
     from otel_netmon.capture.recorder import Recorder
     from otel_netmon.job.groups import Group, Groups
 
@@ -42,6 +45,7 @@ class NativeBackend(HooksBackend):
         self._numbered: dict[int, tuple[ref[Any], Group]] = {}
         self._source = NativeSource(self._module, recorder, self._group_of)
         self._patches = Patches()
+        self._box: Box | None = None
 
     def install(self) -> None:
         module, recorder = self._module, self._recorder
@@ -85,7 +89,19 @@ class NativeBackend(HooksBackend):
                 group.begun.count_with(itertools.count)
         self._recorder.steps.listen(None)
 
+    def keep_last_calls(self, box: Box) -> None:
+        for number, (_, group) in list(self._numbered.items()):
+            if group.job is not None:  # others are named at their first call
+                box.name_group(number, group.name)
+        file = box.file()
+        try:
+            self._module.keep_last_calls(file, layout.NATIVE_CALLS_AT)
+        finally:
+            os.close(file)
+        self._box = box
+
     def after_fork_in_child(self) -> None:
+        self._box = None
         super().after_fork_in_child()
         self._source.after_fork_in_child()
 
@@ -128,6 +144,8 @@ class NativeBackend(HooksBackend):
                     announce(event)
             return None
         group.placed()
+        if self._box is not None:
+            self._box.name_group(number, group.name)
         if group.begun is None:
             return None
         if not isinstance(group.begun.count, self._module.Counter):

@@ -60,8 +60,14 @@ void start(uint32_t capacity, const std::vector<double>& seconds, const std::vec
   state.active = true;
 }
 
+// Have calls written to a file as well, from `offset` on, until `stop`.
+void keep_last_calls(int file, off_t offset) {
+  if (Ring* const ring = state.ring.load()) ring->last_calls = new LastCalls(file, offset);
+}
+
 void stop() {
   state.active = false;
+  if (Ring* const ring = state.ring.load()) ring->last_calls = nullptr;
   tell(py::none());
   py::gil_scoped_release unlocked;  // the thread that is waited for may need the lock to destroy a work
   state.works->close();
@@ -217,6 +223,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m, py::mod_gil_not_used()) {
   m.attr("ERRORS") = std::vector<std::string>(std::begin(ERROR_NAMES), std::end(ERROR_NAMES));
   m.def("self_test", &self_test, Unlocked());
   m.def("start", &start);
+  m.def("keep_last_calls", &keep_last_calls);
   m.def("stop", &stop);
   m.def("forget_parent", &forget_parent);
   m.def("hook", &hook, Unlocked());

@@ -50,9 +50,12 @@ class InFlight {
     for (size_t word = START; word < WORDS; ++word) {
       record[word] = slot.words[word].load(std::memory_order_relaxed);
     }
-    record[END] = record[OUTCOME] = 0;
+    record[END] = 0;
     return true;
   }
+
+  // Keep a word with a call: `claim` gives it as its outcome.
+  void note(uint64_t ticket, uint64_t word) { slot_of(ticket).words[OUTCOME].store(word, std::memory_order_relaxed); }
 
   // After `claim`: the slot is free for another call.
   void release(uint64_t ticket) {

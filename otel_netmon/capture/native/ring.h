@@ -3,6 +3,7 @@
 
 #include "finished.h"
 #include "in_flight.h"
+#include "last_calls.h"
 #include "record.h"
 #include "tally.h"
 
@@ -18,7 +19,11 @@ class Ring {
   // The ticket of a call that starts now; 0 when it could not be held, which is counted.
   uint64_t begin(const Record& record) {
     const uint64_t ticket = in_flight.begin(record);
-    if (ticket == 0) tally.lost();
+    if (ticket == 0) {
+      tally.lost();
+    } else if (LastCalls* const box = last_calls.load(std::memory_order_acquire)) {
+      in_flight.note(ticket, box->begin(record, ticket));
+    }
     return ticket;
   }
 
@@ -26,10 +31,7 @@ class Ring {
   bool finish(uint64_t ticket, int64_t end, uint32_t error = 0, uint32_t flags = 0) {
     Record record;
     if (!in_flight.claim(ticket, record)) return false;
-    record[END] = uint64_t(end);
-    record[OUTCOME] = outcome_of(error, flags);
-    put(record);
-    in_flight.release(ticket);
+    ended(record, end, error, flags);
     return true;
   }
 
@@ -37,10 +39,7 @@ class Ring {
   bool failed(uint64_t ticket, uint32_t error) {
     Record record;
     if (!in_flight.claim(ticket, record)) return false;
-    record[END] = record[START];
-    record[OUTCOME] = outcome_of(error, LATE);
-    put(record);
-    in_flight.release(ticket);
+    ended(record, int64_t(record[START]), error, LATE);
     return true;
   }
 
@@ -60,12 +59,24 @@ class Ring {
     in_flight.forget();
     finished_.clear();
     tally.forget();
+    last_calls = nullptr;  // it is the parent's
   }
 
   InFlight in_flight;
+  std::atomic<LastCalls*> last_calls{nullptr};
 
  private:
   Finished finished_;
+
+  // A call that was claimed ends.
+  void ended(Record& record, int64_t end, uint32_t error, uint32_t flags) {
+    const uint64_t place = record[OUTCOME];
+    record[END] = uint64_t(end);
+    record[OUTCOME] = outcome_of(error, flags);
+    if (LastCalls* const box = last_calls.load(std::memory_order_acquire)) box->end(place, record);
+    put(record);
+    in_flight.release(record[TICKET]);
+  }
 
   void put(const Record& record) {
     for (int tries = 0; tries < TRIES; ++tries) {

@@ -28,7 +28,6 @@ _ASYNC, _ON_HOST, _EVEN = 1, 2, 4
 _LATE, _UNSEEN = 1, 2
 _ALL: Final = 1 << 62
 
-OPERATION_NUMBERS: Final = {operation: number for number, operation in enumerate(OPERATIONS.values())}
 _OPERATIONS: Final = tuple(OPERATIONS.values())
 
 

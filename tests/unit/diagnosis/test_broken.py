@@ -14,9 +14,11 @@ from tests.unit.diagnosis.evidence import call, job
 SECOND = 10**9
 
 
-def hanging(*, without: tuple[int, ...] = (), waited: float = 10.0, error: str | None = None) -> Evidence:
+def hanging(
+    *, without: tuple[int, ...] = (), waited: float = 10.0, error: str | None = None, per_host: int = 1
+) -> Evidence:
     """All but ``without`` are in number 80, or failed in it after ``waited`` seconds."""
-    evidence = job(steps=30)
+    evidence = job(steps=30, per_host=per_host)
     for rank in evidence.ranks:
         call(evidence, rank, 79)
         if rank not in without:
@@ -176,3 +178,45 @@ def test_a_failure_that_the_training_survived_is_history() -> None:
 
 def test_a_job_that_ended_with_work_in_flight_is_no_hang() -> None:
     assert diagnose(hanging(waited=0.5))[0].kind is Kind.NOTHING
+
+
+@pytest.mark.parametrize(
+    ("exits", "kind", "ranks"),
+    [
+        # Two ends are of the same host's clock, and rank 2's is the first.
+        ({2: Exit(None, 9, 100), 3: Exit(1, None, 200)}, Kind.DEAD, (2,)),
+        ({2: Exit(0, None, 100), 3: Exit(1, None, 200)}, Kind.DEAD, (2,)),
+        # It was ended because another of its host had failed: so it had hung.
+        ({2: Exit(None, 9, 300), 3: Exit(1, None, 200)}, Kind.HUNG, (2,)),
+        ({2: Exit(None, 15, 300), 3: Exit(1, None, 200)}, Kind.HUNG, (2,)),
+        # Another's clock says nothing.
+        ({2: Exit(None, 9, 300), 0: Exit(1, None, 200)}, Kind.DEAD, (2,)),
+    ],
+)
+def test_whose_end_came_first(exits: dict[int, Exit], kind: Kind, ranks: tuple[int, ...]) -> None:
+    evidence = hanging(without=(2,), waited=30.0, error="RuntimeError", per_host=2)
+    base = max(evidence.last_sign.values())
+    evidence.last_sign.update({2: base, 3: base})
+    evidence.exits = {rank: how._replace(time=base + (how.time or 0)) for rank, how in exits.items()}
+    finding = diagnose(evidence)[0]
+    assert (finding.kind, finding.ranks) == (kind, ranks)
+
+
+def test_one_that_stood_still_and_was_killed_later_did_not_die_of_it() -> None:
+    """Its launcher waits half a minute for a stopped rank to end by SIGTERM, and kills it then."""
+    evidence = hanging()
+    evidence.exits[2] = Exit(None, 9, evidence.last_sign[2] + SECOND)
+    assert diagnose(evidence)[0].kind is Kind.DEAD
+    evidence.exits[2] = Exit(None, 9, evidence.last_sign[2] + 30 * SECOND)
+    assert all(finding.kind is not Kind.DEAD for finding in diagnose(evidence))
+
+
+def test_a_library_that_aborts_is_no_proof() -> None:
+    """gloo ends a rank by SIGABRT that receives more than it posted, though another sent too much."""
+    evidence = job(steps=30)
+    evidence.exits[1] = Exit(None, 6, evidence.last_sign[1])
+    assert all(finding.kind is not Kind.DEAD for finding in diagnose(evidence))
+    evidence.exits[1] = Exit(None, 11, evidence.last_sign[1])
+    finding = diagnose(evidence)[0]
+    assert (finding.kind, finding.ranks) == (Kind.DEAD, (1,))
+    assert finding.sentence == "Rank 1 was ended by signal 11 (SIGSEGV), as its launcher saw."

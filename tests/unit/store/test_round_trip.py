@@ -41,6 +41,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_s
 
 from otel_netmon import schema, semconv
 from otel_netmon.delivery.span_lines import SpanLines
+from otel_netmon.endings import LastCalls, RankExit
 from otel_netmon.records import (
     Call,
     Collective,
@@ -77,6 +78,7 @@ SOURCES = st.builds(
     TEXT.filter(bool),
     *(st.none() | TEXT.filter(bool), *[st.none() | WHOLE] * 3),
     TEXT.filter(bool),
+    st.none() | WHOLE,
 )
 
 
@@ -125,6 +127,7 @@ def resource_of(source: Source | None) -> Resource:
         semconv.LOCAL_RANK,
         semconv.WORLD_SIZE,
         "service.name",
+        semconv.PROCESS_ID,
     )
     return Resource({str(name): value for name, value in zip(names, source, strict=True) if value is not None})
 
@@ -265,6 +268,16 @@ def test_traffic_with_a_peer(way: str, record: PeerTraffic, at: int) -> None:
     events = [Event(semconv.EVENT_TCP_PEER, schema.attributes(record), at), Event("exception", {"a": "b"}, at)]
     assert back(spans([span_of(step, "rank_step", events)])) == [step, record]
     assert back(logs([log_of(record, semconv.EVENT_TCP_PEER, at)])) == [record]
+
+
+@by_each_way
+@many
+@given(some(RankExit), some(LastCalls), st.integers(1, 1 << 62))
+def test_how_a_rank_ended(way: str, end: RankExit, calls: LastCalls, time: int) -> None:
+    _, logs, _, back = WAYS[way]
+    end, calls = end._replace(time=time), calls._replace(time=time)
+    assert back(logs([log_of(end, semconv.EVENT_EXITED, time)])) == [end]
+    assert back(logs([log_of(calls, semconv.EVENT_LAST_CALLS, time)])) == [calls]
 
 
 @by_each_way

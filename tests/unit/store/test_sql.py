@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from otel_netmon import schema, semconv
+from otel_netmon.endings import LastCall, LastCalls, RankExit
 from otel_netmon.records import (
     Collective,
     GroupUse,
@@ -61,13 +62,14 @@ TABLES = {
 TYPES = {"string": "String", "int": "Int64", "double": "Float64", "boolean": "Bool"}
 
 AT = 10**18
-SOURCE = Source("i'0", "h", 3, None, 4, "s")
+SOURCE = Source("i'0", "h", 3, None, 4, "s", 99)
 RESOURCE = {
     "service.instance.id": "i'0",
     "host.name": "h",
     str(semconv.RANK): "3",
     str(semconv.WORLD_SIZE): "4",
     "service.name": "s",
+    str(semconv.PROCESS_ID): "99",
 }
 IDS: dict[str, Any] = {"trace_id": "a" * 32, "source": SOURCE}
 
@@ -94,6 +96,9 @@ TRAFFIC = PeerTraffic(
 HANGING = InFlight("barrier", "0", 4, None, 61.5, rank=3, time=AT + 12, span_id="d" * 16, **IDS)
 NIC = HostTraffic("eth0", 2.0, 5, 4, 3, 2, 3, AT + 14, SOURCE)
 BEAT = Heartbeat("it's", 3, step=2, step_age=0.5, time=AT + 13, source=SOURCE)
+END = RankExit(4711, 3, 1, 8, signal=9, time=AT + 15, source=SOURCE)
+LAST = LastCalls(4711, "it's", 3, step=2, calls=(LastCall("barrier", "0", 4, 0, 7, None, None),), time=AT + 16)
+LAST = LAST._replace(source=SOURCE)
 SAMPLES = [
     HostSample("g", 1.5, AT, {"k": "v"}, source=SOURCE),
     HostSample("s", 5.0, AT, {}, True, AT - 10**9, source=SOURCE),
@@ -178,6 +183,8 @@ STATEMENTS = [
     log(TRAFFIC._replace(peer=2), semconv.EVENT_TCP_PEER, TRAFFIC.at),
     log(HANGING, semconv.EVENT_STALLED, HANGING.time),
     log(BEAT, semconv.EVENT_HEARTBEAT, BEAT.time),
+    log(END, semconv.EVENT_EXITED, END.time),
+    log(LAST, semconv.EVENT_LAST_CALLS, LAST.time),
     log(NIC, semconv.EVENT_NIC_TRAFFIC, NIC.at),
     *map(sample, SAMPLES),
 ]
@@ -188,6 +195,8 @@ EXPECTED: dict[Any, list[Any]] = {
     PeerTraffic: [TRAFFIC, TRAFFIC._replace(peer=2)],
     InFlight: [HANGING],
     Heartbeat: [BEAT],
+    RankExit: [END],
+    LastCalls: [LAST],
     HostTraffic: [NIC],
     HostSample: SAMPLES,
 }
