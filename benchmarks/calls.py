@@ -134,7 +134,7 @@ def on_the_calling_thread(size: Size) -> Iterator[Line]:
         if hooks is None:
             yield Line(f"{kind}: empty C++ hooks", "us", note="not measured: no compiler, no hooks, or --tiny")
         if logger is None:
-            yield Line(f"{kind}: DeepSpeed comms_logger", "us", note="not measured: pip install deepspeed, with DS_BUILD_OPS=0")
+            yield Line(f"{kind}: DeepSpeed comms_logger", "us", note="not measured: pip install deepspeed")
 
 
 def while_delivering(size: Size) -> Iterator[Line]:
