@@ -14,7 +14,7 @@ from torch.distributed.distributed_c10d import _new_process_group_helper, _world
 def reduce(times: int, group: object = None) -> None:
     for _ in range(times):
         dist.all_reduce(torch.ones(4), group=group)
-        time.sleep(0.02)
+        time.sleep(0.06)  # a job spans two rounds of the monitors
 
 
 def again(index: int, folder: str) -> None:
