@@ -31,7 +31,9 @@ def digests(ranks: int, number: int, *, late: int, steps: int = 8) -> Iterator[b
             own = 0.2 + noise.gauss(0, 0.004) + LATE * (rank == late)
             start = int((step * STEP) * 1e9) + rank
             sample = StepSample(
-                start, start + int(STEP * 1e9), STEP - own, 0.001, 0.0, own, 0.002, own, 25, 2_000_000_000
+                *(start, start + int(STEP * 1e9), STEP - own, 0.001, 0.0, own, 0.002, own),
+                calls=25,
+                size=2_000_000_000,
             )
             rows.append(DigestedStep(step, step * 7919, sample))
         host = rank // PER_HOST

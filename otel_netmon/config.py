@@ -120,6 +120,11 @@ class Config:
         "Whether each rank keeps its last collectives in memory that outlives it, for the launcher to read if it "
         "is killed; needs an instrumented launcher on Linux.",
     )
+    error_messages: str = _var(
+        "on",
+        choice("on", "off"),
+        "Whether the span of a collective that failed has what the failure says: it may name hosts and ports.",
+    )
     diagnosis: str = _var(
         "on",
         choice("on", "off"),

@@ -15,6 +15,8 @@ from otel_netmon.live.watch import Watch
 from otel_netmon.records import Verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from opentelemetry.metrics import MeterProvider
 
     from otel_netmon.diagnosis.evidence import Evidence
@@ -30,10 +32,17 @@ _MOST_NAMED: Final = 16
 class LiveDiagnosis:
     """Of a job with more than one rank. A thread, from ``start`` to ``stop``."""
 
-    def __init__(self, job: Job, rank: int, world_size: int, meter_provider: MeterProvider | None) -> None:
+    def __init__(
+        self,
+        job: Job,
+        rank: int,
+        world_size: int,
+        meter_provider: MeterProvider | None,
+        throttled: Callable[[], int | None],
+    ) -> None:
         self._job = job
         self._meter_provider = meter_provider
-        self.observer = OwnRank(rank, world_size, socket.gethostname())
+        self.observer = OwnRank(rank, world_size, socket.gethostname(), throttled)
         self._watch = Watch(rank, world_size, self.observer.outbox, self._connect, self._tell)
         self._writer: VerdictWriter | None = None
         """Made on the rank that diagnoses; the others have no such metrics."""

@@ -40,7 +40,8 @@ _TERM_WAIT: Final = 4.0
 class Engine:
     """One per process. ``start`` and ``stop`` may be called any number of times. torch must be imported.
 
-    ``joined`` is called, in the background, when this process's place in a job becomes known.
+    ``joined`` is called, in the background, when this process's place in a job becomes known. ``throttled`` makes
+    what gives the nanoseconds for which a CPU quota has stopped this process, for one thread at a time.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Engine:
         meter_provider: MeterProvider | None = None,
         *,
         joined: Callable[[], None] = lambda: None,
+        throttled: Callable[[], Callable[[], int | None]] = lambda: lambda: None,
     ) -> None:
         self._settings = config.current()
         self._wait = min(_WAIT, self._settings.exit_timeout)
@@ -58,7 +60,9 @@ class Engine:
         self._capture = Capture(
             self._settings.ring_size,
             self._groups,
+            keeps_messages=self._settings.error_messages == "on",
             begun=self._jobs.begun,
+            throttled=throttled(),
             on_activity=self._begin,
             on_closing=self._closing,
             on_destroyed=self._destroyed,
@@ -73,6 +77,7 @@ class Engine:
             observe=self._observer,
         )
         self._live: LiveDiagnosis | None = None
+        self._throttled = throttled
         self._meter_provider = meter_provider
         self._background = Background(self._rounds)
         self._installed = False
@@ -161,7 +166,7 @@ class Engine:
             return None
         from otel_netmon.diagnosing import LiveDiagnosis
 
-        live = self._live = LiveDiagnosis(job, rank, size or 0, self._meter_provider)
+        live = self._live = LiveDiagnosis(job, rank, size or 0, self._meter_provider, self._throttled())
         live.start()
         return live.observer
 

@@ -174,8 +174,9 @@ def _torch_imported(_module: Any) -> None:
 def _start_engine(instrumentor: TorchDistributedInstrumentor, *providers: Any) -> None:
     with without_collections():
         from otel_netmon.engine import Engine
+        from otel_netmon.monitors.quota import ThrottledTime
 
-        engine = Engine(*providers, joined=NetmonInstrumentor().joined)
+        engine = Engine(*providers, joined=NetmonInstrumentor().joined, throttled=ThrottledTime)
         engine.start(from_the_start=not instrumentor._is_late)
     instrumentor._engine = engine
 

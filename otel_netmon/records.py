@@ -46,6 +46,7 @@ class Collective(NamedTuple):
     reduce_op: Annotated[str | None, semconv.COLLECTIVE_REDUCE_OP] = None
     is_async: Annotated[bool | None, semconv.COLLECTIVE_ASYNC] = None
     error: Annotated[str | None, semconv.ERROR_TYPE] = None
+    error_message: Annotated[str | None, semconv.COLLECTIVE_ERROR_MESSAGE] = None
     state: Annotated[str | None, semconv.COLLECTIVE_STATE] = None
     device_duration: Annotated[float | None, semconv.COLLECTIVE_DEVICE_DURATION] = None
     device_bound: Annotated[float | None, semconv.COLLECTIVE_DEVICE_BOUND] = None
@@ -105,11 +106,13 @@ class RankStep(NamedTuple):
     collective_count: Annotated[int | None, semconv.STEP_COLLECTIVE_COUNT] = None
     collective_size: Annotated[int | None, semconv.STEP_COLLECTIVE_SIZE] = None
     collective_time: Annotated[float | None, semconv.STEP_COLLECTIVE_TIME] = None
+    issue_time: Annotated[float | None, semconv.STEP_ISSUE_TIME] = None
     wait_time: Annotated[float | None, semconv.STEP_WAIT_TIME] = None
     gc_time: Annotated[float | None, semconv.STEP_GC_TIME] = None
     data_time: Annotated[float | None, semconv.STEP_DATA_TIME] = None
     cpu_time: Annotated[float | None, semconv.STEP_CPU_TIME] = None
     run_queue_time: Annotated[float | None, semconv.STEP_RUN_QUEUE_TIME] = None
+    throttled_time: Annotated[float | None, semconv.STEP_THROTTLED_TIME] = None
     switches_voluntary: Annotated[int | None, semconv.STEP_SWITCHES_VOLUNTARY] = None
     switches_involuntary: Annotated[int | None, semconv.STEP_SWITCHES_INVOLUNTARY] = None
     groups: Annotated[tuple[GroupUse, ...], semconv.STEP_GROUPS] = ()
@@ -279,6 +282,8 @@ class ResourceUsage(NamedTuple):
     """All threads on a CPU."""
     run_queue: int | None = None
     """The main thread ready to run, and waiting for a CPU."""
+    throttled: int | None = None
+    """Its cgroup stopped by a CPU quota, summed over its CPUs."""
     voluntary: int | None = None
     """Context switches of all threads, because they waited for something."""
     involuntary: int | None = None

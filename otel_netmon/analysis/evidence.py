@@ -165,7 +165,8 @@ def _collective(process: Process, one: Collective) -> None:
         process.below[one.parent_id].append((one.start, one.end, bool(one.is_async)))
     if one.group is not None and one.sequence is not None:
         end = None if is_open else one.end
-        add_call(process, one.group, one.sequence, CallSeen(one.operation, one.size, one.start, end, one.error))
+        call = CallSeen(one.operation, one.size, one.start, end, one.error, one.error_message)
+        add_call(process, one.group, one.sequence, call)
 
 
 def _traffic(process: Process, each: PeerTraffic) -> None:
@@ -241,9 +242,11 @@ def _completed(sample: StepSample, below: Sequence[tuple[int, int, bool]]) -> St
     """With what only the spans of its collectives say."""
     if not below:
         return sample
+    if sample.issued is None:
+        sample = sample._replace(issued=_issued(sample.start, sorted(below)))
     if sample.in_collectives is None:
         sample = sample._replace(in_collectives=union([(begin, end) for begin, end, _ in below]) / 1e9)
-    return sample._replace(issued=_issued(sample.start, sorted(below)))
+    return sample
 
 
 def _issued(start: int, below: list[tuple[int, int, bool]]) -> float | None:

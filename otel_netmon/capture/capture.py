@@ -37,7 +37,8 @@ class Capture:
 
     ``on_activity`` is called, on the training thread, at the first event and with every new group: it may start
     what drains the ring. ``on_closing`` and ``on_destroyed`` are called around the destruction of all groups;
-    ``begun`` gives how many collectives all ranks of the job have begun together. torch must be imported.
+    ``begun`` gives how many collectives all ranks of the job have begun together, and ``throttled`` for how many
+    nanoseconds a CPU quota has stopped the process. torch must be imported.
     """
 
     def __init__(
@@ -45,16 +46,18 @@ class Capture:
         capacity: int,
         groups: Groups,
         *,
+        keeps_messages: bool = True,
         begun: Callable[[], int] = lambda: 0,
+        throttled: Callable[[], int | None] = lambda: None,
         on_activity: Callable[[], None] = lambda: None,
         on_closing: Callable[[], None] = lambda: None,
         on_destroyed: Callable[[], None] = lambda: None,
     ) -> None:
         self._groups = groups
         self._on_activity, self._on_closing, self._on_destroyed = on_activity, on_closing, on_destroyed
-        self.ring = EventRing(capacity)
+        self.ring = EventRing(capacity, keeps_messages=keeps_messages)
         self._waits = WorkWaitHook(self.ring)
-        self._usage = UsageSampler(self._blocked)
+        self._usage = UsageSampler(self._blocked, throttled)
         self.steps = StepTracker(read=self._usage.read, begun=begun, pauses=self._usage.pauses_before)
         self.recorder = Recorder(self.ring, self.steps, self._waits.expect)
         self._patches = Patches()

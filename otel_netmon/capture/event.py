@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from otel_netmon.text import bounded
 
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from otel_netmon.job.groups import Group
 
 _MOST_KINDS: Final = 4096
+_MOST_SAID: Final = 1024
+"""Characters of what an error says that are looked at."""
 
 
 @dataclass(slots=True, eq=False)
@@ -72,6 +74,8 @@ class _Rare:
 
     error: str | None = None
     """Class of the failure; ``None`` on success."""
+    error_message: str | None = None
+    """What it says, where that is known and asked for."""
     is_late = False
     """True when the completion was noticed some time after it happened: ``end`` is then only a bound."""
     is_unseen = False
@@ -137,7 +141,25 @@ class CollectiveEvent(_Rare):
         return self.end - self.start
 
 
-def error_type(error: BaseException) -> str:
-    """The class of ``error`` as ``error.type`` has it: qualified, unless it is a builtin."""
+class Failure(NamedTuple):
+    """Why a collective failed."""
+
+    type: str
+    """As ``error.type`` has it."""
+    message: str | None = None
+
+
+def failure_of(error: BaseException) -> Failure:
+    """Its class, qualified unless it is a builtin, and what it says."""
     cls = type(error)
-    return bounded(cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}")
+    name = cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+    try:
+        said = str(error)
+    except Exception:  # noqa: BLE001 - somebody's own class
+        said = ""
+    return Failure(bounded(name), message_in(said))
+
+
+def message_in(said: str) -> str | None:
+    """What an error says, without the stack that C++ put below it; bounded."""
+    return bounded(" ".join(said.partition("\nException raised from ")[0][:_MOST_SAID].split())) or None

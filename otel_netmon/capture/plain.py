@@ -52,10 +52,12 @@ class Use(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """The calls of a step: start of the first, and time with at least one in flight, in nanoseconds."""
+    """The calls of a step. Nanoseconds: start of the first; time with at least one in flight; time until the last
+    asynchronous one began, without those before that blocked their caller, -1 where none is asynchronous."""
 
     first: int
     busy: int
+    issuing: int
     uses: list[Use]
     places: str
     """Of the first calls by their start, separated by commas: where they are in ``uses``, and in microseconds
@@ -155,10 +157,10 @@ class PlainCalls:
     def summary(self, start: int, end: int, most: int) -> Summary:
         """Of those of a step from ``start`` to ``end``, ``most`` of them one by one."""
         kinds = self._kinds.kinds
-        first, busy, uses, *texts = self._kinds.module.summary(
+        first, busy, issuing, uses, *texts = self._kinds.module.summary(
             self._records, self._first, self._count, start, end, most
         )
-        return Summary(first, busy, [Use(kinds[number], *sums) for number, *sums in uses], *texts)
+        return Summary(first, busy, issuing, [Use(kinds[number], *sums) for number, *sums in uses], *texts)
 
     def is_followed_by(self, other: PlainCalls) -> bool:
         """Whether both were taken at once."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Final
 
-from otel_netmon.capture.event import CollectiveEvent, CollectiveKind, Kinds, error_type
+from otel_netmon.capture.event import CollectiveEvent, CollectiveKind, Failure, Kinds, failure_of
 from otel_netmon.guard import guarded
 from otel_netmon.internals.torch_internals import future_after, sparse_values
 from otel_netmon.job.groups import backend_of
@@ -189,22 +189,22 @@ class Recorder:
 
     def failed(self, event: CollectiveEvent, error: BaseException) -> None:
         """The call or the wait raised."""
-        self.ring.finish(event, monotonic_ns(), error_type(error))
+        self.ring.finish(event, monotonic_ns(), failure_of(error))
 
     def abandoned(self, event: CollectiveEvent, error: str) -> None:
         """The call raised some time ago; when is not known."""
         event.is_late = True
-        self.ring.finish(event, event.start, error)
+        self.ring.finish(event, event.start, Failure(error))
 
     def _completed(self, event: CollectiveEvent, future: Any, _after: Any) -> None:
         try:
             end = monotonic_ns()
-            error = None
+            failure = None
             try:
                 future.value()
-            except Exception as failure:  # noqa: BLE001 - the collective's own, which its caller gets from wait()
-                error = error_type(failure)
-            self.ring.finish(event, end, error)
+            except Exception as error:  # noqa: BLE001 - the collective's own, which its caller gets from wait()
+                failure = failure_of(error)
+            self.ring.finish(event, end, failure)
             event.future = None
         except Exception:  # noqa: BLE001 - law 1
             self.failure()

@@ -17,7 +17,7 @@ from otel_netmon import forks, threads
 from otel_netmon.capture.aggregator import Aggregator
 
 if TYPE_CHECKING:
-    from otel_netmon.capture.event import CollectiveEvent
+    from otel_netmon.capture.event import CollectiveEvent, Failure
     from otel_netmon.capture.operations import Operation
     from otel_netmon.capture.plain import PlainCalls
     from otel_netmon.job.groups import Group
@@ -50,8 +50,10 @@ class EventRing:
     are in all that this gives.
     """
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, *, keeps_messages: bool = True) -> None:
+        """``keeps_messages``: whether events of collectives that failed have what the failure says."""
         self.capacity = capacity
+        self.keeps_messages = keeps_messages
         self.source: EventSource | None = None
         self.after_fork_in_child()
         forks.register(self)
@@ -80,13 +82,15 @@ class EventRing:
         self.flying[event] = None
         return True
 
-    def finish(self, event: CollectiveEvent, end: int, error: str | None = None) -> None:
+    def finish(self, event: CollectiveEvent, end: int, failure: Failure | None = None) -> None:
         """Move ``event`` from in flight to finished. A second call for the same event does nothing."""
         if self.flying.pop(event, _GONE) is _GONE:
             return  # finished before, or abandoned
         event.end = end
-        if error is not None:
-            event.error = error
+        if failure is not None:
+            event.error = failure.type
+            if self.keeps_messages:
+                event.error_message = failure.message
         self._finished.append(event)
         if len(self._finished) > self.capacity:
             self._overwrite()

@@ -18,7 +18,7 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_netmon import forks
-from otel_netmon.capture.event import error_type
+from otel_netmon.capture.event import failure_of
 from otel_netmon.patches import Patches
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def _make_wait(original: Any, waits: WorkWaitHook, ring: EventRing) -> Any:
             result = call(self) if timeout is no_timeout else call(self, timeout)
         except BaseException as error:
             if event is not None:
-                finish(event, clock(), error_type(error))
+                finish(event, clock(), failure_of(error))
             raise
         end = clock()
         if end - since > _NO_TIME and get_ident() == waits._main:

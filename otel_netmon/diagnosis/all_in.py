@@ -107,7 +107,7 @@ def _unexplained(stuck: Stuck) -> Finding:
     return Finding(
         Kind.STUCK,
         f"All ranks are in {stuck.name}, which {'failed after waiting' if stuck.failed else 'has not ended'}"
-        f"{stuck.after}; no connection backs off and no rank is silent: nobody can be named.",
+        f"{stuck.after}; no connection backs off and no rank is silent: nobody can be named{stuck.said}.",
         lost=stuck.waited,
         confidence=Confidence.LOW,
         facts=stuck.facts,

@@ -173,7 +173,7 @@ def _hung(evidence: Evidence, stuck: Stuck, ranks: list[int]) -> Finding:
     return Finding(
         Kind.HUNG,
         f"{names(ranks).capitalize()} never came to {stuck.name}, which {names(there)} waited in{stuck.after}, "
-        f"{alive}: {got_to}.",
+        f"{alive}: {got_to}{stuck.said}.",
         ranks=tuple(ranks),
         hosts=hosts_of(evidence.hosts, ranks),
         cause=Cause.UNKNOWN,
@@ -211,7 +211,7 @@ def _dead(evidence: Evidence, stuck: Stuck, ranks: list[int]) -> Finding:
     return Finding(
         Kind.DEAD,
         f"{names(ranks).capitalize()} {said} after collective number {last}; {names(sorted(stuck.waiting))} went "
-        f"on to {stuck.name}, which {'failed' if stuck.failed else 'waits'}.",
+        f"on to {stuck.name}, which {'failed' if stuck.failed else 'waits'}{stuck.said}.",
         ranks=tuple(ranks),
         hosts=hosts_of(evidence.hosts, ranks),
         confidence=Confidence.HIGH if how else Confidence.MEDIUM,
@@ -244,7 +244,8 @@ def _unknown(stuck: Stuck) -> Finding:
     verb = "failed" if stuck.failed else "has not ended"
     return Finding(
         Kind.INSUFFICIENT,
-        f"{stuck.name.capitalize()} {verb}, and nothing is known of {names(stuck.unknown)}: nobody can be named.",
+        f"{stuck.name.capitalize()} {verb}, and nothing is known of {names(stuck.unknown)}: nobody can be named"
+        f"{stuck.said}.",
         confidence=Confidence.LOW,
         weight=1e9,
     )

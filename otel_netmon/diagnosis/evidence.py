@@ -32,6 +32,8 @@ class CallSeen(NamedTuple):
     start: int
     end: int | None
     error: str | None = None
+    message: str | None = None
+    """What the failure says."""
 
 
 class Exit(NamedTuple):

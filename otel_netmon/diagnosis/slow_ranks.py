@@ -16,7 +16,7 @@ from typing import Final
 from otel_netmon import semconv
 from otel_netmon.diagnosis import thresholds as limit
 from otel_netmon.diagnosis.finding import Cause, Confidence, Fact, Finding, Kind, hosts_of, names
-from otel_netmon.diagnosis.statistics import Quantity, Window, median, standard_score
+from otel_netmon.diagnosis.statistics import Quantity, Window, known, median, standard_score
 
 _SLACK = 6_000_000_000
 """Readings of a host's counters lie up to so many nanoseconds before and behind a window."""
@@ -25,15 +25,19 @@ _SLACK = 6_000_000_000
 def find(window: Window) -> list[Finding]:
     """Ranks that wait for a CPU, and ranks that are slow, over the steps of ``window``."""
     starved = _starved(window)
-    known = {rank for each in starved for rank in each.ranks}
-    slow = [each for each in _slow(window) if each.rank not in known]
-    known |= {each.rank for each in slow}
-    late = [each for each in _late(window) if each.rank not in known]
+    named = {rank for each in starved for rank in each.ranks}
+    slow = [each for each in _slow(window) if each.rank not in named]
+    named |= {each.rank for each in slow}
+    late = [each for each in _late(window) if each.rank not in named]
     return starved + _by_host(window, slow + late)
 
 
 def throttled(window: Window, rank: int) -> float | None:
-    """Seconds a second for which the cgroup of the rank's host was stopped by its quota."""
+    """Seconds a second for which the rank's cgroup was stopped by its quota: from its steps, or else from the
+    counters of its host."""
+    own = [(table.throttled[rank], table.duration[rank]) for table in window.tables if rank in table]
+    if stopped := known(time for time, _ in own):
+        return sum(stopped) / sum(duration for time, duration in own if time == time)  # noqa: PLR0124 - NaN is not
     first, last = window.span(rank)
     host = window.evidence.hosts.get(rank, "")
     return window.evidence.growth(host, semconv.CGROUP_THROTTLED.name, first - _SLACK, last + _SLACK)

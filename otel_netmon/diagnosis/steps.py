@@ -27,6 +27,8 @@ class StepSample(NamedTuple):
     issued: float | None = None
     """From the start of the step to that of its last asynchronous collective, without the calls that the caller
     was blocked in before: what the rank itself needed until everything was on its way."""
+    throttled: float | None = None
+    """Its cgroup stopped by a CPU quota, summed over its CPUs."""
     calls: int | None = None
     size: int | None = None
 
@@ -34,7 +36,10 @@ class StepSample(NamedTuple):
 class StepTable:
     """The samples of one step. Columns are by rank; NaN where nothing is known. Memory: some 100 bytes a rank."""
 
-    __slots__ = ("cpu", "data", "duration", "end", "gc", "issued", "own", "run_queue", "running", "start", "work")
+    __slots__ = (
+        *("cpu", "data", "duration", "end", "gc", "issued", "own", "run_queue", "running", "start", "throttled"),
+        "work",
+    )
 
     def __init__(self, ranks: int = 0) -> None:
         self.start = array("q", bytes(8 * ranks))
@@ -50,6 +55,7 @@ class StepTable:
         self.cpu = nothing[:]
         self.run_queue = nothing[:]
         self.issued = nothing[:]
+        self.throttled = nothing[:]
         self.work: dict[int, tuple[int | None, int | None]] = {}
         """Of each rank that took it: its collectives and their bytes, which tell what it has to do in a step."""
 
@@ -66,7 +72,7 @@ class StepTable:
         """A rank's sample; a second one replaces the first."""
         while len(self.start) <= rank:
             self._grow()
-        start, end, inside, data, gc, cpu, run_queue, issued, calls, size = sample
+        start, end, inside, data, gc, cpu, run_queue, issued, throttled, calls, size = sample
         duration = (end - start) / 1e9
         own = _NAN if inside is None else max(0.0, duration - inside)
         self.start[rank], self.end[rank] = start, end
@@ -78,6 +84,7 @@ class StepTable:
         self.cpu[rank] = _NAN if cpu is None else cpu
         self.run_queue[rank] = _NAN if run_queue is None else run_queue
         self.issued[rank] = _NAN if issued is None else issued
+        self.throttled[rank] = _NAN if throttled is None else throttled
         self.work[rank] = calls, size
 
     def _grow(self) -> None:
@@ -86,7 +93,7 @@ class StepTable:
             times.extend(array("q", bytes(8 * more)))
         nothing = array("d", [_NAN]) * more
         known = self.duration, self.own, self.running, self.data, self.gc, self.cpu, self.run_queue, self.issued
-        for column in known:
+        for column in (*known, self.throttled):
             column.extend(nothing)
 
     def shortest(self) -> float:
@@ -107,6 +114,8 @@ def sample_of(step: RankStep) -> StepSample:
         step.gc_time,
         step.cpu_time,
         step.run_queue_time,
+        step.issue_time,
+        step.throttled_time,
         calls=step.collective_count,
         size=step.collective_size,
     )

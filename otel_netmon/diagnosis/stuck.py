@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from otel_netmon.diagnosis.evidence import DEFAULT_GROUP, CallSeen, Evidence
 from otel_netmon.diagnosis.finding import Fact
+
+_MOST_SAID: Final = 120
+_PLACE: Final = re.compile(r"^\[[^]\s]*:\d+\]\s*")
+"""Where in its source a library found the failure: gloo's messages begin with that."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,16 @@ class Stuck:
     def facts(self) -> tuple[Fact, ...]:
         """For how long, as a fact."""
         return () if self.waited is None else (Fact("waited", self.waited, None, "s"),)
+
+    @property
+    def said(self) -> str:
+        """What a failure there says, at the end of a sentence."""
+        said = {rank: call.message for rank, call in sorted(self.waiting.items()) if call.message}
+        if not said:
+            return ""
+        rank, message = next(iter(said.items()))
+        message = _PLACE.sub("", message).rstrip(". ")
+        return f'; rank {rank} was told "{message[:_MOST_SAID]}{"…" if len(message) > _MOST_SAID else ""}"'
 
     @property
     def name(self) -> str:

@@ -87,7 +87,8 @@ class CollectiveEncoder:
                 if on_bus is not None:
                     busbw = double(on_bus)
             state = None if end is None else event.is_late
-            key = (kind, about, len(sequence), error, state, timed, algbw is nothing)
+            failure = None if error is None else (error, event.error_message)
+            key = (kind, about, len(sequence), failure, state, timed, algbw is nothing)
             template = templates.get(key)
             if template is None:
                 length = len(sequence) + len(device) + len(algbw) + len(busbw)

@@ -34,6 +34,8 @@ class Sums(NamedTuple):
     call_count: int
     size: int
     busy: int
+    issuing: int | None
+    """From the start until the last asynchronous one began, without those before that blocked their caller."""
     groups: tuple[GroupUse, ...]
     calls: Any
     """A tuple of ``Call``, or that packed."""
@@ -47,10 +49,13 @@ class IntervalStats:
 
     __slots__ = (
         *(
+            "_blocked_from",
+            "_blocked_until",
             "_busy_from",
             "_busy_until",
             "_durations",
             "_groups",
+            "_issued",
             "_kind",
             "_kinds",
             "_pace",
@@ -69,6 +74,10 @@ class IntervalStats:
         self.size = 0
         self._busy_from, self._busy_until = array("q"), array("q")
         self._settled = 0
+        self._issued = _UNKNOWN
+        """Start of the last one that is asynchronous."""
+        self._blocked_from, self._blocked_until = array("q"), array("q")
+        """Of the first ones that are not."""
         self._groups: dict[str, list[int]] = {}
         """By name: calls, bytes, calls with a known duration, their sum, the last sequence number, ranks."""
         self._kinds: dict[tuple[str, str], int] = {}
@@ -104,6 +113,11 @@ class IntervalStats:
                 self._kind.append(kinds.setdefault((kind.operation.name, name), len(kinds)))
                 starts.append(start)
                 durations.append(_UNKNOWN if duration is None else duration)
+            if kind.is_async:
+                self._issued = max(self._issued, start)
+            elif end is not None and len(self._blocked_from) <= _MERGE_AT:
+                self._blocked_from.append(start)
+                self._blocked_until.append(end)
             if end is not None:
                 self._busy_from.append(start)
                 self._busy_until.append(end)
@@ -128,7 +142,8 @@ class IntervalStats:
         if self._plain:
             return _plain_sums(joined(self._plain), start, end)
         since = min(self.first, start)
-        return Sums(self.first, self.count, self.size, self.busy(end), self.groups(), self.calls(since))
+        issuing = self._issuing(since)
+        return Sums(self.first, self.count, self.size, self.busy(end), issuing, self.groups(), self.calls(since))
 
     def _settle(self) -> None:
         if len(self._busy_from) > _MERGE_AT:
@@ -157,15 +172,14 @@ class IntervalStats:
 
     def busy(self, until: int) -> int:
         """Time with at least one collective in flight, before ``until``."""
-        total, reached = self._settled, -1 << 63
-        for start, end in sorted(zip(self._busy_from, self._busy_until, strict=True)):
-            if start >= until:
-                break
-            last = end if end < until else until
-            if last > reached:
-                total += last - (start if start > reached else reached)
-                reached = last
-        return total
+        return self._settled + _union(zip(self._busy_from, self._busy_until, strict=True), until)
+
+    def _issuing(self, start: int) -> int | None:
+        """See ``Sums``; not known where more of them blocked their caller than are remembered."""
+        last = self._issued
+        if last == _UNKNOWN or len(self._blocked_from) > _MERGE_AT:
+            return None
+        return last - start - _union(zip(self._blocked_from, self._blocked_until, strict=True), last)
 
     def _merged(self) -> list[tuple[int, int]]:
         merged: list[tuple[int, int]] = []
@@ -176,6 +190,19 @@ class IntervalStats:
                 else:
                     merged.append((start, end))
         return merged
+
+
+def _union(times: Iterable[tuple[int, int]], until: int) -> int:
+    """The time before ``until`` that is in at least one of these, from start to end each."""
+    total, reached = 0, -1 << 63
+    for start, end in sorted(times):
+        if start >= until:
+            break
+        last = end if end < until else until
+        if last > reached:
+            total += last - (start if start > reached else reached)
+            reached = last
+    return total
 
 
 def _plain_sums(calls: PlainCalls, start: int, end: int) -> Sums:
@@ -196,4 +223,5 @@ def _plain_sums(calls: PlainCalls, start: int, end: int) -> Sums:
         for group, (count, some, duration, last) in groups.items()
     ]
     packed = packed_calls(kinds, found.places, found.starts, found.durations)
-    return Sums(found.first, len(calls), size, found.busy, tuple(uses[:_MOST_GROUPS]), packed)
+    issuing = None if found.issuing < 0 else found.issuing
+    return Sums(found.first, len(calls), size, found.busy, issuing, tuple(uses[:_MOST_GROUPS]), packed)

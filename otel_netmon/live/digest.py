@@ -142,7 +142,7 @@ def _whole(values: Iterable[Any]) -> list[int]:
 
 def _step_row(step: DigestedStep) -> list[int | None]:
     each = step.sample
-    durations = map(_micros, each[2:8])
+    durations = map(_micros, each[2:9])
     return [step.number, step.tie, each.start, each.end - each.start, *durations, each.calls, each.size]
 
 
@@ -150,8 +150,10 @@ def _step(row: list[Any]) -> DigestedStep:
     if not {*map(type, row)} <= _WHOLE or max(row[:4]) >= _LARGEST:
         raise ValueError(row)
     number, tie, start, length, *durations, calls, size = row
-    inside, data, gc, cpu, run_queue, issued = [None if each is None else each / 1e6 for each in durations]
-    sample = StepSample(start, start + length, inside, data, gc, cpu, run_queue, issued, calls, size)
+    inside, data, gc, cpu, run_queue, issued, throttled = [
+        None if each is None else each / 1e6 for each in durations
+    ]
+    sample = StepSample(start, start + length, inside, data, gc, cpu, run_queue, issued, throttled, calls, size)
     return DigestedStep(number, tie, sample)
 
 

@@ -35,7 +35,8 @@ class Outbox:
         standing: Callable[[], Standing],
         throttled: Callable[[], int | None] = lambda: None,
     ) -> None:
-        """``clock`` gives the nanoseconds that steps and calls are told in."""
+        """``clock`` gives the nanoseconds that steps and calls are told in, ``throttled`` those for which a CPU
+        quota has stopped this process."""
         self._about = rank, world_size, host
         self._clock = clock
         self._standing = standing
@@ -89,7 +90,7 @@ class Outbox:
             self._clock(),
             standing.open_since,
             is_last,
-            throttled,
+            None if throttled is None else throttled // 1000,
             steps,
             tuple(traffic[-MOST_PEERS:]),
             standing.groups,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from otel_netmon.diagnosis.evidence import CallSeen
@@ -38,6 +38,8 @@ class CallLike(Protocol):
 
 
 class _Now(NamedTuple):
+    at: int = 0
+    """When that was."""
     opened: int = 0
     in_flight: Sequence[CallLike] = ()
     issued: Mapping[Group, int] = {}
@@ -47,8 +49,12 @@ class _Now(NamedTuple):
 class OwnRank:
     """An ``emit.observer.Observer``: told by the thread that makes spans, read by the one that tells others."""
 
-    def __init__(self, rank: int, world_size: int, host: str) -> None:
-        self.outbox = Outbox(rank, world_size, host, clock=time.monotonic_ns, standing=self._standing)
+    def __init__(
+        self, rank: int, world_size: int, host: str, throttled: Callable[[], int | None] = lambda: None
+    ) -> None:
+        """``throttled`` gives nanoseconds, see ``Digest``."""
+        clock = time.monotonic_ns
+        self.outbox = Outbox(rank, world_size, host, clock=clock, standing=self._standing, throttled=throttled)
         self._now = _Now()
         self._spans: dict[int, tuple[int, int]] = {}
 
@@ -73,7 +79,7 @@ class OwnRank:
         ended: Mapping[Group, int],
     ) -> None:
         """Where it is; what is given is kept, and may change."""
-        self._now = _Now(opened, in_flight, issued, ended)
+        self._now = _Now(time.monotonic_ns(), opened, in_flight, issued, ended)
 
     def span_of(self, step: int | None) -> tuple[int, int] | None:
         """The trace and the span of this rank's step of that number, or of the last one before."""
@@ -81,10 +87,10 @@ class OwnRank:
         return next((ids for number, ids in reversed(known) if step is None or number <= step), None)
 
     def _standing(self) -> Standing:
-        now, at = self._now, time.monotonic_ns()
+        now = self._now  # of then: a call that was in flight may have ended since
         groups = list(now.issued.items())[-MOST_GROUPS:]
         hanging = sorted(
-            (call for call in now.in_flight if at - call.start > _HANGS and call.sequence is not None),
+            (call for call in now.in_flight if now.at - call.start > _HANGS and call.sequence is not None),
             key=lambda call: call.start,
         )
         return Standing(

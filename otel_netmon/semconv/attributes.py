@@ -84,6 +84,11 @@ GROUP_RANK: Final = _integer(
 )
 BACKEND: Final = _text("torch.distributed.backend", "`gloo`, `nccl`, …")
 ERROR_TYPE: Final = _text(_error.ERROR_TYPE, "class of the failure", "success")
+COLLECTIVE_ERROR_MESSAGE: Final = _text(
+    "torch.distributed.collective.error.message",
+    "what the failure says, its first 255 characters; gloo's often name the peer",
+    "success, or it says nothing, or `OTEL_NETMON_ERROR_MESSAGES=off`",
+)
 
 # --- the rank ---------------------------------------------------------------------------------------------
 
@@ -123,6 +128,12 @@ STEP_COLLECTIVE_SIZE: Final = _bytes(
 STEP_COLLECTIVE_TIME: Final = _seconds(
     "torch.distributed.step.collective_time", "time of the step with at least one of them in flight"
 )
+STEP_ISSUE_TIME: Final = _seconds(
+    "torch.distributed.step.issue_time",
+    "from the start of the step to that of its last asynchronous collective, without the collectives before that "
+    "their caller was blocked in: what this rank needed until all was on its way",
+    "none is asynchronous, or it is no step",
+)
 STEP_WAIT_TIME: Final = _seconds(
     "torch.distributed.step.wait_time",
     "the main thread in `Work.wait`; waits within C++ (DDP's) are not seen",
@@ -135,6 +146,11 @@ STEP_DATA_TIME: Final = _seconds(
 STEP_CPU_TIME: Final = _seconds("torch.distributed.step.cpu_time", "on a CPU, all threads of the process", _UNREAD)
 STEP_RUN_QUEUE_TIME: Final = _seconds(
     "torch.distributed.step.run_queue_time", "the main thread ready to run, and waiting for a CPU", _UNREAD
+)
+STEP_THROTTLED_TIME: Final = _seconds(
+    "torch.distributed.step.throttled_time",
+    "the process's cgroup, or one above it, stopped by a CPU quota, summed over its CPUs",
+    "there is no quota, or it is no step",
 )
 STEP_SWITCHES_VOLUNTARY: Final = _integer(
     "torch.distributed.step.context_switches.voluntary",

@@ -28,7 +28,7 @@ PROGRAM: Final = Path(__file__).parent / "programs" / "snapshot.py"
 
 PACKED: Final = (semconv.STEP_GROUPS, semconv.STEP_COLLECTIVES)
 OF_THE_MACHINE: Final = {
-    *("service.instance.id", "host.name", "process.pid", "telemetry.sdk.version"),
+    *("service.instance.id", "host.name", "process.pid", "telemetry.sdk.version", semconv.RANK_PID),
     *(semconv.STEP_SWITCHES_VOLUNTARY, semconv.STEP_SWITCHES_INVOLUNTARY, semconv.STEP_START),
 }
 IN_PASSING: Final = semconv.COLLECTIVE_AGE_METRIC.name
@@ -99,7 +99,8 @@ def span(item: dict[str, Any]) -> Iterator[str]:
 
 def log(item: dict[str, Any]) -> Iterator[str]:
     yield f"log {item['eventName']} {item.get('spanId')} of {item.get('traceId')}, flags {item.get('flags')}"
-    yield f"  {item['severityText']} {item['severityNumber']}: {item['body']['stringValue']}"
+    said = re.sub(r"process \d+", "process …", item["body"]["stringValue"])
+    yield f"  {item['severityText']} {item['severityNumber']}: {said}"
     yield from attributes(item)
 
 
@@ -127,8 +128,8 @@ def small_run(folder: Path) -> str:
     by_rank: dict[str, list[str]] = {}
     for resource, item in spans:
         by_rank.setdefault(resource, []).extend(span(item))
-    for resource, item in logs:
-        by_rank.setdefault(resource, []).extend(log(item))
+    for resource, lines in sorted((resource, list(log(item))) for resource, item in logs):
+        by_rank.setdefault(resource, []).extend(lines)
     for (resource, _), item in sorted(last.items()):
         by_rank.setdefault(resource, []).extend(metric(item))
     return "".join(

@@ -7,6 +7,8 @@
 #include <cstdlib>
 #include <thread>
 
+#include <unistd.h>
+
 #include "ring.h"
 #include "self_test.h"
 
@@ -32,6 +34,9 @@ int main(int count, char** arguments) {
   const std::string wrong = self_test();
   check(wrong.empty(), wrong.c_str());
   Ring ring(CAPACITY, {1e-6, 1e-3}, {64.0});
+  std::FILE* const file = std::tmpfile();
+  check(file && ftruncate(fileno(file), 4096) == 0, "there is no file for the last calls");
+  ring.last_calls = new LastCalls(fileno(file), 0);
   std::atomic<uint64_t> handed[8] = {};  // tickets that another thread finishes
   std::atomic<uint64_t> held{0}, abandoned{0}, drained{0}, seen{0};
   std::atomic<size_t> writing{WRITERS};
@@ -48,6 +53,7 @@ int main(int count, char** arguments) {
       if (ticket != 0) held.fetch_add(1);
       if (call & 64) ring.in_flight.mark_unseen(ticket, true);
       const uint64_t other = handed[call & 7].exchange(ticket);
+      if (call % 5 == 0) ring.messages.add(other, "it failed");
       if (ring.finish(other, now(), call % 5 == 0 ? 2 : 0)) check(!ring.finish(other, now()), "a call ended twice");
     }
     writing.fetch_sub(1);
@@ -68,6 +74,7 @@ int main(int count, char** arguments) {
         check(record[SIZE] == checksum(record), "a record that ended is torn");
         drained.fetch_add(1, std::memory_order_relaxed);
       }
+      for (const auto& [ticket, said] : ring.messages.take()) check(said == "it failed", "a message is torn");
       if (drained.load(std::memory_order_relaxed) % 3 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
     } while (writing.load() > 0);
   };
@@ -99,6 +106,11 @@ int main(int count, char** arguments) {
               (unsigned long long)abandoned.load(), (unsigned long long)flying);
   check(drained + ring.tally.count() + abandoned + flying == calls * WRITERS, "the calls do not add up");
   check(seen.load() > 0, "nothing was ever seen in flight");
+  uint64_t noted = 0;
+  std::array<Record, LastCalls::MOST> last;
+  check(pread(fileno(file), last.data(), sizeof(last), 0) == sizeof(last), "the last calls cannot be read");
+  for (const Record& one : last) noted += one[START] != 0 && one[TICKET] != 0;
+  check(noted == last.size(), "of the last calls some are missing");
   ring.tally.take();
   ring.forget();
   check(ring.begin(record) != 0 && ring.tally.count() == 0, "a forked child does not begin empty");

@@ -40,6 +40,11 @@ def test_failures_pass_unchanged_and_are_said(tmp_path: Path, backend: str) -> N
         ]
     )
     assert not any(TD + "collective.algbw" in span["attributes"] for span in spans if "error.type" in span)
+    says = TD + "collective.error.message"
+    failed = [span for span in spans if span["attributes"].get("error.type") == "RuntimeError"]
+    begins = [" ".join(text.split()) for *_, text in ours.ranks[0]["raised"]]
+    assert all(any(span["attributes"][says].startswith(one) for one in begins) for span in failed)
+    assert all(("error.type" in span["attributes"]) >= (says in span["attributes"]) for span in spans)
     (refusal,) = refused
     assert refusal["status"]["status_code"] == "ERROR"
     if hooks:  # a call that raised has no post-hook: neither its class nor its time is known

@@ -282,7 +282,7 @@ def test_rules_and_dashboards_sum_by_labels_that_exist(file: Path) -> None:
         (unknown_signals, "`system.network.bytes`"),
         (unknown_words, "`run_queue.times`"),
         (unknown_words, "`gc_times`"),
-        (unknown_words, "`.throttled_time`"),
+        (unknown_words, "`.throttled_times`"),
         (unknown_words, "`.grups.*`"),
         (unknown_words, "`torch.distributed.collective.state=inflight`"),
         (unknown_words, "`service.instance`"),

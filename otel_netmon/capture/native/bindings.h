@@ -138,7 +138,7 @@ py::tuple summary(const py::bytes& bytes, size_t first, size_t count, int64_t st
   for (const Series& one : all.series) {
     rows.append(py::make_tuple(one.kind, one.calls, one.size, one.duration, one.last_sequence));
   }
-  return py::make_tuple(all.first, all.busy, rows, all.places, all.starts, all.durations);
+  return py::make_tuple(all.first, all.busy, all.issuing, rows, all.places, all.starts, all.durations);
 }
 
 // The spans of plain calls, but for so many bytes of the first; or none, and records for which a template is missing.
@@ -171,6 +171,13 @@ py::list tally() {
                                row_of(one.seconds), row_of(one.sizes)));
   }
   return rows;
+}
+
+// What calls that failed said, by their tickets; bytes, for it may be no text.
+py::dict messages() {
+  py::dict said;
+  for (const auto& [ticket, text] : state.ring.load()->messages.take()) said[py::int_(ticket)] = py::bytes(text);
+  return said;
 }
 
 py::tuple take_errors() {
@@ -251,6 +258,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m, py::mod_gil_not_used()) {
   m.def("overwritten", [] { return state.ring.load()->tally.count(); });
   m.def("tally", &tally);
   m.def("take_errors", &take_errors);
+  m.def("messages", &messages);
   m.def("close_calls", [] {  // of this thread
     calls.fail_all();
     latest.forget();

@@ -184,15 +184,15 @@ void follow(Group& group, const Calls::Call& call, const c10::intrusive_ptr<c10d
   // A call without tensors on a device's backend: its future completes when the work is enqueued.
   const bool is_enqueued = future && !call.has_tensors && !future->devices().empty();
   if (future && !is_enqueued) {
-    const auto finish = [ring, ticket](c10::ivalue::Future& done) noexcept {
+    const auto completed = [ring, ticket](c10::ivalue::Future& done) noexcept {
       const int64_t end = now();
-      ring->finish(ticket, end, done.hasError() ? error_class(done.exception_ptr()) : NO_ERROR);
+      finish(*ring, ticket, end, done.hasError() ? done.exception_ptr() : nullptr);
     };
     latest.expect({work.get(), ring, ticket, bool(call.flags & ASYNC), future->completed()});
     if (latest.is_complete) {
-      finish(*future);
+      completed(*future);
     } else {
-      future->addCallback(finish, /*uses_future=*/false);
+      future->addCallback(completed, /*uses_future=*/false);
     }
   } else if (!is_pythons(*work)) {
     state.works->track(work, ring, ticket, call.start, call.flags & ASYNC, !is_enqueued);
@@ -239,7 +239,7 @@ bool wait(c10d::Work& work, std::chrono::milliseconds timeout) {
     result = work.wait(timeout);
   } catch (...) {
     if (is_end || (followed.work && !followed.is_async)) {
-      ring->finish(ticket, now(), error_class(std::current_exception()));
+      finish(*ring, ticket, now(), std::current_exception());
     }
     throw;
   }

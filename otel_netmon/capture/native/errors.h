@@ -1,4 +1,4 @@
-// The class that an exception becomes in Python, as a number: the order of torch's own translation.
+// The class that an exception becomes in Python, as a number: the order of torch's own translation; and what it says.
 #pragma once
 
 #include <cstdint>
@@ -6,6 +6,8 @@
 
 #include <c10/util/Exception.h>
 #include <pybind11/pybind11.h>
+
+#include "ring.h"
 
 namespace otel_netmon {
 
@@ -58,6 +60,26 @@ inline uint32_t error_class(const std::exception_ptr& error) noexcept {
   catch (const pybind11::error_already_set&) { return OTHER; }
   catch (const std::exception&) { return RUNTIME_ERROR; }
   catch (...) { return OTHER; }
+}
+
+// What an exception says; nothing of one that is Python's own. Needs no interpreter lock either.
+inline void say(Messages& messages, uint64_t ticket, const std::exception_ptr& error) noexcept {
+  try {
+    std::rethrow_exception(error);
+  } catch (const pybind11::error_already_set&) {
+  } catch (const c10::Error& said) {
+    messages.add(ticket, said.what_without_backtrace());
+  } catch (const std::exception& said) {
+    messages.add(ticket, said.what());
+  } catch (...) {
+  }
+}
+
+// The call ended: with an error, where there is one.
+inline void finish(Ring& ring, uint64_t ticket, int64_t end, const std::exception_ptr& error, uint32_t flags = 0) noexcept {
+  const uint32_t number = error_class(error);
+  if (number != NO_ERROR) say(ring.messages, ticket, error);
+  ring.finish(ticket, end, number, flags);
 }
 
 }  // namespace otel_netmon

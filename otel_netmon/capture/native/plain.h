@@ -20,6 +20,20 @@ inline uint32_t varint_size(uint64_t value) {
   return size;
 }
 
+// The time that is in at least one of some intervals, which come by their starts.
+struct Union {
+  int64_t total = 0, reached = std::numeric_limits<int64_t>::min();
+
+  void add(int64_t begin, int64_t end) {
+    if (end <= std::max(begin, reached)) return;
+    total += end - std::max(begin, reached);
+    reached = end;
+  }
+
+  // Of that, what lies before a time at which none begins later.
+  int64_t before(int64_t time) const { return reached > time ? total - (reached - time) : total; }
+};
+
 // Calls of one operation on one group: what they add up to, and their ends in nanoseconds, sizes and durations.
 struct Series {
   uint32_t kind = 0;  // that of the first
@@ -39,6 +53,7 @@ struct Series {
 // The calls of a step, which has begun at `start`, or with the first of them, and has ended at `end`.
 struct Summary {
   int64_t first, busy = 0;  // start of the first call; nanoseconds with at least one in flight, until `end`
+  int64_t issuing = -1;  // until the last asynchronous one began, without those before that their callers waited in
   std::vector<Series> series{};
   // Of the first calls, by their start: in which series, and start and duration in microseconds.
   std::string places{}, starts{}, durations{};
@@ -99,29 +114,33 @@ class PlainKinds {
   Summary summary(const Record* records, size_t count, int64_t start, int64_t end, size_t most) const {
     Summary all{std::numeric_limits<int64_t>::max()};
     Places places{{}, OPERATION_AND_GROUP};
-    std::vector<std::array<int64_t, 3>> calls;  // start, place, end
+    std::vector<std::array<int64_t, 4>> calls;  // start, place, end, whether its caller did not wait in it
     for (const Record* record = records; record < records + count; ++record) {
       const size_t place = place_of(*record, places, all.series);
       all.series[place].add(*record);
-      calls.push_back({int64_t((*record)[START]), int64_t(place), int64_t((*record)[END])});
+      const bool is_async = flags_in(kinds_.at(uint32_t((*record)[KIND])).kind) & ASYNC;
+      calls.push_back({int64_t((*record)[START]), int64_t(place), int64_t((*record)[END]), is_async});
       all.first = std::min(all.first, calls.back()[0]);
     }
     const int64_t since = std::min(all.first, start);
     std::sort(calls.begin(), calls.begin() + std::min(most, count));
     for (size_t at = 0; at < std::min(most, count); ++at) {
-      const auto [begun, place, ended] = calls[at];
+      const auto [begun, place, ended, is_async] = calls[at];
       all.places += (at ? "," : "") + std::to_string(place);
       all.starts += (at ? "," : "") + std::to_string((begun - since) / 1000);
       all.durations += (at ? "," : "") + std::to_string((ended - begun) / 1000);
     }
     std::sort(calls.begin(), calls.end());
-    int64_t reached = std::numeric_limits<int64_t>::min();
-    for (const auto& [begun, place, ended] : calls) {
-      if (begun >= end) break;
-      const int64_t until = std::min(ended, end);
-      if (until > reached) all.busy += until - std::max(begun, reached);
-      reached = std::max(until, reached);
+    Union busy, blocked;
+    for (const auto& [begun, place, ended, is_async] : calls) {
+      busy.add(begun, std::min(ended, end));
+      if (is_async) {
+        all.issuing = begun - since - blocked.before(begun);
+      } else {
+        blocked.add(begun, ended);
+      }
     }
+    all.busy = busy.total;
     return all;
   }
 

@@ -4,6 +4,7 @@
 #include "finished.h"
 #include "in_flight.h"
 #include "last_calls.h"
+#include "messages.h"
 #include "record.h"
 #include "tally.h"
 
@@ -59,11 +60,13 @@ class Ring {
     in_flight.forget();
     finished_.clear();
     tally.forget();
+    messages.forget();
     last_calls = nullptr;  // it is the parent's
   }
 
   InFlight in_flight;
   std::atomic<LastCalls*> last_calls{nullptr};
+  Messages messages;
 
  private:
   Finished finished_;

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otel_netmon import threads
 from otel_netmon.capture.aggregator import Key
-from otel_netmon.capture.event import CollectiveEvent, CollectiveKind, KindTable
+from otel_netmon.capture.event import CollectiveEvent, CollectiveKind, KindTable, message_in
 from otel_netmon.capture.native.loader import RECORD
 from otel_netmon.capture.operations import OPERATIONS
 from otel_netmon.capture.plain import PlainCalls, PlainKinds
@@ -27,6 +27,7 @@ _KIND: Final = struct.Struct("<QIBbbB")
 _ASYNC, _ON_HOST, _EVEN = 1, 2, 4
 _LATE, _UNSEEN = 1, 2
 _ALL: Final = 1 << 62
+_MOST_MESSAGES: Final = 256
 
 _OPERATIONS: Final = tuple(OPERATIONS.values())
 
@@ -53,6 +54,7 @@ class NativeSource:
         self._module.forget_kinds()
         self._seen: dict[int, CollectiveEvent] = {}
         """By ticket, events that were given out while in flight."""
+        self._messages: dict[int, bytes] = {}
         self._vanished: set[int] = set()
         """Of those, what had left when the queue was last empty: it comes with the next records, or never."""
 
@@ -68,6 +70,7 @@ class NativeSource:
 
     def _ended(self, records: bytes) -> list[CollectiveEvent]:
         events = []
+        said: dict[int, bytes] | None = None
         for ticket, start, end, sequence, boundary, kind, error, flags in RECORD.iter_unpack(records):
             event = self._seen.pop(ticket, None) if self._seen else None
             if event is not None:
@@ -79,10 +82,21 @@ class NativeSource:
             event.end = end
             if error:
                 event.error = self._errors[error]
+                said = self._said() if said is None else said
+                event.error_message = message_in(said.pop(ticket, b"").decode(errors="replace"))
             if flags & _LATE:
                 event.is_late = True
             events.append(event)
         return events
+
+    def _said(self) -> dict[int, bytes]:
+        """By ticket, what calls that failed said and have not been taken out yet."""
+        if not self._recorder.ring.keeps_messages:
+            return {}
+        self._messages |= self._module.messages()
+        for oldest in list(self._messages)[:-_MOST_MESSAGES]:
+            del self._messages[oldest]
+        return self._messages
 
     def take(self, at_most: int) -> tuple[PlainCalls | None, list[CollectiveEvent]]:
         """As ``drain``, where no events are made of plain calls; some 0.1 µs each."""

@@ -112,14 +112,14 @@ class Works {
       }
       for (const auto& work : alive) {
         bool is_completed = false;
-        uint32_t error = NO_ERROR;
+        std::exception_ptr error;
         try {
           is_completed = work->isCompleted();
-          if (is_completed) error = error_class(work->exception());
+          if (is_completed) error = work->exception();
         } catch (...) {
         }
         if (!is_completed) continue;
-        if (auto taken = take(work.get())) taken->ring->finish(taken->ticket, now(), error, LATE);
+        if (auto taken = take(work.get())) finish(*taken->ring, taken->ticket, now(), error, LATE);
       }
       for (const Tracked& one : ended) one.ring->finish(one.ticket, now(), NO_ERROR, LATE);
     }  // here, without the lock, destructors run

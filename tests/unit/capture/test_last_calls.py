@@ -11,6 +11,7 @@ pytest.importorskip("torch")
 
 from otel_netmon.black_box import layout
 from otel_netmon.black_box.box import Box
+from otel_netmon.capture.event import Failure
 from otel_netmon.capture.last_calls import Cells
 from otel_netmon.capture.operations import OPERATIONS
 from otel_netmon.capture.recorder import Recorder
@@ -53,7 +54,7 @@ def test_a_call_is_there_when_it_begins_and_its_end_when_it_is_drained(rank: Ran
     assert [call[:4] for call in rank.calls()] == [("all_reduce", "3", 1, 0), ("all_reduce", "3", 2, 0)]
     assert [call.duration for call in rank.calls()] == [None, None]
     recorder.ring.finish(first, 10**9 + 5001)
-    recorder.ring.finish(second, 10**9 + 7002, "RuntimeError")
+    recorder.ring.finish(second, 10**9 + 7002, Failure("RuntimeError"))
     cells.ended(recorder.ring.drain())
     assert [(call.duration, call.error) for call in rank.calls()] == [(5, None), (7, "_OTHER")]
 

@@ -126,7 +126,13 @@ def test_a_call_that_raises_is_closed_by_the_next_one(native: Captured) -> None:
 def test_the_failure_is_that_of_the_future(native: Captured) -> None:
     with pytest.raises(RuntimeError):
         dist.all_reduce(torch.ones(4), op=dist.ReduceOp.BAND)
-    assert native.ended(1)[0].error == "RuntimeError"
+    (event,) = native.ended(1)
+    assert event.error == "RuntimeError" and "BAND" in (event.error_message or "").upper()
+    native.ring.keeps_messages = False
+    with pytest.raises(RuntimeError):
+        dist.all_reduce(torch.ones(4), op=dist.ReduceOp.BAND)
+    (event,) = native.ended(1)
+    assert event.error == "RuntimeError" and event.error_message is None
 
 
 def test_error_names_are_those_of_classes() -> None:

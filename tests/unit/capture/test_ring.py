@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from otel_netmon.capture.event import CollectiveEvent, CollectiveKind
+from otel_netmon.capture.event import CollectiveEvent, CollectiveKind, Failure
 from otel_netmon.capture.operations import OPERATIONS
 from otel_netmon.capture.ring import EventRing
 from otel_netmon.job.groups import Group
@@ -36,7 +36,7 @@ def test_finished_events_come_out_once_and_in_order() -> None:
         ring.begin(one)
     for one in reversed(events):
         ring.finish(one, 9, None)
-        ring.finish(one, 10, "again")
+        ring.finish(one, 10, Failure("again"))
     assert ring.drain() == events[::-1]
     assert ring.drain() == []
     assert [one.end for one in events] == [9, 9, 9]

@@ -56,6 +56,7 @@ def events(draw: Any, kinds: list[CollectiveKind]) -> CollectiveEvent:
     event = CollectiveEvent(draw(st.sampled_from(kinds)), draw(TIMES), 0, draw(sequence | st.integers(0, 2**40)))
     event.end = draw(st.none() | st.integers(0, 2**40).map(lambda took: event.start + took))
     event.error = draw(st.none() | TEXT)
+    event.error_message = None if event.error is None else draw(st.none() | TEXT)
     event.is_late = draw(st.booleans())
     event.device_duration = draw(st.none() | st.integers(0, 2**50))
     event.device_bound = draw(st.none() | st.integers(0, 2**50))

@@ -43,7 +43,7 @@ class Rank:
     def take_steps(self, count: int, late: float = 0.0) -> None:
         for _ in range(count):
             start = self.steps * STEP
-            sample = StepSample(start, start + STEP, 0.06 - late, 0.0, 0.0, 0.03, 0.0, 0.04, 3, 100)
+            sample = StepSample(start, start + STEP, 0.06 - late, 0.0, 0.0, 0.03, 0.0, 0.04, calls=3, size=100)
             self.outbox.step(self.steps, self.steps, sample)
             self.steps += 1
 
