@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 from dashboards.model import (
+    CULPRIT,
     GROUP,
     IN_GROUP,
     JOB,
+    KIND,
     OPERATION,
     RANK,
     Dashboard,
@@ -42,6 +44,19 @@ _STEPS: Final = (
                 f"rank {per(RANK)}",
             ),
         ),
+    ),
+    Panel(
+        "Culprits",
+        "percentunit",
+        "Share of the time that the job loses to whom the live diagnosis names, by kind. Its log events say in a "
+        "sentence what is known of each.",
+        (
+            (
+                f"topk(10, {rate(semconv.DIAGNOSIS_LOST_METRIC.prometheus_name, JOB, f'job, {KIND}, {CULPRIT}')})",
+                per(CULPRIT, KIND),
+            ),
+        ),
+        "bargauge",
     ),
     Panel(
         "Late ranks",

@@ -14,6 +14,8 @@ DIRECTION: Final = "network_io_direction"
 RANK: Final = "torch_distributed_rank"
 OPERATION: Final = "torch_distributed_collective_name"
 GROUP: Final = "torch_distributed_group_name"
+CULPRIT: Final = "otel_netmon_diagnosis_culprit"
+KIND: Final = "otel_netmon_diagnosis_kind"
 PEER: Final = "network_peer_address"
 COLLECTIVES: Final = 'otel_netmon_tcp_use="collectives"'
 IN_GROUP: Final = f'{JOB},{GROUP}=~"$group"'

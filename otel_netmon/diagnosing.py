@@ -10,7 +10,7 @@ from otel_netmon.emit.verdicts import VerdictWriter
 from otel_netmon.job import peers
 from otel_netmon.live.exchange import Exchange, StoreGone
 from otel_netmon.live.rank import OwnRank
-from otel_netmon.live.settling import ONCE, Change, Settling
+from otel_netmon.live.settling import ONCE
 from otel_netmon.live.watch import Watch
 from otel_netmon.records import Verdict
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     from opentelemetry.metrics import MeterProvider
 
-    from otel_netmon.diagnosis.evidence import Evidence
     from otel_netmon.diagnosis.finding import Finding
     from otel_netmon.job.job import Job
+    from otel_netmon.live.judge import Look
     from otel_netmon.live.settling import Key
 
 _LAST_WORD: Final = 1.0
@@ -70,11 +70,11 @@ class LiveDiagnosis:
             raise StoreGone("the ranks of this job have no TCP store")
         return Exchange(store.client, run_id)
 
-    def _tell(self, changes: list[Change], settling: Settling, evidence: Evidence) -> None:
+    def _tell(self, look: Look) -> None:
         writer = self._writer = self._writer or VerdictWriter(self._meter_provider)
-        for finding, is_over in changes:
+        for finding, is_over in look.changes:
             writer.tell(self._verdict(finding, is_over), finding.sentence)
-        writer.standing(self._lost(settling, evidence), self._watch.cost, len(evidence.heard))
+        writer.standing(self._lost(look), look.cost, look.heard)
 
     def _verdict(self, finding: Finding, is_over: bool) -> Verdict:
         run_id = self._job.run_id.value
@@ -95,16 +95,16 @@ class LiveDiagnosis:
             span_id=f"{span_id:016x}" if span_id else "",
         )
 
-    def _lost(self, settling: Settling, evidence: Evidence) -> dict[tuple[str, str], float]:
+    def _lost(self, look: Look) -> dict[tuple[str, str], float]:
         """Seconds since the look before, by culprit: those of the steps since then; one that stood still at
         once."""
-        last = max(evidence.steps, default=None)
+        last = look.last_step
         steps = 0 if last is None or self._last_step is None else max(0, last - self._last_step)
         self._last_step = last if last is not None else self._last_step
         now, before = time.monotonic(), self._looked
         self._looked = now
         lost: dict[tuple[str, str], float] = {}
-        for key, finding in settling.told.items():
+        for key, finding in look.told.items():
             if finding.first_step is None:
                 seconds = now - before  # it is stuck
             elif finding.kind in ONCE:
@@ -114,7 +114,7 @@ class LiveDiagnosis:
                 seconds = steps * (finding.lost or 0.0)
             culprit = finding.kind.value, _who(finding)
             lost[culprit] = lost.get(culprit, 0.0) + seconds
-        self._told_once &= settling.told.keys()
+        self._told_once &= look.told.keys()
         return lost
 
 

@@ -6,7 +6,7 @@ Times are nanoseconds of the clock of the rank (or host) that they are of, and n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -21,6 +21,10 @@ Reading = tuple[int, float]
 """When, and what."""
 CounterKey = tuple[str, str, tuple[tuple[str, Value], ...]]
 """A metric, the process that reads it, and the attributes of one of its series."""
+
+
+def _go_on() -> None:
+    """There is no hurry, and nobody waits."""
 
 
 class CallSeen(NamedTuple):
@@ -80,6 +84,8 @@ class Evidence:
     exits: dict[int, Exit] = field(default_factory=dict)
     silent: dict[int, float] = field(default_factory=dict)
     """Seconds since it was last heard of, by the clock of who collects; empty where nobody waits for more."""
+    pause: Callable[[], None] = field(default=_go_on, repr=False, compare=False)
+    """Called between pieces of the work that is done on this: others may need the interpreter meanwhile."""
 
     @property
     def ranks(self) -> list[int]:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from otel_netmon.diagnosis.evidence import Evidence
-from otel_netmon.diagnosis.statistics import median
+from otel_netmon.diagnosis.medians import median
 from otel_netmon.records import PeerTraffic
 
 Pair = tuple[str, str]

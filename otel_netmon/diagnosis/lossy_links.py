@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from otel_netmon.diagnosis import thresholds as limit
 from otel_netmon.diagnosis.finding import Confidence, Direction, Fact, Finding, Kind
 from otel_netmon.diagnosis.links import Link, Pair, apart_from, bulk
-from otel_netmon.diagnosis.statistics import median
+from otel_netmon.diagnosis.medians import median
 
 _LEAST = 3e-4
 """Share of retransmissions that is taken for usual, where the others have none."""

@@ -12,7 +12,8 @@ from otel_netmon.diagnosis import lossy_links, slow_links
 from otel_netmon.diagnosis import thresholds as limit
 from otel_netmon.diagnosis.finding import Direction, Finding
 from otel_netmon.diagnosis.links import Pair, Spans, host_of, links
-from otel_netmon.diagnosis.statistics import Window, known, median
+from otel_netmon.diagnosis.medians import known, median
+from otel_netmon.diagnosis.statistics import Window
 from otel_netmon.diagnosis.stops import stood_still
 from otel_netmon.records import HostTraffic
 

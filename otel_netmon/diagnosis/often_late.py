@@ -5,8 +5,9 @@ from __future__ import annotations
 from otel_netmon.diagnosis import thresholds as limit
 from otel_netmon.diagnosis.evidence import Evidence
 from otel_netmon.diagnosis.finding import Cause, Confidence, Fact, Finding, Kind, hosts_of
+from otel_netmon.diagnosis.medians import median
 from otel_netmon.diagnosis.slow_ranks import cause_in
-from otel_netmon.diagnosis.statistics import Window, median
+from otel_netmon.diagnosis.statistics import Window
 
 
 def find(evidence: Evidence, steps: list[int]) -> list[Finding]:

@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 from otel_netmon.diagnosis import thresholds as limit
 from otel_netmon.diagnosis.finding import Cause, Confidence, Direction, Fact, Finding, Kind
 from otel_netmon.diagnosis.links import Link, Pair, bulk
-from otel_netmon.diagnosis.statistics import median
+from otel_netmon.diagnosis.medians import median
 
 _WORDS: Final = {Cause.DELAY: "; the way is long", Cause.RATE: "; the way is narrow, and not long", None: ""}
 _WITHOUT_LOAD: Final = "round-trip time without load"

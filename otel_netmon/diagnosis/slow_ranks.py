@@ -16,7 +16,8 @@ from typing import Final
 from otel_netmon import semconv
 from otel_netmon.diagnosis import thresholds as limit
 from otel_netmon.diagnosis.finding import Cause, Confidence, Fact, Finding, Kind, hosts_of, names
-from otel_netmon.diagnosis.statistics import Quantity, Window, known, median, standard_score
+from otel_netmon.diagnosis.medians import known, median, standard_score
+from otel_netmon.diagnosis.statistics import Quantity, Window
 
 _SLACK = 6_000_000_000
 """Readings of a host's counters lie up to so many nanoseconds before and behind a window."""

@@ -10,35 +10,18 @@ from operator import attrgetter
 from typing import Final, Literal
 
 from otel_netmon.diagnosis.evidence import Evidence
+from otel_netmon.diagnosis.medians import known, median
 
 Quantity = Literal["own", "running", "data", "gc", "cpu", "run_queue", "issued"]
 """A column of a step's table."""
+
+_Middle = tuple[float, float, float, float]
+"""See ``_without_one``."""
 
 _MOST_STEPS: Final = 0.8
 """Share of a window's steps that a rank has to have taken."""
 _MANY: Final = 64
 """Ranks from which on only those are looked at step by step whose median over the steps stands out."""
-
-
-def median(values: Iterable[float]) -> float:
-    """NaN of nothing."""
-    ordered = sorted(values)
-    count = len(ordered)
-    if not count:
-        return math.nan
-    middle = count // 2
-    return ordered[middle] if count % 2 else (ordered[middle - 1] + ordered[middle]) / 2
-
-
-def spread(values: Sequence[float]) -> float:
-    """The median absolute deviation, scaled to the standard deviation of a normal distribution."""
-    middle = median(values)
-    return 1.4826 * median(abs(value - middle) for value in values)
-
-
-def standard_score(values: Sequence[float]) -> float:
-    """The median of ``values`` in units of its standard error: 1.2533 sigma / sqrt(n), if they are normal."""
-    return median(values) / (1.2533 * spread(values) / math.sqrt(len(values)) + 1e-9)
 
 
 class Window:
@@ -51,7 +34,7 @@ class Window:
         self.ranks = self._regular()
         self._cohorts = self._alike()
         self._known: dict[Quantity, Comparison] = {}
-        self.duration = median(median(known(table.duration)) for table in self.tables)
+        self.duration = median(table.usual() for table in self.tables)
         """Seconds of a step."""
 
     def _regular(self) -> list[int]:
@@ -101,8 +84,9 @@ class Comparison:
 
     def __init__(self, window: Window, quantity: Quantity) -> None:
         self._window = window
+        self._quantity = quantity
         self._column = attrgetter(quantity)
-        self._medians: dict[tuple[int, int], tuple[float, float, float, float] | None] = {}
+        self._medians: dict[tuple[int, int], _Middle | None] = {}
 
     def excess(self, rank: int) -> list[float]:
         """In the order of steps; without those where it is not known."""
@@ -125,6 +109,7 @@ class Comparison:
         """By rank and place of the step, excesses that are larger."""
         found: dict[int, dict[int, float]] = defaultdict(dict)
         for place, table in enumerate(self._window.tables):
+            self._window.evidence.pause()
             column: array[float] = self._column(table)
             for number, cohort in enumerate(self._window.cohorts):
                 medians = self._middle(place, number)
@@ -156,21 +141,22 @@ class Comparison:
                     found.append((value, _baseline(medians, value)))
         return found
 
-    def _middle(self, place: int, number: int) -> tuple[float, float, float, float] | None:
+    def _middle(self, place: int, number: int) -> _Middle | None:
         key = place, number
         if key not in self._medians:
-            table = self._window.tables[place]
-            column = self._column(table)
-            cohort = self._window.cohorts[number]
-            is_all = len(cohort) == len(table)
-            values = known(column if is_all else [column[rank] for rank in cohort if rank in table])
-            self._medians[key] = _without_one(sorted(values)) if len(values) > 1 else None
+            self._window.evidence.pause()
+            table, cohort = self._window.tables[place], self._window.cohorts[number]
+            column: array[float] = self._column(table)
+            if len(cohort) == len(table):
+                self._medians[key] = table.once(self._quantity, lambda: _middle_in(column))
+            else:
+                self._medians[key] = _middle_in(column[rank] for rank in cohort if rank in table)
         return self._medians[key]
 
 
-def known(values: Iterable[float]) -> list[float]:
-    """Those that are not NaN."""
-    return [value for value in values if value == value]  # noqa: PLR0124 - NaN is not
+def _middle_in(values: Iterable[float]) -> _Middle | None:
+    ordered = sorted(known(values))
+    return _without_one(ordered) if len(ordered) > 1 else None
 
 
 def _middle_of(values: tuple[float, ...]) -> float:
@@ -178,12 +164,12 @@ def _middle_of(values: tuple[float, ...]) -> float:
     return median(values if total == total else known(values))  # noqa: PLR0124 - NaN is not
 
 
-def _baseline(medians: tuple[float, float, float, float], value: float) -> float:
+def _baseline(medians: _Middle, value: float) -> float:
     below, equal, above, middle = medians
     return below if value < middle else above if value > middle else equal
 
 
-def _without_one(ordered: list[float]) -> tuple[float, float, float, float]:
+def _without_one(ordered: list[float]) -> _Middle:
     """The median of ``ordered`` without a value below its middle, without the middle, without one above it; and
     what the middle is."""
     count = len(ordered)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterable, Iterator
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, NamedTuple, TypeVar
 
+from otel_netmon.diagnosis.medians import known, median
 from otel_netmon.records import RankStep
+
+_T = TypeVar("_T")
 
 _NAN: Final = math.nan
 
@@ -37,7 +40,20 @@ class StepTable:
     """The samples of one step. Columns are by rank; NaN where nothing is known. Memory: some 100 bytes a rank."""
 
     __slots__ = (
-        *("cpu", "data", "duration", "end", "gc", "issued", "own", "run_queue", "running", "start", "throttled"),
+        *(
+            "_worked_out",
+            "cpu",
+            "data",
+            "duration",
+            "end",
+            "gc",
+            "issued",
+            "own",
+            "run_queue",
+            "running",
+            "start",
+            "throttled",
+        ),
         "work",
     )
 
@@ -56,6 +72,7 @@ class StepTable:
         self.run_queue = nothing[:]
         self.issued = nothing[:]
         self.throttled = nothing[:]
+        self._worked_out: dict[str, Any] = {}
         self.work: dict[int, tuple[int | None, int | None]] = {}
         """Of each rank that took it: its collectives and their bytes, which tell what it has to do in a step."""
 
@@ -70,6 +87,7 @@ class StepTable:
 
     def add(self, rank: int, sample: StepSample) -> None:
         """A rank's sample; a second one replaces the first."""
+        self._worked_out.clear()
         while len(self.start) <= rank:
             self._grow()
         start, end, inside, data, gc, cpu, run_queue, issued, throttled, calls, size = sample
@@ -96,9 +114,20 @@ class StepTable:
         for column in (*known, self.throttled):
             column.extend(nothing)
 
+    def once(self, what: str, work_out: Callable[[], _T]) -> _T:
+        """``what`` of these samples, worked out at the first call after they changed: a step is looked at again
+        and again, and soon all ranks have told of it."""
+        if what not in self._worked_out:
+            self._worked_out[what] = work_out()
+        return self._worked_out[what]  # type: ignore[no-any-return]  # what is called the same is the same
+
     def shortest(self) -> float:
         """Seconds on the rank that was quickest."""
-        return min(value for value in self.duration if value == value)  # noqa: PLR0124 - NaN is not
+        return self.once("shortest", lambda: min(known(self.duration)))
+
+    def usual(self) -> float:
+        """Seconds on the median rank."""
+        return self.once("usual", lambda: median(known(self.duration)))
 
 
 def sample_of(step: RankStep) -> StepSample:

@@ -14,7 +14,8 @@ from typing import Any, Final
 from otel_netmon.diagnosis import thresholds as limit
 from otel_netmon.diagnosis.evidence import Evidence
 from otel_netmon.diagnosis.finding import Cause, Confidence, Direction, Fact, Finding, Kind, hosts_of, names
-from otel_netmon.diagnosis.statistics import Quantity, Window, median
+from otel_netmon.diagnosis.medians import median
+from otel_netmon.diagnosis.statistics import Quantity, Window
 
 _AFTER = 1_500_000_000
 """Nanoseconds behind a step in which a reading still tells of it."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_netmon import semconv
@@ -49,6 +50,8 @@ _AT_ONCE: Final = 32
 _LOOKED_AT: Final = 64
 """Events that the metrics are fed with in one go."""
 NEVER: Final = 1 << 62  # nanoseconds
+_LONG: Final = 2_000_000_000
+"""Nanoseconds for which a step has to be open for its end to be told although nothing was communicated in it."""
 _PATIENCE: Final = 5_000_000_000
 """Nanoseconds that an ended step waits for its collectives: what comes later is not counted in it."""
 
@@ -204,25 +207,25 @@ class Emitter:
         interval = self._intervals.of(event) or self._intervals.open
         return identity.trace_id(run_id, interval.key), span_id
 
-    def finish(self, run_id: str, last: Step | None = None) -> None:
-        """Make the last spans: also of what was open when the process ended, if anything happened in it; and of
-        windows."""
+    def finish(self, run_id: str, last: Step | None = None, *, is_present: bool = False) -> None:
+        """Make the last spans: also of what was open when the process ended, if anything happened in it, or if it
+        was open for long in the present job; and of windows."""
         self.emit(run_id, last_call=True)
         self.emit_intervals(run_id, None)
         if not self._spans.ready():
             return
         now = time.monotonic_ns()
         for interval in list(self._stats):
-            if last is not None and interval == of_step(last.index, last.key):
-                self._counted(self._emit_step, run_id, last)
-            elif interval.kind == semconv.SPAN_WINDOW:
+            if interval.kind == semconv.SPAN_WINDOW:
                 start, end = self._intervals.bounds(interval)
                 self._counted(self._emit_interval, run_id, interval, start, min(end, now))
             elif last is not None and interval == of_step(SETUP):  # no step ever came
-                setup = Step(
-                    SETUP, last.last_boundary, last.start, now, complete=False, used=last.used, pauses=last.pauses
-                )
+                setup = replace(last, index=SETUP, end=now, key="")
                 self._counted(self._emit_step, run_id, setup)
+        if last is not None:
+            is_open, length = of_step(last.index, last.key), last.end - last.start
+            if is_open in self._stats or (is_present and last.index > 0 and length > _LONG):
+                self._counted(self._emit_interval, run_id, is_open, last.start, last.end, last)
         self._metrics.feed_steps()
         self._counted(self._spans.flush)
 

@@ -294,7 +294,7 @@ class Rounds:
         for job, emitter in list(self._emitters.items()):
             run_id = self._ids.get(job) or job.resolve(last_call=True)
             assert run_id is not None
-            emitter.finish(run_id, last)
+            emitter.finish(run_id, last, is_present=job is self._last)
         self._count_errors()
 
     def _count_errors(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
+from collections.abc import Callable
 from typing import Final
 
 from otel_netmon import semconv
@@ -19,9 +20,11 @@ _READINGS: Final = 512
 
 
 class Merger:
-    """Takes digests, gives evidence. Memory: some 200 bytes for each of the last 60 steps of each rank."""
+    """Takes digests, gives evidence. Memory: some 200 bytes for each of the last 60 steps of each rank. Calls
+    ``pause`` often."""
 
-    def __init__(self) -> None:
+    def __init__(self, pause: Callable[[], None] = lambda: None) -> None:
+        self._pause = pause
         self._numbers: dict[int, int] = {}
         self._heard: dict[int, float] = {}
         """When a new digest of a rank came, by this process's clock."""
@@ -55,7 +58,7 @@ class Merger:
     def evidence(self, now: float) -> Evidence:
         """What is known now."""
         last = self._last.values()
-        evidence = Evidence(max((each.world_size for each in last), default=None))
+        evidence = Evidence(max((each.world_size for each in last), default=None), pause=self._pause)
         for table, numbers in self._steps.values():
             evidence.steps[numbers[min(numbers)]] = table
         for each in last:
@@ -67,8 +70,10 @@ class Merger:
             if each.open_since is not None:
                 evidence.open_since[rank] = each.open_since
             _join_groups(evidence, each)
+            self._pause()
         for rank, readings in self._traffic.items():
             evidence.traffic[rank] = list(readings)
+            self._pause()
             backed_off: dict[int | str, int] = {one.peer: one.at for one in readings if one.backoff >= BACKOFF}
             if backed_off:
                 evidence.backed_off[rank] = backed_off

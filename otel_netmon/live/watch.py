@@ -9,13 +9,10 @@ from collections.abc import Callable
 from typing import Final
 
 from otel_netmon import threads
-from otel_netmon.diagnosis.diagnose import diagnose
-from otel_netmon.diagnosis.evidence import Evidence
-from otel_netmon.live.digest import pack, unpack
+from otel_netmon.live.digest import pack
 from otel_netmon.live.exchange import Exchange, StoreGone
-from otel_netmon.live.merger import Merger
+from otel_netmon.live.judge import Judge, Look
 from otel_netmon.live.outbox import Outbox
-from otel_netmon.live.settling import Change, Settling
 
 _logger = logging.getLogger(__name__)
 
@@ -26,6 +23,8 @@ PATIENCE: Final = 12.0
 _STAGGER: Final = 1 / 3
 """... and this share of that more for each rank before this one, so that the lowest is first."""
 _MOST_STAGGERED: Final = 16
+_REST: Final = 4.0
+"""How many times as long as a look took there is none after it, at least."""
 _RETRIES: Final = 3
 """Times that the store may fail in a row."""
 
@@ -39,7 +38,7 @@ class Watch:
         world_size: int,
         outbox: Outbox,
         connect: Callable[[], Exchange | None],
-        tell: Callable[[list[Change], Settling, Evidence], None],
+        tell: Callable[[Look], None],
         *,
         interval: float = INTERVAL,
         patience: float = PATIENCE,
@@ -55,13 +54,12 @@ class Watch:
         self._exchange: Exchange | None = None
         self._stop = threads.Event()
         self._thread: threads.Running | None = None
-        self._merger: Merger | None = None
-        self._settling = Settling()
+        self._judge: Judge | None = None
         self._leader: tuple[int, int] | None = None
         self._leader_seen = time.monotonic()
         self._beats = 0
-        self.cost = 0.0
-        """Seconds that the last look took."""
+        self._rest = interval
+        """Seconds until the next look."""
 
     def start(self) -> None:
         """Start the thread."""
@@ -89,7 +87,7 @@ class Watch:
             except Exception:
                 _logger.exception("otel-netmon: live diagnosis failed and ends; training goes on")
                 return
-            self._stop.wait(self._interval)
+            self._stop.wait(self._rest)
         with contextlib.suppress(StoreGone):
             if self._exchange is not None:
                 self._exchange.publish(self._rank, pack(self._outbox.next(is_last=True)))
@@ -100,20 +98,14 @@ class Watch:
         if exchange is None:
             return
         exchange.publish(self._rank, pack(self._outbox.next()))
+        self._rest = self._interval
         if not self._leads(exchange):
-            self._merger = None
+            self._judge = None
             return
-        since = time.perf_counter()
-        merger = self._merger = self._merger or Merger()
-        now = time.monotonic()
-        for rank, data in exchange.read(range(self._world_size)):
-            digest = unpack(data)
-            if digest is not None and digest.rank == rank:
-                merger.take(digest, now)
-        evidence = merger.evidence(now)
-        changes = self._settling.look(diagnose(evidence, live=True))
-        self.cost = time.perf_counter() - since
-        self._tell(changes, self._settling, evidence)
+        judge = self._judge = self._judge or Judge(threads.Pace().give_way)
+        look = judge.look(time.monotonic(), exchange.read(range(self._world_size)))
+        self._rest = max(self._interval, _REST * look.cost)
+        self._tell(look)
 
     def _leads(self, exchange: Exchange) -> bool:
         now = time.monotonic()

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_netmon.diagnosis.evidence import Evidence
-from otel_netmon.diagnosis.statistics import Window, median
+from otel_netmon.diagnosis.medians import median
+from otel_netmon.diagnosis.statistics import Window
 from otel_netmon.diagnosis.steps import StepSample, StepTable
 
 values = st.none() | st.floats(0, 10, allow_nan=False)

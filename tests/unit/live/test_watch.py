@@ -11,12 +11,11 @@ from typing import Any
 
 import pytest
 
-from otel_netmon.diagnosis.evidence import Evidence
 from otel_netmon.diagnosis.finding import Kind
 from otel_netmon.diagnosis.steps import StepSample
 from otel_netmon.live.exchange import Exchange, StoreGone
 from otel_netmon.live.outbox import Outbox, Standing
-from otel_netmon.live.settling import Change, Settling
+from otel_netmon.live.settling import Change
 from otel_netmon.live.watch import Watch
 
 dist = pytest.importorskip("torch.distributed", reason="needs torch: make test installs it")
@@ -52,11 +51,10 @@ def make(rank: int, store: Any, **options: float) -> Rank:
     outbox = Outbox(rank, RANKS, f"h{rank}", clock=time.monotonic_ns, standing=Standing)
     told: list[Change] = []
 
-    def tell(changes: list[Change], _settling: Settling, _evidence: Evidence) -> None:
-        told.extend(changes)
-
     prefixed = dist.PrefixStore("group", store)
-    watch = Watch(rank, RANKS, outbox, lambda: Exchange(prefixed, "run"), tell, **options)
+    watch = Watch(
+        rank, RANKS, outbox, lambda: Exchange(prefixed, "run"), lambda look: told.extend(look.changes), **options
+    )
     return Rank(rank, outbox, watch, told)
 
 
