@@ -36,7 +36,8 @@ int main(int count, char** arguments) {
   Ring ring(CAPACITY, {1e-6, 1e-3}, {64.0});
   std::FILE* const file = std::tmpfile();
   check(file && ftruncate(fileno(file), 4096) == 0, "there is no file for the last calls");
-  ring.last_calls = new LastCalls(fileno(file), 0);
+  LastCalls last_calls(fileno(file), 0);
+  ring.last_calls = &last_calls;
   std::atomic<uint64_t> handed[8] = {};  // tickets that another thread finishes
   std::atomic<uint64_t> held{0}, abandoned{0}, drained{0}, seen{0};
   std::atomic<size_t> writing{WRITERS};
@@ -112,6 +113,7 @@ int main(int count, char** arguments) {
   for (const Record& one : last) noted += one[START] != 0 && one[TICKET] != 0;
   check(noted == last.size(), "of the last calls some are missing");
   ring.tally.take();
+  ring.messages.take();
   ring.forget();
   check(ring.begin(record) != 0 && ring.tally.count() == 0, "a forked child does not begin empty");
   return 0;

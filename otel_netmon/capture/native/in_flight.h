@@ -22,16 +22,19 @@ class InFlight {
   explicit InFlight(uint32_t capacity)
       : capacity_(std::min(capacity, MOST)), slots_(new Slot[capacity_]()) {}
 
-  // Hold a call; 0 when all slots are taken. Slots that were used last are used first: few are ever touched.
-  uint64_t begin(const Record& record) {
+  // Hold a call; 0 when all slots are taken. Slots that were used last are used first: few are ever touched. What
+  // `note` gives for its ticket is kept with it: `claim` gives it as the outcome.
+  template <typename Note>
+  uint64_t begin(const Record& record, Note note) {
     uint32_t index;
     if (!pop(index)) return 0;
     Slot& slot = slots_[index];
     const uint64_t uses = slot.words[TICKET].load(std::memory_order_relaxed) >> USES;
     const uint64_t ticket = (uses + 1) << USES | uint64_t(index) << INDEX | FLYING;
-    for (size_t word = START; word < WORDS; ++word) {
+    for (size_t word = START; word < OUTCOME; ++word) {
       slot.words[word].store(record[word], std::memory_order_release);
     }
+    slot.words[OUTCOME].store(note(ticket), std::memory_order_release);
     slot.words[TICKET].store(ticket, std::memory_order_release);
     return ticket;
   }
@@ -53,9 +56,6 @@ class InFlight {
     record[END] = 0;
     return true;
   }
-
-  // Keep a word with a call: `claim` gives it as its outcome.
-  void note(uint64_t ticket, uint64_t word) { slot_of(ticket).words[OUTCOME].store(word, std::memory_order_relaxed); }
 
   // After `claim`: the slot is free for another call.
   void release(uint64_t ticket) {

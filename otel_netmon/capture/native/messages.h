@@ -3,25 +3,25 @@
 
 #include <cstdint>
 #include <cstring>
-#include <deque>
 #include <mutex>
 #include <new>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace otel_netmon {
 
 // Of the last ones. A lock, for they are rare.
 class Messages {
  public:
-  using All = std::deque<std::pair<uint64_t, std::string>>;
+  using All = std::vector<std::pair<uint64_t, std::string>>;
 
   // By the ticket of its call; before that ends.
   void add(uint64_t ticket, const char* said) noexcept {
     try {
       std::string text(said, strnlen(said, LONGEST));
       std::lock_guard<std::mutex> guard(lock_);
-      if (all_.size() >= MOST) all_.pop_front();
+      if (all_.size() >= MOST) all_.erase(all_.begin());
       all_.emplace_back(ticket, std::move(text));
     } catch (...) {  // no memory
     }

@@ -19,12 +19,11 @@ class Ring {
 
   // The ticket of a call that starts now; 0 when it could not be held, which is counted.
   uint64_t begin(const Record& record) {
-    const uint64_t ticket = in_flight.begin(record);
-    if (ticket == 0) {
-      tally.lost();
-    } else if (LastCalls* const box = last_calls.load(std::memory_order_acquire)) {
-      in_flight.note(ticket, box->begin(record, ticket));
-    }
+    const uint64_t ticket = in_flight.begin(record, [&](uint64_t ticket) {
+      LastCalls* const box = last_calls.load(std::memory_order_acquire);
+      return box == nullptr ? uint64_t(0) : box->begin(record, ticket);
+    });
+    if (ticket == 0) tally.lost();
     return ticket;
   }
 
