@@ -8,17 +8,21 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from otel_netmon.diagnosis.diagnose import diagnose
-from otel_netmon.diagnosis.finding import Finding
+import torch.distributed as dist
+
+from benchmarks.measuring import Line, Size, spread
 from otel_netmon.diagnosis.steps import StepSample
-from otel_netmon.live.digest import Digest, DigestedStep, GroupHead, pack, unpack
-from otel_netmon.live.merger import Merger
+from otel_netmon.live.digest import Digest, DigestedStep, GroupHead, pack
+from otel_netmon.live.exchange import Exchange
+from otel_netmon.live.judge import Judge
 from otel_netmon.records import PeerTraffic
 
 STEP = 0.5
 """Seconds."""
 PER_HOST = 8
 LATE = 0.04
+_MANY = 10_000
+"""Ranks, for which there is a target."""
 
 
 def digests(ranks: int, number: int, *, late: int, steps: int = 8) -> Iterator[bytes]:
@@ -73,30 +77,45 @@ def _traffic(peer: int, number: int) -> PeerTraffic:
     )  # fmt: skip
 
 
-def one_interval(ranks: int, looks: int = 12) -> dict[str, float | tuple[Finding, ...]]:
-    """CPU seconds of the last look (reading and diagnosing), bytes of a digest, MiB of all."""
-    merger, late = Merger(), ranks // 3
+def looking(size: Size) -> Iterator[Line]:
+    """One look at the digests of all ranks, and the store that they pass through."""
+    for ranks in (100, 1000, size(10_000, 200)):
+        yield from _of(ranks, size(24, 3))
+
+
+def _of(ranks: int, looks: int) -> Iterator[Line]:
+    judge, late, what = Judge(), ranks // 3, f"live diagnosis of {ranks:,} ranks"
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    taken = judged = size = 0.0
-    found: tuple[Finding, ...] = ()
+    costs: list[float] = []
+    named: set[tuple[int, ...]] = set()
     for number in range(1, looks + 1):
         some = list(digests(ranks, number, late=late))
-        size = sum(map(len, some)) / ranks
-        since = time.process_time()
-        for data in some:
-            digest = unpack(data)
-            assert digest is not None
-            merger.take(digest, float(number))
-        taken = time.process_time() - since
-        since = time.process_time()
-        found = diagnose(merger.evidence(float(number)), live=True)
-        judged = time.process_time() - since
+        look = judge.look(float(number), enumerate(some))
+        costs.append(look.cost)
+        named |= {change.finding.ranks for change in look.changes}
+    if looks > 10 and named != {(late,)}:
+        raise RuntimeError(f"rank {late} is late, and {named} was named")
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    return {"taken": taken, "judged": judged, "bytes": size, "mebibytes": grown, "found": found}
+    many = ranks == _MANY
+    # The first looks have no window of steps yet.
+    yield Line(f"{what}: a look, CPU", "s", spread(costs[len(costs) // 2 :]), most=1.0 if many else None)
+    yield Line(f"{what}: memory", "MiB", spread([grown]), most=512.0 if many else None)
+    yield Line(f"{what}: digest of a rank, every 2 s", "By", spread([sum(map(len, some)) / ranks]))
+    yield from _through_a_store(what, some)
 
 
-if __name__ == "__main__":
-    import sys
-
-    for count in map(int, sys.argv[1:] or ["100", "1000", "10000"]):
-        print(count, one_interval(count))
+def _through_a_store(what: str, some: list[bytes]) -> Iterator[Line]:
+    """Time of the clock; one client writes for all ranks."""
+    server = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    exchange = Exchange(server, "bench")
+    since = time.perf_counter()
+    for rank, digest in enumerate(some):
+        exchange.publish(rank, digest)
+    written = time.perf_counter() - since
+    times = []
+    for _ in range(5):
+        since = time.perf_counter()
+        assert sum(1 for _ in exchange.read(range(len(some)))) == len(some)
+        times.append(time.perf_counter() - since)
+    yield Line(f"{what}: a store takes a digest of each", "s", spread([written]))
+    yield Line(f"{what}: reading all of them from the store", "s", spread(times))

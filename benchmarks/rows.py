@@ -22,6 +22,7 @@ ROWS: Final = {
     "start": "startup:starting",
     "monitors": "host:monitors",
     "tcp": "host:connections",
+    "live": "live:looking",
 }
 
 

@@ -81,14 +81,18 @@ def host_of(evidence: Evidence, rank: int, said: str | None = None) -> str:
     return evidence.hosts.get(rank) or said or f"rank {rank}"
 
 
-def links(evidence: Evidence, within: Mapping[int, tuple[int, int]], without: Spans) -> dict[Pair, Link]:
-    """All readings between the times ``within``, by rank, whose interval does not touch those in ``without``."""
+def links(
+    evidence: Evidence, within: Mapping[int, tuple[int, int]], since: Mapping[int, int], without: Spans
+) -> dict[Pair, Link]:
+    """All readings between the times ``within``, by rank, whose interval begins after ``since`` and does not touch
+    those in ``without``."""
     found: dict[Pair, list[PeerTraffic]] = defaultdict(list)
     for rank, (first, last) in within.items():
-        here, skip = host_of(evidence, rank), without.get(rank, ())
+        evidence.pause()
+        here, earliest, skip = host_of(evidence, rank), since.get(rank, 0), without.get(rank, ())
         there: dict[int, list[PeerTraffic]] = {}
         for each in evidence.traffic.get(rank, ()):
-            if not first <= each.at <= last:
+            if not first <= each.at <= last or each.at - each.interval * 1e9 < earliest:
                 continue
             if skip and any(start < each.at and each.at - each.interval * 1e9 < end for start, end in skip):
                 continue

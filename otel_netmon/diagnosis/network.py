@@ -18,6 +18,8 @@ from otel_netmon.diagnosis.stops import stood_still
 from otel_netmon.records import HostTraffic
 
 _SLACK = 6_000_000_000
+_RECENT = 8
+"""Readings of a rank that tell how often there is one."""
 _LITTLE = 1e5
 """B/s of a NIC, below which shares mean nothing."""
 _OVERHEAD = 1.06
@@ -32,14 +34,13 @@ def find(window: Window, steps: list[int]) -> list[Finding]:
     within = {rank: _within(window, rank) for rank in window.ranks}
     still = stood_still(evidence, steps, window.duration)
     first = evidence.steps[steps[0]]
+    tables = [evidence.steps[number] for number in still]
     without: Spans = {
-        rank: [
-            (0, first.start[rank] if rank in first else 0),
-            *((of.start[rank], of.end[rank]) for of in map(evidence.steps.__getitem__, still) if rank in of),
-        ]
-        for rank in window.ranks
+        rank: [(of.start[rank], of.end[rank]) for of in tables if rank in of]
+        for rank in (window.ranks if still else ())
     }
-    found = links(evidence, within, without)
+    since = {rank: first.start[rank] for rank in window.ranks if rank in first}
+    found = links(evidence, within, since, without)
     alone = [value for table in window.tables for value in known(table.own)]
     spent = max(0.0, window.duration - median(alone)) if alone else window.duration
     lossy = lossy_links.find(found, spent)
@@ -60,7 +61,7 @@ def _within(window: Window, rank: int) -> tuple[int, int]:
     """The window on a rank's clock, made longer where readings are rare, without the reading at its start: that
     one is of before."""
     first, last = window.span(rank)
-    readings = window.evidence.traffic.get(rank, ())[-20:]
+    readings = window.evidence.traffic.get(rank, ())[-_RECENT:]
     interval = median(each.interval for each in readings) if readings else 0.0
     needed = int(max(limit.TRAFFIC_SECONDS, 2.5 * interval) * 1e9)
     if last - first < needed:

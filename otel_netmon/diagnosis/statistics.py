@@ -38,6 +38,9 @@ class Window:
         """Seconds of a step."""
 
     def _regular(self) -> list[int]:
+        some = self.tables[0].work
+        if all(table.work.keys() == some.keys() for table in self.tables):
+            return sorted(some)
         every = set.intersection(*(set(table.work) for table in self.tables))
         if any(len(table) > len(every) for table in self.tables):
             taken: dict[int, int] = defaultdict(int)
@@ -75,8 +78,9 @@ class Window:
 
     def span(self, rank: int) -> tuple[int, int]:
         """First start and last end on that rank's clock."""
-        own = [table for table in self.tables if rank in table]
-        return own[0].start[rank], own[-1].end[rank]
+        first = next(table for table in self.tables if rank in table.work)
+        last = next(table for table in reversed(self.tables) if rank in table.work)
+        return first.start[rank], last.end[rank]
 
 
 class Comparison:

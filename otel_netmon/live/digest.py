@@ -9,7 +9,7 @@ digest of this version.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 
 from otel_netmon.diagnosis.evidence import CallSeen
@@ -90,8 +90,8 @@ def pack(digest: Digest) -> bytes:
     return json.dumps(rows, separators=(",", ":")).encode()
 
 
-def unpack(data: bytes) -> Digest | None:
-    """The digest in ``data``; ``None`` where there is none."""
+def unpack(data: bytes, is_new: Callable[[int], bool] = lambda _: True) -> Digest | None:
+    """The digest in ``data``, without the steps that are not new by their tie; ``None`` where there is none."""
     if len(data) > MOST_BYTES:
         return None
     try:
@@ -109,7 +109,7 @@ def unpack(data: bytes) -> Digest | None:
             _maybe(open_since),
             bool(is_last),
             _maybe(throttled),
-            tuple(map(_step, steps[:MOST_STEPS])),
+            tuple(_step(row) for row in steps[:MOST_STEPS] if is_new(row[1])),
             tuple(map(_peer, peers[:MOST_PEERS])),
             tuple(GroupHead(bounded(str(group)), *_whole(rest)) for group, *rest in groups[:MOST_GROUPS]),
             tuple(_call(row, names) for row in calls[:MOST_CALLS]),

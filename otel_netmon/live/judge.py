@@ -6,6 +6,7 @@ does it: it is done in pieces, between which ``pause`` is called.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
@@ -44,7 +45,7 @@ class Judge:
         since = time.thread_time()
         for rank, data in digests:
             self._pause()
-            digest = unpack(data)
+            digest = unpack(data, functools.partial(self._merger.lacks, rank))
             if digest is not None and digest.rank == rank:
                 self._merger.take(digest, now)
         evidence = self._merger.evidence(now)

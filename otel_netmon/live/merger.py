@@ -34,6 +34,11 @@ class Merger:
         self._last: dict[int, Digest] = {}
         self._throttled: dict[str, deque[tuple[int, float]]] = defaultdict(lambda: deque(maxlen=_READINGS))
 
+    def lacks(self, rank: int, tie: int) -> bool:
+        """Whether that rank has not told of the step of that tie."""
+        known = self._steps.get(tie)
+        return known is None or rank not in known[1]
+
     def take(self, digest: Digest, now: float) -> None:
         """Take what a rank's key holds, if it is new; ``now`` in seconds of the monotonic clock."""
         rank = digest.rank
