@@ -10,13 +10,24 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 _logger = logging.getLogger(__name__)
 
 _TIMEOUT: Final = timedelta(seconds=5)
+_LONGEST: Final = 64
 _AT_ONCE: Final = 512
 """Keys that are read in one call."""
+
+
+class Leader(NamedTuple):
+    """The rank that diagnoses."""
+
+    rank: int
+    beat: int
+    """Grows while it lives."""
+    stride: int
+    """Of the steps that all are to tell, see ``Outbox``."""
 
 
 class StoreGone(Exception):
@@ -55,17 +66,17 @@ class Exchange:
                 self.received += sum(map(len, values))
                 yield from zip(some, map(bytes, values), strict=True)
 
-    def leader(self) -> tuple[int, int] | None:
-        """Which rank leads, and its count; ``None``: none yet."""
+    def leader(self) -> Leader | None:
+        """Which rank leads; ``None``: none yet."""
         key = f"{self._prefix}leader"
         if not self._guarded(self._store.check, [key]):
             return None
-        rank, _, count = bytes(self._guarded(self._store.get, key)).decode("ascii", "replace").partition(" ")
-        return (int(rank), int(count)) if rank.isdigit() and count.isdigit() else None
+        words = bytes(self._guarded(self._store.get, key)[:_LONGEST]).split()
+        return Leader(*map(int, words)) if len(words) == 3 and all(map(bytes.isdigit, words)) else None
 
-    def lead(self, rank: int, count: int) -> None:
-        """Say that ``rank`` leads, and lives."""
-        self._guarded(self._store.set, f"{self._prefix}leader", f"{rank} {count}")
+    def lead(self, leader: Leader) -> None:
+        """Say who leads, and lives."""
+        self._guarded(self._store.set, f"{self._prefix}leader", " ".join(map(str, leader)))
 
     @staticmethod
     def _guarded(call: Any, *args: Any) -> Any:

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from otel_netmon import threads
 from otel_netmon.diagnosis.steps import StepSample
 from otel_netmon.live.digest import MOST_PEERS, MOST_STEPS, Digest, DigestedCall, DigestedStep, GroupHead
 from otel_netmon.records import PeerTraffic
+
+AT_ONCE: Final = MOST_STEPS // 4
+"""New steps in a digest, at most, if the stride suits."""
+_MOST_STRIDE: Final = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -45,23 +50,47 @@ class Outbox:
         self._steps: deque[DigestedStep] = deque(maxlen=MOST_STEPS)
         self._untold = 0
         """Of these, those that were in no digest."""
+        self._seen = 0
+        """Steps since the last digest, told or not."""
         self._stride = 1
         self._traffic: deque[PeerTraffic] = deque(maxlen=8 * MOST_PEERS)
         self._number = 0
 
     def step(self, number: int, tie: int, sample: StepSample) -> None:
-        """A complete step. Of more than a digest takes every second is told, or fourth, …: the same on all ranks,
-        for ``tie`` decides."""
+        """A complete step."""
         with self._lock:
-            if tie % self._stride:
-                return
-            self._steps.append(DigestedStep(number, tie, sample))
-            self._untold += 1
-            if self._untold > MOST_STEPS // 2:
-                self._stride *= 2
-                kept = [each for each in self._steps if not each.tie % self._stride]
-                self._untold = sum(not each.tie % self._stride for each in list(self._steps)[-self._untold :])
-                self._steps = deque(kept, MOST_STEPS)
+            self._seen += 1
+            if not tie % self._stride:
+                self._steps.append(DigestedStep(number, tie, sample))
+                self._untold += 1
+
+    @property
+    def stride(self) -> int:
+        """A power of two: of more steps than are told every second is, or fourth, …, by what ties them to those of
+        other ranks. All ranks should have the same."""
+        return self._stride
+
+    def suited(self) -> int:
+        """The stride that suits the pace of this rank's steps since the last digest."""
+        with self._lock:
+            seen, stride = self._seen, self._stride
+        while seen > AT_ONCE * stride and stride < _MOST_STRIDE:
+            stride *= 2
+        return stride // 2 if seen < AT_ONCE * stride // 3 and stride > 1 else stride
+
+    def tell_every(self, stride: int) -> None:
+        """Use that stride from now on, also for what is still to be told. What is no power of two is ignored."""
+        if stride < 1 or stride & (stride - 1) or stride > _MOST_STRIDE:
+            return
+        with self._lock:
+            if stride > self._stride:
+                told = len(self._steps) - self._untold
+                kept = [each.tie % stride == 0 for each in self._steps]
+                self._steps = deque(
+                    (each for each, keep in zip(self._steps, kept, strict=True) if keep), MOST_STEPS
+                )
+                self._untold = sum(kept[told:])
+            self._stride = stride
 
     def traffic(self, readings: Iterable[PeerTraffic]) -> None:
         """Readings of this rank's connections; those that moved most, or do not move at all, are told."""
@@ -77,9 +106,7 @@ class Outbox:
             told = len(self._steps) - self._untold
             for _ in range(told):
                 self._steps.popleft()
-            if self._untold < MOST_STEPS // 16 and self._stride > 1:
-                self._stride //= 2
-            self._untold = 0
+            self._untold = self._seen = 0
             self._traffic.clear()
             self._number += 1
             number = self._number

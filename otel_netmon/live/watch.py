@@ -10,7 +10,7 @@ from typing import Final
 
 from otel_netmon import threads
 from otel_netmon.live.digest import pack
-from otel_netmon.live.exchange import Exchange, StoreGone
+from otel_netmon.live.exchange import Exchange, Leader, StoreGone
 from otel_netmon.live.judge import Judge, Look
 from otel_netmon.live.outbox import Outbox
 
@@ -55,7 +55,7 @@ class Watch:
         self._stop = threads.Event()
         self._thread: threads.Running | None = None
         self._judge: Judge | None = None
-        self._leader: tuple[int, int] | None = None
+        self._leader: Leader | None = None
         self._leader_seen = time.monotonic()
         self._beats = 0
         self._rest = interval
@@ -97,9 +97,12 @@ class Watch:
         exchange = self._exchange = self._exchange or self._connect()
         if exchange is None:
             return
+        suited = self._outbox.suited()
         exchange.publish(self._rank, pack(self._outbox.next()))
         self._rest = self._interval
-        if not self._leads(exchange):
+        leads = self._leads(exchange, suited)
+        self._outbox.tell_every(suited if self._leader is None else self._leader.stride)
+        if not leads:
             self._judge = None
             return
         judge = self._judge = self._judge or Judge(threads.Pace().give_way)
@@ -107,12 +110,12 @@ class Watch:
         self._rest = max(self._interval, _REST * look.cost)
         self._tell(look)
 
-    def _leads(self, exchange: Exchange) -> bool:
+    def _leads(self, exchange: Exchange, stride: int) -> bool:
         now = time.monotonic()
         leader = exchange.leader()
         if leader != self._leader:
             self._leader, self._leader_seen = leader, now
-        is_mine = leader is not None and leader[0] == self._rank
+        is_mine = leader is not None and leader.rank == self._rank
         patience = self._patience * (1 + _STAGGER * min(self._rank, _MOST_STAGGERED))
         if leader is None and self._rank == 0:
             is_mine = True
@@ -121,6 +124,6 @@ class Watch:
             _logger.info("otel-netmon: rank %d diagnoses from now on: the one before is silent", self._rank)
         if is_mine:
             self._beats += 1
-            exchange.lead(self._rank, self._beats)
-            self._leader, self._leader_seen = (self._rank, self._beats), now
+            self._leader, self._leader_seen = Leader(self._rank, self._beats, stride), now
+            exchange.lead(self._leader)
         return is_mine

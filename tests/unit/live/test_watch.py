@@ -13,7 +13,7 @@ import pytest
 
 from otel_netmon.diagnosis.finding import Kind
 from otel_netmon.diagnosis.steps import StepSample
-from otel_netmon.live.exchange import Exchange, StoreGone
+from otel_netmon.live.exchange import Exchange, Leader, StoreGone
 from otel_netmon.live.outbox import Outbox, Standing
 from otel_netmon.live.settling import Change
 from otel_netmon.live.watch import Watch
@@ -69,6 +69,21 @@ def test_the_first_rank_names_the_late_one(server: Any) -> None:
     assert (change.finding.kind, change.finding.ranks, change.is_over) == (Kind.SLOW_RANK, (2,), False)
     assert change.finding.lost == pytest.approx(0.02)
     assert not any(rank.told for rank in ranks[1:])
+
+
+@pytest.mark.parametrize("per_look", [3, 20, 44, 150])
+def test_ranks_that_look_at_other_times_at_a_quick_job_are_compared(server: Any, per_look: int) -> None:
+    """Each at its own moment, between which steps go on; the first finding comes soon."""
+    ranks = [make(rank, server) for rank in range(RANKS)]
+    looks = 0
+    for number in range(per_look * 10):
+        for rank in ranks:
+            rank.take_steps(1, late=0.02 * (rank.number == 2))
+            if number % per_look == (rank.number * per_look) // RANKS:
+                rank.watch.look()
+                looks += rank.number == 0 and not ranks[0].told
+    assert [change.finding.ranks for change in ranks[0].told] == [(2,)]
+    assert looks <= (8 if per_look < 20 else 5)
 
 
 def test_another_rank_leads_when_the_first_is_gone(
@@ -140,10 +155,11 @@ def test_only_digests_that_are_there_are_read(server: Any) -> None:
     exchange.publish(3, b"three")
     assert list(exchange.read(range(5))) == [(1, b"one"), (3, b"three")]
     assert exchange.leader() is None
-    exchange.lead(3, 7)
-    assert exchange.leader() == (3, 7)
-    server.set("otel_netmon/live/run/leader", "nonsense")
-    assert exchange.leader() is None
+    exchange.lead(Leader(3, 7, 2))
+    assert exchange.leader() == (3, 7, 2)
+    for nonsense in ("nonsense", "1 2", "1 2 -3", "1 2 3 4", "9" * 100):
+        server.set("otel_netmon/live/run/leader", nonsense)
+        assert exchange.leader() is None
 
 
 def test_a_store_without_clients_of_its_own_is_refused(tmp_path: Path) -> None:
