@@ -13,6 +13,7 @@ from otel_netmon.diagnosis.diagnose import diagnose
 from otel_netmon.diagnosis.evidence import CallSeen, Evidence, Exit
 from otel_netmon.diagnosis.steps import StepSample, StepTable, sample_of, union
 from otel_netmon.diagnosis.thresholds import BACKOFF
+from otel_netmon.diagnosis.traffic import Traffic
 from otel_netmon.endings import LastCalls, RankExit
 from otel_netmon.records import (
     Collective,
@@ -129,6 +130,7 @@ class EvidenceCollector:
         evidence = Evidence(max(sizes, default=None), group_sizes=self._group_sizes)
         steps: dict[str, dict[int, tuple[int, StepSample]]] = defaultdict(dict)
         taken: list[Process] = []
+        traffic: dict[int, list[PeerTraffic]] = defaultdict(list)
         for instance, process in self._processes.items():
             is_host = process.rank is None
             if process.run != run and not (process.run is None and (is_only or is_host)):
@@ -139,8 +141,10 @@ class EvidenceCollector:
             if process.rank is None:
                 continue
             _join(evidence, process, process.rank)
+            traffic[process.rank] += process.traffic
             for trace, (number, span_id, sample) in process.steps.items():
                 steps[trace][process.rank] = number, _completed(sample, process.below.get(span_id, ()))
+        evidence.traffic = {rank: Traffic(readings) for rank, readings in traffic.items()}
         for process in taken:
             for host, probes in process.samples.floors(evidence.hosts):
                 pair = process.host or "", host
@@ -217,7 +221,6 @@ def _heartbeat(process: Process, beat: Heartbeat) -> None:
 def _join(evidence: Evidence, process: Process, rank: int) -> None:
     """A rank may have been several processes, one after the other, where a launcher started it again."""
     evidence.hosts[rank] = process.host or evidence.hosts.get(rank, "")
-    evidence.traffic[rank] = sorted((*evidence.traffic.get(rank, ()), *process.traffic), key=lambda each: each.at)
     for (group, sequence), call in process.hanging.items():
         if sequence > process.ended.get(group, -1):  # else it has ended since, and its span is not here
             add_call(process, group, sequence, call)

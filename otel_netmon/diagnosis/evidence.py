@@ -12,7 +12,8 @@ from typing import Final, NamedTuple
 
 from otel_netmon.diagnosis import thresholds
 from otel_netmon.diagnosis.steps import StepTable
-from otel_netmon.records import HostTraffic, PeerTraffic, Value
+from otel_netmon.diagnosis.traffic import Traffic
+from otel_netmon.records import HostTraffic, Value
 
 DEFAULT_GROUP: Final = "0"
 """torch's name for the group of all ranks."""
@@ -60,7 +61,7 @@ class Evidence:
     """By number of the step."""
     open_since: dict[int, int] = field(default_factory=dict)
     """Start of the step that had not ended when the rank was last heard of."""
-    traffic: dict[int, list[PeerTraffic]] = field(default_factory=dict)
+    traffic: dict[int, Traffic] = field(default_factory=dict)
     nics: dict[int, list[HostTraffic]] = field(default_factory=dict)
     """What the NICs that a rank uses moved, read together with its ``traffic``."""
     floors: dict[tuple[str, str], list[Reading]] = field(default_factory=dict)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from otel_netmon.diagnosis.evidence import Evidence
-from otel_netmon.diagnosis.medians import median
-from otel_netmon.records import PeerTraffic
+from otel_netmon.diagnosis.medians import known, median
+from otel_netmon.diagnosis.traffic import PeerReadings, Span
 
 Pair = tuple[str, str]
 """The host that sends, and the one that receives."""
@@ -41,24 +41,19 @@ class Link:
     logs: list[float] = field(default_factory=list)
     """Natural logarithm of the goodput of each reading that moved much, B/s."""
 
-    @classmethod
-    def of(cls, readings: list[PeerTraffic]) -> Link:
-        """Readings, summed up."""
-        sent = [each.bytes_sent or 0 for each in readings]
-        busy = [each.busy_time or 0.0 for each in readings]
-        again = [each.retransmits for each in readings]
-        much = [each for each in readings if each.busy_time and (each.bytes_sent or 0) > _MANY]
-        return cls(
-            len(readings),
-            sum(sent),
-            sum(busy),
-            sum(each.segments_sent or 0 for each in readings),
-            sum(again),
-            sum(count > 0 for count in again),
-            [each.rtt for each in readings if each.rtt is not None],
-            [each.shortest_rtt for each in readings if each.shortest_rtt is not None],
-            [math.log((each.bytes_sent or 0) / (each.busy_time or 1.0)) for each in much],
-        )
+    def add(self, readings: PeerReadings, span: Span) -> None:
+        """Add some readings."""
+        part = span.slice
+        sent, busy, again = readings.sent[part], readings.busy[part], readings.retransmits[part]
+        self.readings += len(sent)
+        self.sent += sum(sent)
+        self.busy += sum(busy)
+        self.segments += sum(readings.segments[part])
+        self.retransmits += sum(again)
+        self.lossy += len(again) - again.count(0)
+        self.rtts += known(readings.rtt[part])
+        self.shortest_rtts += known(readings.shortest[part])
+        self.logs += [math.log(one / time) for one, time in zip(sent, busy, strict=True) if time and one > _MANY]
 
     @property
     def rate(self) -> float:
@@ -86,21 +81,34 @@ def links(
 ) -> dict[Pair, Link]:
     """All readings between the times ``within``, by rank, whose interval begins after ``since`` and does not touch
     those in ``without``."""
-    found: dict[Pair, list[PeerTraffic]] = defaultdict(list)
+    found: dict[Pair, Link] = defaultdict(Link)
     for rank, (first, last) in within.items():
         evidence.pause()
+        traffic = evidence.traffic.get(rank)
+        if traffic is None:
+            continue
         here, earliest, skip = host_of(evidence, rank), since.get(rank, 0), without.get(rank, ())
-        there: dict[int, list[PeerTraffic]] = {}
-        for each in evidence.traffic.get(rank, ()):
-            if not first <= each.at <= last or each.at - each.interval * 1e9 < earliest:
-                continue
-            if skip and any(start < each.at and each.at - each.interval * 1e9 < end for start, end in skip):
-                continue
-            of_peer = there.get(each.peer)
-            if of_peer is None:
-                of_peer = there[each.peer] = found[here, host_of(evidence, each.peer, each.host)]
-            of_peer.append(each)
-    return {pair: Link.of(readings) for pair, readings in found.items() if readings and pair[0] != pair[1]}
+        for peer, readings in traffic.peers.items():
+            there = host_of(evidence, peer, readings.host)
+            if here != there:
+                for span in _apart(readings, readings.between(first, last), earliest, skip):
+                    found[here, there].add(readings, span)
+    return {pair: link for pair, link in found.items() if link.readings}
+
+
+def _apart(readings: PeerReadings, span: Span, earliest: int, skip: Sequence[tuple[int, int]]) -> list[Span]:
+    """Those of ``span`` whose interval begins after ``earliest`` and touches nothing of ``skip``."""
+    at, interval = readings.at, readings.interval
+    begin, behind = span
+    while begin < behind and at[begin] - interval[begin] * 1e9 < earliest:
+        begin += 1
+    if not skip:
+        return [Span(begin, behind)]
+    return [
+        Span(place, place + 1)
+        for place in range(begin, behind)
+        if not any(start < at[place] and at[place] - interval[place] * 1e9 < end for start, end in skip)
+    ]
 
 
 def bulk(found: Mapping[Pair, Link]) -> dict[Pair, Link]:

@@ -61,8 +61,9 @@ def _within(window: Window, rank: int) -> tuple[int, int]:
     """The window on a rank's clock, made longer where readings are rare, without the reading at its start: that
     one is of before."""
     first, last = window.span(rank)
-    readings = window.evidence.traffic.get(rank, ())[-_RECENT:]
-    interval = median(each.interval for each in readings) if readings else 0.0
+    traffic = window.evidence.traffic.get(rank)
+    intervals = [] if traffic is None else traffic.latest_intervals(_RECENT)
+    interval = median(intervals) if intervals else 0.0
     needed = int(max(limit.TRAFFIC_SECONDS, 2.5 * interval) * 1e9)
     if last - first < needed:
         return min(first + int(interval * 5e8), last - needed), last

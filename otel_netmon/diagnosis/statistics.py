@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from array import array
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from typing import Final, Literal
 
 from otel_netmon.diagnosis.evidence import Evidence
 from otel_netmon.diagnosis.medians import known, median
+from otel_netmon.diagnosis.steps import StepTable
 
 Quantity = Literal["own", "running", "data", "gc", "cpu", "run_queue", "issued"]
 """A column of a step's table."""
@@ -38,9 +39,8 @@ class Window:
         """Seconds of a step."""
 
     def _regular(self) -> list[int]:
-        some = self.tables[0].work
-        if all(table.work.keys() == some.keys() for table in self.tables):
-            return sorted(some)
+        if len({table.members() for table in self.tables}) == 1:
+            return sorted(self.tables[0].work)
         every = set.intersection(*(set(table.work) for table in self.tables))
         if any(len(table) > len(every) for table in self.tables):
             taken: dict[int, int] = defaultdict(int)
@@ -73,7 +73,9 @@ class Window:
         """Ranks compared by ``quantity``; worked out once."""
         comparison = self._known.get(quantity)
         if comparison is None:
-            comparison = self._known[quantity] = Comparison(self, quantity)
+            comparison = self._known[quantity] = Comparison(
+                quantity, self.tables, self.cohorts, self.evidence.pause
+            )
         return comparison
 
     def span(self, rank: int) -> tuple[int, int]:
@@ -86,9 +88,14 @@ class Window:
 class Comparison:
     """How much more each rank has than the median of the others that do the same, step by step."""
 
-    def __init__(self, window: Window, quantity: Quantity) -> None:
-        self._window = window
-        self._quantity = quantity
+    def __init__(
+        self,
+        quantity: Quantity,
+        tables: Sequence[StepTable],
+        cohorts: Sequence[Sequence[int]],
+        pause: Callable[[], None],
+    ) -> None:
+        self._quantity, self._tables, self._cohorts, self._pause = quantity, tables, cohorts, pause
         self._column = attrgetter(quantity)
         self._medians: dict[tuple[int, int], _Middle | None] = {}
 
@@ -104,7 +111,7 @@ class Comparison:
         """Ranks whose median excess is larger."""
         return [
             rank
-            for cohort in self._window.cohorts
+            for cohort in self._cohorts
             for rank in self._candidates(cohort, least)
             if (excess := self.excess(rank)) and median(excess) > least
         ]
@@ -112,10 +119,10 @@ class Comparison:
     def outliers(self, least: float) -> dict[int, dict[int, float]]:
         """By rank and place of the step, excesses that are larger."""
         found: dict[int, dict[int, float]] = defaultdict(dict)
-        for place, table in enumerate(self._window.tables):
-            self._window.evidence.pause()
+        for place, table in enumerate(self._tables):
+            self._pause()
             column: array[float] = self._column(table)
-            for number, cohort in enumerate(self._window.cohorts):
+            for number, cohort in enumerate(self._cohorts):
                 medians = self._middle(place, number)
                 if medians is None:
                     continue
@@ -125,10 +132,10 @@ class Comparison:
                         found[rank][place] = more
         return found
 
-    def _candidates(self, cohort: list[int], least: float) -> list[int]:
+    def _candidates(self, cohort: Sequence[int], least: float) -> Sequence[int]:
         if len(cohort) < _MANY:
             return cohort
-        columns = [self._column(table) for table in self._window.tables]
+        columns = [self._column(table) for table in self._tables]
         last = min(map(len, columns))
         by_rank = dict(enumerate(map(_middle_of, zip(*(column[:last] for column in columns), strict=True))))
         usual = median(known([by_rank.get(rank, math.nan) for rank in cohort]))
@@ -136,9 +143,9 @@ class Comparison:
 
     def _against(self, rank: int) -> list[tuple[float, float]]:
         """By step, the rank's value and that of the others."""
-        number = next(place for place, cohort in enumerate(self._window.cohorts) if rank in cohort)
+        number = next(place for place, cohort in enumerate(self._cohorts) if rank in cohort)
         found = []
-        for place, table in enumerate(self._window.tables):
+        for place, table in enumerate(self._tables):
             if rank in table and (value := self._column(table)[rank]) == value:
                 medians = self._middle(place, number)
                 if medians is not None:
@@ -148,8 +155,8 @@ class Comparison:
     def _middle(self, place: int, number: int) -> _Middle | None:
         key = place, number
         if key not in self._medians:
-            self._window.evidence.pause()
-            table, cohort = self._window.tables[place], self._window.cohorts[number]
+            self._pause()
+            table, cohort = self._tables[place], self._cohorts[number]
             column: array[float] = self._column(table)
             if len(cohort) == len(table):
                 self._medians[key] = table.once(self._quantity, lambda: _middle_in(column))

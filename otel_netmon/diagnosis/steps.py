@@ -41,6 +41,7 @@ class StepTable:
 
     __slots__ = (
         *(
+            "_kinds",
             "_worked_out",
             "cpu",
             "data",
@@ -73,6 +74,7 @@ class StepTable:
         self.issued = nothing[:]
         self.throttled = nothing[:]
         self._worked_out: dict[str, Any] = {}
+        self._kinds: dict[tuple[int | None, int | None], tuple[int | None, int | None]] = {}
         self.work: dict[int, tuple[int | None, int | None]] = {}
         """Of each rank that took it: its collectives and their bytes, which tell what it has to do in a step."""
 
@@ -103,7 +105,8 @@ class StepTable:
         self.run_queue[rank] = _NAN if run_queue is None else run_queue
         self.issued[rank] = _NAN if issued is None else issued
         self.throttled[rank] = _NAN if throttled is None else throttled
-        self.work[rank] = calls, size
+        done = calls, size  # one object for many ranks: the garbage collector looks at each
+        self.work[rank] = self._kinds.setdefault(done, done)
 
     def _grow(self) -> None:
         more = max(8, len(self.start))
@@ -120,6 +123,10 @@ class StepTable:
         if what not in self._worked_out:
             self._worked_out[what] = work_out()
         return self._worked_out[what]  # type: ignore[no-any-return]  # what is called the same is the same
+
+    def members(self) -> int:
+        """A hash of the ranks that took it."""
+        return self.once("members", lambda: hash(frozenset(self.work)))
 
     def shortest(self) -> float:
         """Seconds on the rank that was quickest."""

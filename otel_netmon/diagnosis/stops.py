@@ -16,6 +16,7 @@ from otel_netmon.diagnosis.evidence import Evidence
 from otel_netmon.diagnosis.finding import Cause, Confidence, Direction, Fact, Finding, Kind, hosts_of, names
 from otel_netmon.diagnosis.medians import median
 from otel_netmon.diagnosis.statistics import Quantity, Window
+from otel_netmon.diagnosis.traffic import Traffic
 
 _AFTER = 1_500_000_000
 """Nanoseconds behind a step in which a reading still tells of it."""
@@ -86,8 +87,10 @@ class _Stop:
     def _gap(self, rank: int) -> float:
         """The longest time between two readings of its connections, around that step, in seconds."""
         first, last = self.window.span(rank)
-        readings = self.evidence.traffic.get(rank, ())
-        return max((each.interval for each in readings if first <= each.at <= last + _AFTER), default=0.0)
+        peers = self.evidence.traffic.get(rank, Traffic()).peers.values()
+        return max(
+            (max(of.interval[of.between(first, last + _AFTER).slice], default=0.0) for of in peers), default=0.0
+        )
 
     def _paused(self, rank: int, seconds: float) -> Finding:
         cause, why = Cause.UNKNOWN, "in what is not known"
@@ -128,9 +131,10 @@ class _Stop:
         signs: dict[tuple[int, int], int] = {}
         for rank in self.window.ranks:
             first, last = self.window.span(rank)
-            for each in self.evidence.traffic.get(rank, ()):
-                if first <= each.at <= last + _AFTER and (each.retransmits or each.backoff):
-                    signs[rank, each.peer] = max(signs.get((rank, each.peer), 0), each.backoff)
+            for peer, of in self.evidence.traffic.get(rank, Traffic()).peers.items():
+                part = of.between(first, last + _AFTER).slice
+                if any(of.retransmits[part]) or any(of.backoff[part]):
+                    signs[rank, peer] = max(of.backoff[part])
         return {pair for pair, backoff in signs.items() if backoff} or set(signs)
 
     def _finding(self, kind: Kind, ranks: tuple[int, ...], said: str, **more: Any) -> Finding:

@@ -10,13 +10,13 @@ from otel_netmon import semconv
 from otel_netmon.diagnosis.evidence import Evidence
 from otel_netmon.diagnosis.steps import StepTable
 from otel_netmon.diagnosis.thresholds import BACKOFF, WINDOW
+from otel_netmon.diagnosis.traffic import Traffic
 from otel_netmon.live.digest import Digest
-from otel_netmon.records import PeerTraffic
 
 _STEPS: Final = 3 * WINDOW
 """Steps that are kept."""
-_READINGS: Final = 512
-"""Of one rank's connections."""
+_READINGS: Final = 48
+"""Of a rank's connections to one peer, and of quotas."""
 
 
 class Merger:
@@ -30,7 +30,8 @@ class Merger:
         """When a new digest of a rank came, by this process's clock."""
         self._steps: dict[int, tuple[StepTable, dict[int, int]]] = {}
         """By tie, in the order in which they were first told of: what each rank did, and by rank its number."""
-        self._traffic: dict[int, deque[PeerTraffic]] = defaultdict(lambda: deque(maxlen=_READINGS))
+        self._traffic: dict[int, Traffic] = defaultdict(Traffic)
+        self._backed_off: dict[int, dict[int | str, int]] = defaultdict(dict)
         self._last: dict[int, Digest] = {}
         self._throttled: dict[str, deque[tuple[int, float]]] = defaultdict(lambda: deque(maxlen=_READINGS))
 
@@ -44,7 +45,8 @@ class Merger:
         rank = digest.rank
         if self._numbers.get(rank) == digest.number:
             return
-        self._numbers[rank], self._heard[rank], self._last[rank] = digest.number, now, digest
+        self._numbers[rank], self._heard[rank] = digest.number, now
+        self._last[rank] = digest._replace(steps=(), traffic=())
         for number, tie, sample in digest.steps:
             known = self._steps.get(tie)
             if known is None:
@@ -55,8 +57,10 @@ class Merger:
             if rank not in numbers:
                 numbers[rank] = number
                 table.add(rank, sample)
-        if digest.traffic:
-            self._traffic[rank].extend(digest.traffic)
+        for each in digest.traffic:
+            self._traffic[rank].add(each).keep(_READINGS)
+            if each.backoff >= BACKOFF:
+                self._backed_off[rank][each.peer] = each.at
         if digest.throttled is not None:
             self._throttled[digest.host].append((digest.at, digest.throttled / 1e6))
 
@@ -76,12 +80,8 @@ class Merger:
                 evidence.open_since[rank] = each.open_since
             _join_groups(evidence, each)
             self._pause()
-        for rank, readings in self._traffic.items():
-            evidence.traffic[rank] = list(readings)
-            self._pause()
-            backed_off: dict[int | str, int] = {one.peer: one.at for one in readings if one.backoff >= BACKOFF}
-            if backed_off:
-                evidence.backed_off[rank] = backed_off
+        evidence.traffic.update(self._traffic)
+        evidence.backed_off.update(self._backed_off)
         metric = semconv.CGROUP_THROTTLED.name
         for host, counted in self._throttled.items():
             evidence.counters[host] = {(metric, "", ()): list(counted)}

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from otel_netmon.diagnosis.evidence import CallSeen, Evidence
 from otel_netmon.diagnosis.steps import StepSample, StepTable
+from otel_netmon.diagnosis.traffic import Traffic
 from otel_netmon.records import PeerTraffic
 
 STEP = 0.2
@@ -14,6 +15,8 @@ TRANSFER = 0.15
 MBIT = 125_000.0
 """Bytes per second."""
 
+Change = Callable[[Evidence, int, list[PeerTraffic]], list[PeerTraffic]]
+"""Of a rank's readings."""
 Extra = Callable[[int, int], dict[str, float]]
 """Of a step (first) and rank (second): seconds more of a field of ``StepSample``, or of ``own``."""
 
@@ -48,12 +51,13 @@ def ring(
     rate: Callable[[int, int], float] = lambda _source, _target: 400.0,
     rtt: Callable[[int, int], float] = lambda _source, _target: 0.003,
     loss: Callable[[int, int], float] = lambda _source, _target: 0.0,
+    change: Change = lambda _evidence, _rank, readings: readings,
 ) -> Evidence:
     """Add readings of connections: bulk to the next rank, little to the others. ``rate`` in Mbit/s while busy."""
     noise = random.Random(3)
     ranks = evidence.ranks
     for rank in ranks:
-        evidence.traffic[rank] = []
+        readings = []
         first = min(table.start[rank] for table in evidence.steps.values())
         last = max(table.end[rank] for table in evidence.steps.values())
         for at in range(first + 10**9, last, 500_000_000):
@@ -63,9 +67,10 @@ def ring(
                     segments = sent // 1448 + 1
                     again = sum(noise.random() < loss(rank, peer) for _ in range(segments))
                     busy = sent / (rate(rank, peer) * MBIT * noise.uniform(0.95, 1.05))
-                    evidence.traffic[rank].append(
+                    readings.append(
                         reading(peer, at, sent, busy, rtt(rank, peer) * noise.uniform(0.9, 1.1), segments, again)
                     )
+        evidence.traffic[rank] = Traffic(change(evidence, rank, readings))
     return evidence
 
 

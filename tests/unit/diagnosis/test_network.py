@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from otel_netmon.diagnosis.diagnose import diagnose
 from otel_netmon.diagnosis.evidence import Evidence
 from otel_netmon.diagnosis.finding import Cause, Direction, Finding, Kind
 from otel_netmon.diagnosis.steps import StepSample, StepTable
+from otel_netmon.diagnosis.traffic import Traffic
 from otel_netmon.records import HostTraffic, PeerTraffic
 
 S = 1_000_000_000
@@ -18,7 +20,12 @@ USUAL, RATE = 0.004, 50e6
 """Seconds of a round trip under load, and B/s."""
 
 
-def a_run(slow: float = 0.4, rtt: float = 0.012, shortest: float | None = None) -> Evidence:
+def a_run(
+    slow: float = 0.4,
+    rtt: float = 0.012,
+    shortest: float | None = None,
+    quick: Callable[[int], bool] = lambda _: False,
+) -> Evidence:
     """A second a step; the links of host 2 at a share of the others' rate."""
     evidence = Evidence(4, hosts={rank: f"h{rank}" for rank in range(4)})
     for number in range(STEPS):
@@ -28,9 +35,12 @@ def a_run(slow: float = 0.4, rtt: float = 0.012, shortest: float | None = None) 
             table.add(rank, StepSample(start, start + S, 0.8))
     for rank in range(4):
         peers = (rank + 1) % 4, (rank - 1) % 4
-        evidence.traffic[rank] = [
+        readings = [
             reading(rank, peer, second, slow, rtt, shortest) for second in range(1, STEPS) for peer in peers
         ]
+        evidence.traffic[rank] = Traffic(
+            each._replace(shortest_rtt=0.0005) if quick(place) else each for place, each in enumerate(readings)
+        )
     return evidence
 
 
@@ -112,11 +122,7 @@ def test_a_connection_that_is_hardly_used_and_quick_excludes_a_delay() -> None:
 
 
 def test_a_few_quick_readings_of_before_the_fault_exclude_nothing() -> None:
-    evidence = a_run(shortest=0.012)
-    for readings in evidence.traffic.values():
-        for place in range(0, len(readings), 7):
-            readings[place] = readings[place]._replace(shortest_rtt=0.0005)
-    assert the_finding(evidence).cause is None
+    assert the_finding(a_run(shortest=0.012, quick=lambda place: place % 7 == 0)).cause is None
 
 
 def nic(rank: int, second: int, foreign: tuple[float, float], name: str = "eth0", ranks: int = 1) -> HostTraffic:

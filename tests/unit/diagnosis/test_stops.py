@@ -7,14 +7,15 @@ import pytest
 from otel_netmon.diagnosis.diagnose import diagnose
 from otel_netmon.diagnosis.evidence import Evidence
 from otel_netmon.diagnosis.finding import Cause, Kind
-from tests.unit.diagnosis.evidence import job, reading, ring
+from otel_netmon.records import PeerTraffic
+from tests.unit.diagnosis.evidence import Change, job, reading, ring
 
 STOP = 4.0
 
 
-def stopped(**fields: float) -> Evidence:
+def stopped(change: Change = lambda _evidence, _rank, readings: readings, /, **fields: float) -> Evidence:
     """Rank 2 takes 4 s longer in step 25, by these fields."""
-    return ring(job(steps=60, extra=lambda step, rank: fields if rank == 2 and step == 25 else {}))
+    return ring(job(steps=60, extra=lambda step, rank: fields if rank == 2 and step == 25 else {}), change=change)
 
 
 @pytest.mark.parametrize(
@@ -35,24 +36,28 @@ def test_a_rank_that_paused_once(fields: dict[str, float], cause: Cause) -> None
 
 
 def test_a_process_that_was_stopped_reads_nothing_either() -> None:
-    evidence = stopped(own=STOP)
-    start, end = evidence.steps[25].start[2], evidence.steps[25].end[2]
-    readings = [each for each in evidence.traffic[2] if not start < each.at < end]
-    late = [
-        each._replace(interval=STOP + 0.3) if end <= each.at < end + 600_000_000 else each for each in readings
-    ]
-    evidence.traffic[2] = late
-    finding = diagnose(evidence)[0]
+    def none_meanwhile(evidence: Evidence, rank: int, readings: list[PeerTraffic]) -> list[PeerTraffic]:
+        if rank != 2:
+            return readings
+        start, end = evidence.steps[25].start[2], evidence.steps[25].end[2]
+        return [
+            each._replace(interval=STOP + 0.3) if end <= each.at < end + 600_000_000 else each
+            for each in readings
+            if not start < each.at < end
+        ]
+
+    finding = diagnose(stopped(none_meanwhile, own=STOP))[0]
     assert (finding.kind, finding.ranks) == (Kind.FROZEN, (2,))
 
 
 def test_a_link_that_was_away() -> None:
-    evidence = ring(job(steps=60, extra=lambda step, rank: {"in_collectives": STOP} if step == 25 else {}))
-    for rank, peer in ((1, 2), (2, 3), (2, 1)):
+    def timeouts(evidence: Evidence, rank: int, readings: list[PeerTraffic]) -> list[PeerTraffic]:
         at = evidence.steps[25].end[rank] - 10**9
-        evidence.traffic[rank].append(reading(peer, at, 0, 0.0, 0.003, 2, 2, backoff=4))
-        evidence.traffic[rank].sort(key=lambda each: each.at)
-    finding = diagnose(evidence)[0]
+        more = [peer for own, peer in ((1, 2), (2, 3), (2, 1)) if own == rank]
+        return [*readings, *(reading(peer, at, 0, 0.0, 0.003, 2, 2, backoff=4) for peer in more)]
+
+    stood = job(steps=60, extra=lambda step, rank: {"in_collectives": STOP} if step == 25 else {})
+    finding = diagnose(ring(stood, change=timeouts))[0]
     assert (finding.kind, finding.ranks) == (Kind.FLAPPING, (2,))
 
 

@@ -20,7 +20,7 @@ def test_one_late_rank_of_many_is_told_once_and_others_get_their_turn_meanwhile(
     for number in range(1, 10):
         turns.clear()
         look = judge.look(2.0 * number, enumerate(digests(RANKS, number, late=77)))
-        assert len(turns) > 2 * RANKS, "each digest, and each rank's readings"
+        assert len(turns) >= 2 * RANKS, "each digest, and each rank's readings"
         assert look.heard == RANKS and look.cost > 0
         told += look.changes
     assert [(change.finding.kind, change.finding.ranks, change.is_over) for change in told] == [
