@@ -52,12 +52,12 @@ class LiveDiagnosis:
 
     def start(self) -> None:
         """Start the thread."""
-        peers.readings.listener = self.observer.traffic
+        peers.readings.listener, peers.nic_readings.listener = self.observer.traffic, self.observer.nics
         self._watch.start()
 
     def stop(self) -> None:
         """End it, with a last word to the others."""
-        peers.readings.listener = None
+        peers.readings.listener = peers.nic_readings.listener = None
         self._watch.stop(_LAST_WORD)
         if self._writer is not None:
             self._writer.ended()

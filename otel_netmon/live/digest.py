@@ -1,9 +1,9 @@
 """What a rank tells the others every two seconds, in few bytes, and what is read of it.
 
 JSON of rows of integers, because one rank reads those of all others, and the standard library parses that in C:
-some 90 bytes for each step, 70 for each peer, and the last calls only while something hangs. Times are nanoseconds
-of the rank's own clock, durations µs. What is read is not trusted: ``unpack`` gives ``None`` for anything but a
-digest of this version.
+some 90 bytes for each step, 70 for each peer and NIC, and the last calls only while something hangs. Times are
+nanoseconds of the rank's own clock, durations µs. What is read is not trusted: ``unpack`` gives ``None`` for
+anything but a digest of this version.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from typing import Any, Final, NamedTuple
 
 from otel_netmon.diagnosis.evidence import CallSeen
 from otel_netmon.diagnosis.steps import StepSample
-from otel_netmon.records import PeerTraffic
+from otel_netmon.records import HostTraffic, PeerTraffic
 from otel_netmon.text import bounded
 
 VERSION: Final = 1
 MOST_STEPS: Final = 64
 MOST_PEERS: Final = 16
 MOST_GROUPS: Final = 16
+MOST_NICS: Final = 8
 MOST_CALLS: Final = 32
 MOST_BYTES: Final = 1 << 14
 """Of a digest that is read."""
@@ -73,6 +74,7 @@ class Digest(NamedTuple):
     traffic: tuple[PeerTraffic, ...] = ()
     groups: tuple[GroupHead, ...] = ()
     calls: tuple[DigestedCall, ...] = ()
+    nics: tuple[HostTraffic, ...] = ()
 
 
 def pack(digest: Digest) -> bytes:
@@ -86,6 +88,7 @@ def pack(digest: Digest) -> bytes:
         [list(each) for each in digest.groups[-MOST_GROUPS:]],
         names,
         [_call_row(each, names) for each in calls],
+        [list(_nic_row(each)) for each in digest.nics[-MOST_NICS:]],
     ]
     return json.dumps(rows, separators=(",", ":")).encode()
 
@@ -95,7 +98,7 @@ def unpack(data: bytes, is_new: Callable[[int], bool] = lambda _: True) -> Diges
     if len(data) > MOST_BYTES:
         return None
     try:
-        head, steps, peers, groups, names, calls = json.loads(data)
+        head, steps, peers, groups, names, calls, nics = json.loads(data)
         version, rank, world_size, host, number, at, open_since, is_last, throttled = head
         if version != VERSION:
             return None
@@ -113,6 +116,7 @@ def unpack(data: bytes, is_new: Callable[[int], bool] = lambda _: True) -> Diges
             tuple(map(_peer, peers[:MOST_PEERS])),
             tuple(GroupHead(bounded(str(group)), *_whole(rest)) for group, *rest in groups[:MOST_GROUPS]),
             tuple(_call(row, names) for row in calls[:MOST_CALLS]),
+            tuple(map(_nic, nics[:MOST_NICS])),
         )
     except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
         return None
@@ -188,6 +192,17 @@ def _peer(row: list[Any]) -> PeerTraffic:
         shortest_rtt=_seconds(shortest),
         at=at,
     )
+
+
+def _nic_row(each: HostTraffic) -> tuple[str | int | None, ...]:
+    interface, interval, *moved = each[:6]
+    return interface, _micros(interval), *moved, each.at
+
+
+def _nic(row: list[Any]) -> HostTraffic:
+    interface, *numbers = row
+    interval, sent, received, job_sent, job_received, at = _whole(numbers)
+    return HostTraffic(bounded(str(interface)), interval / 1e6, sent, received, job_sent, job_received, at=at)
 
 
 def _call_row(each: DigestedCall, names: list[str]) -> list[Any]:

@@ -12,11 +12,14 @@ from otel_netmon.diagnosis.steps import StepTable
 from otel_netmon.diagnosis.thresholds import BACKOFF, WINDOW
 from otel_netmon.diagnosis.traffic import Traffic
 from otel_netmon.live.digest import Digest
+from otel_netmon.records import HostTraffic
 
 _STEPS: Final = 3 * WINDOW
 """Steps that are kept."""
 _READINGS: Final = 48
 """Of a rank's connections to one peer, and of quotas."""
+_NICS: Final = 8
+"""Readings of the NICs of a rank."""
 
 
 class Merger:
@@ -31,6 +34,7 @@ class Merger:
         self._steps: dict[int, tuple[StepTable, dict[int, int]]] = {}
         """By tie, in the order in which they were first told of: what each rank did, and by rank its number."""
         self._traffic: dict[int, Traffic] = defaultdict(Traffic)
+        self._nics: dict[int, deque[HostTraffic]] = defaultdict(lambda: deque(maxlen=_NICS))
         self._backed_off: dict[int, dict[int | str, int]] = defaultdict(dict)
         self._last: dict[int, Digest] = {}
         self._throttled: dict[str, deque[tuple[int, float]]] = defaultdict(lambda: deque(maxlen=_READINGS))
@@ -46,7 +50,7 @@ class Merger:
         if self._numbers.get(rank) == digest.number:
             return
         self._numbers[rank], self._heard[rank] = digest.number, now
-        self._last[rank] = digest._replace(steps=(), traffic=())
+        self._last[rank] = digest._replace(steps=(), traffic=(), nics=())
         for number, tie, sample in digest.steps:
             known = self._steps.get(tie)
             if known is None:
@@ -61,6 +65,7 @@ class Merger:
             self._traffic[rank].add(each).keep(_READINGS)
             if each.backoff >= BACKOFF:
                 self._backed_off[rank][each.peer] = each.at
+        self._nics[rank].extend(digest.nics)
         if digest.throttled is not None:
             self._throttled[digest.host].append((digest.at, digest.throttled / 1e6))
 
@@ -82,6 +87,7 @@ class Merger:
             self._pause()
         evidence.traffic.update(self._traffic)
         evidence.backed_off.update(self._backed_off)
+        evidence.nics = {rank: list(readings) for rank, readings in self._nics.items() if readings}
         metric = semconv.CGROUP_THROTTLED.name
         for host, counted in self._throttled.items():
             evidence.counters[host] = {(metric, "", ()): list(counted)}

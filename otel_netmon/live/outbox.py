@@ -9,8 +9,16 @@ from typing import Final
 
 from otel_netmon import threads
 from otel_netmon.diagnosis.steps import StepSample
-from otel_netmon.live.digest import MOST_PEERS, MOST_STEPS, Digest, DigestedCall, DigestedStep, GroupHead
-from otel_netmon.records import PeerTraffic
+from otel_netmon.live.digest import (
+    MOST_NICS,
+    MOST_PEERS,
+    MOST_STEPS,
+    Digest,
+    DigestedCall,
+    DigestedStep,
+    GroupHead,
+)
+from otel_netmon.records import HostTraffic, PeerTraffic
 
 AT_ONCE: Final = MOST_STEPS // 4
 """New steps in a digest, at most, if the stride suits."""
@@ -54,6 +62,7 @@ class Outbox:
         """Steps since the last digest, told or not."""
         self._stride = 1
         self._traffic: deque[PeerTraffic] = deque(maxlen=8 * MOST_PEERS)
+        self._nics: deque[HostTraffic] = deque(maxlen=MOST_NICS)
         self._number = 0
 
     def step(self, number: int, tie: int, sample: StepSample) -> None:
@@ -97,12 +106,18 @@ class Outbox:
         with self._lock:
             self._traffic.extend(readings)
 
+    def nics(self, readings: Iterable[HostTraffic]) -> None:
+        """Readings of the NICs that this rank uses."""
+        with self._lock:
+            self._nics.extend(readings)
+
     def next(self, *, is_last: bool = False) -> Digest:
         """The next digest. Each step is in two of them, for one may be overwritten before it is read; each reading
         is in one."""
         standing, throttled = self._standing(), self._throttled()
         with self._lock:
-            steps, traffic = tuple(self._steps), list(self._traffic)
+            steps, traffic, nics = tuple(self._steps), list(self._traffic), tuple(self._nics)
+            self._nics.clear()
             told = len(self._steps) - self._untold
             for _ in range(told):
                 self._steps.popleft()
@@ -122,4 +137,5 @@ class Outbox:
             tuple(traffic[-MOST_PEERS:]),
             standing.groups,
             standing.calls,
+            nics,
         )

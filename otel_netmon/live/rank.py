@@ -11,7 +11,7 @@ from otel_netmon.diagnosis.steps import sample_of
 from otel_netmon.job.groups import Group
 from otel_netmon.live.digest import MOST_CALLS, MOST_GROUPS, DigestedCall, GroupHead
 from otel_netmon.live.outbox import Outbox, Standing
-from otel_netmon.records import PeerTraffic, RankStep
+from otel_netmon.records import HostTraffic, PeerTraffic, RankStep
 
 _HANGS: Final = 2_000_000_000
 """Nanoseconds in flight from which on a call is told one by one."""
@@ -70,6 +70,10 @@ class OwnRank:
     def traffic(self, readings: Iterable[PeerTraffic]) -> None:
         """Readings of this rank's connections."""
         self.outbox.traffic(readings)
+
+    def nics(self, readings: Iterable[HostTraffic]) -> None:
+        """Readings of the NICs that it uses."""
+        self.outbox.nics(readings)
 
     def standing(
         self,

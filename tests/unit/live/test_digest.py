@@ -20,7 +20,7 @@ from otel_netmon.live.digest import (
     pack,
     unpack,
 )
-from otel_netmon.records import PeerTraffic
+from otel_netmon.records import HostTraffic, PeerTraffic
 
 whole = st.integers(0, 1 << 60)
 small = st.integers(0, 1 << 31)
@@ -44,12 +44,17 @@ traffic = st.builds(
 calls = st.builds(
     DigestedCall, names, whole, st.builds(CallSeen, names, perhaps, whole, perhaps, st.none() | names, st.none())
 )
+nics = st.builds(
+    HostTraffic, names, small.map(lambda value: value / 1e6), whole, whole, whole, whole, rank=st.none(), at=whole,
+    source=st.none(),
+)  # fmt: skip
 heads = st.integers(-1, 1 << 40)
 digests = st.builds(
     Digest, small, small, names, small, whole, perhaps, st.booleans(), perhaps, steps,
     st.lists(traffic, max_size=3).map(tuple),
     st.lists(st.builds(GroupHead, names, small, heads, heads), max_size=3).map(tuple),
     st.lists(calls, max_size=3).map(tuple),
+    st.lists(nics, max_size=3).map(tuple),
 )  # fmt: skip
 
 
