@@ -342,12 +342,11 @@ def test_the_searches_of_the_guide(servers: Servers) -> None:
         return found
 
     steps = wait_for(lambda: search(operation="train_step"), lambda found: len(found) == 30)
-    assert len(search(operation="train_step", minDuration="150ms")) == slow
+    # on a busy machine one of the others may be as long
+    assert slow <= len(search(operation="train_step", minDuration="150ms")) < len(steps)
     assert len(search(operation="rank_step", tags={"torch.distributed.rank": str(late)})) == len(steps)
-    assert (
-        len(search(operation="all_reduce", tags={"torch.distributed.group.name": "0"}, minDuration="150ms"))
-        == slow
-    )
+    long = search(operation="all_reduce", tags={"torch.distributed.group.name": "0"}, minDuration="150ms")
+    assert slow <= len(long) < len(steps)
     assert search(tags={"error.type": "RuntimeError"}) == []
     (step,) = search(operation="rank_step", tags={"torch.distributed.step": "9"})
     lengths = {}
@@ -386,7 +385,7 @@ def check_series(servers: Servers, job: str, local: list[Json], ranks: int) -> N
 EMPTY = (
     *("hw_network", "otel_netmon_rdma", "otel_netmon_pressure", "otel_netmon_cgroup", "otel_netmon_peer_latency"),
     *("otel_netmon_nic", "otel_netmon_softnet", "otel_netmon_host_softnet", "otel_netmon_process_run_queue"),
-    *("in_flight_age", "error_type", "otel_netmon_delivery_lost"),
+    *("in_flight_age", "error_type", "otel_netmon_delivery_lost", "otel_netmon_diagnosis"),
 )
 
 
