@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from otel_netmon import semconv
-from otel_netmon.records import HostSample, RankStep, Verdict
+from otel_netmon.records import Collective, HostSample, RankStep, Verdict
 from tests.torchrun.harness import PROGRAMS, ROOT
 from tests.wrote import source_of, wrote
 
@@ -62,7 +62,7 @@ def run(folder: Path, fault: str, seconds: float, *options: str, **more: str) ->
 
 
 def test_a_slow_rank_is_told_once_with_a_step_that_shows_it(tmp_path: Path) -> None:
-    job = run(tmp_path, "slow", 14)
+    job = run(tmp_path, "slow", 11)
     (told,) = job.told("slow_rank")
     assert (told.ranks, told.confidence) == ("1", "high")
     assert told.lost is not None and 0.015 < told.lost < 0.06
@@ -80,17 +80,17 @@ def test_a_slow_rank_is_told_once_with_a_step_that_shows_it(tmp_path: Path) -> N
     assert {source_of(each).rank for some in job.samples.values() for each in some} == {0}
 
 
-def test_a_rank_that_hangs_is_told_while_it_hangs_and_when_it_is_over(tmp_path: Path) -> None:
-    job = run(tmp_path, "hang", 24)
+def test_a_rank_that_hangs_is_told_while_it_hangs(tmp_path: Path) -> None:
+    job = run(tmp_path, "hang", 12)
     (told,) = job.told("hung_rank")
     assert told.ranks == "2"
-    over = [one for one in job.verdicts if one.kind == "hung_rank" and one.is_over]
-    assert len(over) == 1 and 2e9 < over[0].time - told.time < 22e9
-    assert len(job.lines("Rank 2 never came to")) == 1  # that it is over is no warning
+    spans = [span for _, span in wrote(job.folder, Collective, "traces-*.jsonl")]
+    assert told.time < max(span.end for span in spans if span.end - span.start > 8e9), "its span came later"
+    assert len(job.lines("Rank 2 never came to")) == 1
 
 
 def test_a_job_that_is_restarted_is_another_job(tmp_path: Path) -> None:
-    job = run(tmp_path, "restart", 12, "--max-restarts=1")
+    job = run(tmp_path, "restart", 10, "--max-restarts=1")
     (told,) = job.told("slow_rank")
     assert told.ranks == "1"
     attempts = {step.run_id for _, step in wrote(job.folder, RankStep) if step.attempt == 1}
@@ -98,15 +98,15 @@ def test_a_job_that_is_restarted_is_another_job(tmp_path: Path) -> None:
 
 
 def test_without_a_store_over_tcp_nothing_is_told_and_nothing_breaks(tmp_path: Path) -> None:
-    job = run(tmp_path, "no tcp store", 6)
+    job = run(tmp_path, "no tcp store", 4)
     assert not job.verdicts and not job.samples and not job.lines("failed")
 
 
 def test_a_store_that_dies_costs_the_diagnosis_alone(tmp_path: Path) -> None:
-    job = run(tmp_path, "store dies", 12)
+    job = run(tmp_path, "store dies", 10)
     assert not job.told("slow_rank") and not job.lines("failed")
 
 
 def test_off_is_off(tmp_path: Path) -> None:
-    job = run(tmp_path, "slow", 6, OTEL_NETMON_DIAGNOSIS="off")
+    job = run(tmp_path, "slow", 5, OTEL_NETMON_DIAGNOSIS="off")
     assert not job.verdicts and not job.samples

@@ -62,6 +62,17 @@ def test_a_rank_that_died() -> None:
     assert "signal 9" in finding.sentence
 
 
+def test_what_a_failure_says_is_said() -> None:
+    """Without where in its source a library found it, and not all of it."""
+    evidence = hanging(without=(2,), waited=0.1, error="RuntimeError")
+    said = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer [10.0.0.2]:42. "
+    seen = evidence.calls["0"][1][80]
+    evidence.calls["0"][1][80] = seen._replace(message=said)
+    assert diagnose(evidence)[0].sentence.endswith('; rank 1 was told "Connection closed by peer [10.0.0.2]:42".')
+    evidence.calls["0"][1][80] = seen._replace(message="x" * 500)
+    assert diagnose(evidence)[0].sentence.endswith("x" * 120 + '…".')
+
+
 def test_the_launchers_own_signal_kills_nobody() -> None:
     """The launcher ends all others with SIGTERM, once one has died."""
     evidence = hanging(without=(2,), waited=0.1, error="RuntimeError")

@@ -107,6 +107,11 @@ def test_a_rank_without_cpu_is_starved_and_not_slow() -> None:
     assert (finding.kind, finding.cause) == (Kind.STARVED, Cause.QUOTA)
     assert "stops its cgroup for 0.30 s of each second" in finding.sentence
 
+    for table in evidence.steps.values():  # what the steps themselves say comes first
+        table.throttled[2] = 0.5 * table.duration[2]
+    (finding,) = diagnose(evidence)
+    assert "stops its cgroup for 0.50 s of each second" in finding.sentence
+
 
 def test_a_quota_that_stops_a_rank_needs_less_of_the_run_queue() -> None:
     """The kernel does not count all of the time in which a cgroup is stopped as waiting."""
