@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from otel_netmon import semconv
 from otel_netmon.diagnosis import lossy_links, slow_links
 from otel_netmon.diagnosis import thresholds as limit
+from otel_netmon.diagnosis.evidence import Evidence
 from otel_netmon.diagnosis.finding import Direction, Finding
 from otel_netmon.diagnosis.links import Pair, Spans, host_of, links
 from otel_netmon.diagnosis.medians import known, median
@@ -89,6 +90,7 @@ def _foreign_at_once(
 ) -> tuple[float, Direction] | None:
     """The share of others on the NIC that carries most of the training's bytes, where both were read together."""
     nics: dict[str, list[_Moved]] = defaultdict(list)
+    silent = 0
     for rank, (first, last) in within.items():
         if host_of(window.evidence, rank) == host:
             by_nic: dict[str, _Moved] = defaultdict(_Moved)
@@ -97,11 +99,14 @@ def _foreign_at_once(
                     by_nic[each.interface].add(each)
             for name, moved in by_nic.items():
                 nics[name].append(moved)
-    if not nics:
+            silent += not by_nic and _leaves_host(window.evidence, rank, host)
+    if not nics or silent:
         return None
     ranks = max(nics.values(), key=lambda all_of: sum(each.job_sent + each.job_received for each in all_of))
     longest = max(ranks, key=lambda each: each.seconds)
-    sent, received = (sum(each.job_sent for each in ranks), sum(each.job_received for each in ranks))
+    # Of some ranks of the host a reading more may be known than of others.
+    sent = sum(each.job_sent * longest.seconds / each.seconds for each in ranks if each.seconds)
+    received = sum(each.job_received * longest.seconds / each.seconds for each in ranks if each.seconds)
     shares = [
         (1 - (_OVERHEAD * job + _ACKNOWLEDGED * back) / nic, way)
         for way, nic, job, back in (
@@ -111,6 +116,14 @@ def _foreign_at_once(
         if nic > _LITTLE * longest.seconds
     ]
     return max(shares, default=None)
+
+
+def _leaves_host(evidence: Evidence, rank: int, host: str) -> bool:
+    """Whether that rank of ``host`` has connections to other hosts."""
+    traffic = evidence.traffic.get(rank)
+    return traffic is not None and any(
+        host_of(evidence, peer, of.host) != host for peer, of in traffic.peers.items()
+    )
 
 
 @dataclass

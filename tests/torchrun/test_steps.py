@@ -72,6 +72,10 @@ def test_other_loops(tmp_path: Path, shape: str, expected: dict[Any, list[int]])
             assert 0 < attribute(step, "step.collective_time") * 1e9 <= duration * 1.001
             assert 0 <= attribute(step, "step.first_collective") * 1e9 <= duration
             assert attribute(step, "step.wait_time") * 1e9 <= duration
+            below = [s for s in report["spans"] if s["parent_id"] == step["context"]["span_id"]]
+            starts = [nanoseconds(s["start_time"]) for s in below if attribute(s, "collective.async")]
+            issued, began = attribute(step, "step.issue_time"), nanoseconds(step["start_time"])
+            assert issued is None if not starts else 0 <= issued * 1e9 <= max(starts) - began + 2000
             assert attribute(step, "step.cpu_time") > 0
             assert attribute(step, "step.run_queue_time") is not None or not Path("/proc/self/schedstat").exists()
         if shape == "evaluation":

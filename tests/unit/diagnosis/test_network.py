@@ -182,3 +182,8 @@ def test_the_ranks_of_a_host_share_its_nic() -> None:
     for rank in (SLOW, 4):
         evidence.nics[rank] = [nic(rank, second, (0.0, 0.0), ranks=2) for second in range(1, STEPS)]
     assert the_finding(evidence).kind is Kind.SLOW_LINK
+    # While the job runs, one of them may not have told its last readings yet, or none at all.
+    evidence.nics[4] = evidence.nics[4][:-8]
+    assert the_finding(evidence).kind is Kind.SLOW_LINK
+    evidence.traffic[4], evidence.nics[4] = evidence.traffic[SLOW], []
+    assert the_finding(evidence).kind is Kind.SLOW_LINK
