@@ -20,7 +20,7 @@ from typing import Final
 from otel_netmon.diagnosis import all_in
 from otel_netmon.diagnosis import thresholds as limit
 from otel_netmon.diagnosis.evidence import DEFAULT_GROUP, CallSeen, Evidence
-from otel_netmon.diagnosis.exits import described, is_killed, own_end
+from otel_netmon.diagnosis.exits import described, is_killed, own_end, was_still
 from otel_netmon.diagnosis.finding import Cause, Confidence, Fact, Finding, Kind, hosts_of, names
 from otel_netmon.diagnosis.stuck import Stuck, stuck_in, waits_for
 
@@ -125,11 +125,12 @@ def _said(sign: tuple[str, int | None]) -> str:
 
 def _missing(evidence: Evidence, stuck: list[Stuck], origins: set[int]) -> list[Finding]:
     """Of ranks that others wait for: those that are dead, and those that hang."""
+    still = {rank: seconds for rank in sorted(origins) if (seconds := was_still(evidence, rank)) is not None}
     dead: list[int] = []
     hung: list[int] = []
-    for rank in sorted(origins):
+    for rank in sorted(origins - still.keys()):
         (dead if _is_dead(evidence, stuck, rank) else hung).append(rank)
-    found = []
+    found = [_frozen(evidence, _widest(stuck, list(still)), still)] if still else []
     unheard = [rank for rank in dead if rank not in evidence.exits and rank in evidence.silent]
     if 2 * len(unheard) >= len(evidence.hosts):
         # Who hears of nobody any more is as likely to be the one that is cut off.
@@ -217,6 +218,24 @@ def _dead(evidence: Evidence, stuck: Stuck, ranks: list[int]) -> Finding:
         confidence=Confidence.HIGH if how else Confidence.MEDIUM,
         facts=(Fact("last sequence number", float(last), float(stuck.sequence), ""),),
         not_excluded=doubt,
+        weight=1e9,
+    )
+
+
+def _frozen(evidence: Evidence, stuck: Stuck, still: dict[int, float]) -> Finding:
+    ranks = tuple(still)
+    one = len(ranks) == 1
+    return Finding(
+        Kind.FROZEN,
+        f"{names(ranks).capitalize()} stood still: nothing was heard of {'it' if one else 'them'} for "
+        f"{max(still.values()):.0f} s until {'its process' if one else 'their processes'} ended, while "
+        f"{names(sorted(stuck.waiting))} waited in {stuck.name}{stuck.said}.",
+        ranks=ranks,
+        hosts=hosts_of(evidence.hosts, ranks),
+        lost=stuck.waited,
+        confidence=Confidence.MEDIUM,
+        facts=(Fact("silent until its end", max(still.values()), None, "s"), *stuck.facts),
+        not_excluded=("that its telemetry alone stopped, and it hung",),
         weight=1e9,
     )
 

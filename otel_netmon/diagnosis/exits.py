@@ -23,7 +23,7 @@ def own_end(evidence: Evidence, rank: int) -> Exit | None:
     how = evidence.exits.get(rank)
     if how is None or how.signal == _LAUNCHERS or (how.code is None and how.signal is None):
         return None
-    return None if _came_later(evidence, rank, how) or _was_still(evidence, rank, how) else how
+    return None if _came_later(evidence, rank, how) or was_still(evidence, rank) is not None else how
 
 
 def is_killed(how: Exit) -> bool:
@@ -48,7 +48,11 @@ def _came_later(evidence: Evidence, rank: int, how: Exit) -> bool:
     )
 
 
-def _was_still(evidence: Evidence, rank: int, how: Exit) -> bool:
-    """Whether it was ended long after its last sign of life: it was stopped, and its launcher lost patience."""
-    last = evidence.last_sign.get(rank)
-    return how.time is not None and bool(last) and (how.time - (last or 0)) / 1e9 > limit.SILENT_SECONDS
+def was_still(evidence: Evidence, rank: int) -> float | None:
+    """Seconds from its last sign of life until its process ended, if that is long: it was stopped, and its
+    launcher lost patience. ``None`` elsewhere, and where it is not known."""
+    how, last = evidence.exits.get(rank), evidence.last_sign.get(rank)
+    if how is None or how.time is None or not last:
+        return None
+    seconds = (how.time - last) / 1e9
+    return seconds if seconds > limit.SILENT_SECONDS else None

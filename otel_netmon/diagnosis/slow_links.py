@@ -184,8 +184,7 @@ def _direction(out: list[float], into: list[float], worst: float) -> Direction |
         return Direction.TRANSMIT
     if ratio > 1 / limit.ONE_WAY:
         return Direction.RECEIVE
-    is_even = limit.BOTH_WAYS < ratio < 1 / limit.BOTH_WAYS
-    return Direction.BOTH if is_even and worst < limit.RATE_SURE else None
+    return Direction.BOTH if worst < limit.RATE_SURE else None
 
 
 def _megabits(rate: float) -> str:

@@ -89,12 +89,10 @@ it; with a round-trip time so many times as long, ..."""
 RATE_SURE: Final = 0.6
 RATE_Z_SURE: Final = 5.0
 """... or so low that it speaks for itself."""
-ONE_WAY: Final = 0.9
+ONE_WAY: Final = 0.89
 """Goodput out over goodput in: below, the way out is slow; above its inverse, the way in. Acknowledgements pass
 the other way, and make that slow, too: of a limit to a fifth, in one direction, it was 0.57 to 0.88 or 1.2 to 1.5;
-of limits and delays both ways 0.96 to 1.04."""
-BOTH_WAYS: Final = 0.94
-"""Between that and its inverse both are slow alike; in between the direction is not told."""
+of limits and delays both ways 0.96 to 1.11."""
 DELAY_RTT: Final = 1.5
 DELAY_SECONDS: Final = 0.0005
 """Round-trip time without load of a host's pairs, times and seconds more than that of others: a delay. Where no

@@ -222,6 +222,19 @@ def test_one_that_stood_still_and_was_killed_later_did_not_die_of_it() -> None:
     assert all(finding.kind is not Kind.DEAD for finding in diagnose(evidence))
 
 
+def test_a_rank_that_others_wait_for_and_that_was_silent_until_its_end_was_stopped() -> None:
+    evidence = hanging(without=(2,), error="RuntimeError")
+    evidence.last_sign[2] += SECOND
+    evidence.exits[2] = Exit(None, 9, evidence.last_sign[2] + 21 * SECOND)
+    finding = diagnose(evidence)[0]
+    assert (finding.kind, finding.ranks, finding.confidence) == (Kind.FROZEN, (2,), Confidence.MEDIUM)
+    assert finding.sentence.startswith(
+        "Rank 2 stood still: nothing was heard of it for 21 s until its process ended"
+    )
+    evidence.last_sign[2] += 20 * SECOND  # it said something until its end
+    assert diagnose(evidence)[0].kind is not Kind.FROZEN
+
+
 def test_a_library_that_aborts_is_no_proof() -> None:
     """gloo ends a rank by SIGABRT that receives more than it posted, though another sent too much."""
     evidence = job(steps=30)
