@@ -142,7 +142,7 @@ def words() -> frozenset[str]:
 
 @cache
 def code() -> str:
-    folders = ("otel_netmon", "tests", "benchmarks", "dashboards", "docs", "collector-config")
+    folders = ("otel_netmon", "tests", "benchmarks", "dashboards", "docs", "collector-config", "alerts")
     return "\n".join(
         path.read_text()
         for folder in folders
