@@ -62,7 +62,7 @@ def run(folder: Path, fault: str, seconds: float, *options: str, **more: str) ->
 
 
 def test_a_slow_rank_is_told_once_with_a_step_that_shows_it(tmp_path: Path) -> None:
-    job = run(tmp_path, "slow", 11)
+    job = run(tmp_path, "slow", 60)
     (told,) = job.told("slow_rank")
     assert (told.ranks, told.confidence) == ("1", "high")
     assert told.lost is not None and 0.015 < told.lost < 0.06
@@ -81,7 +81,7 @@ def test_a_slow_rank_is_told_once_with_a_step_that_shows_it(tmp_path: Path) -> N
 
 
 def test_a_rank_that_hangs_is_told_while_it_hangs(tmp_path: Path) -> None:
-    job = run(tmp_path, "hang", 12)
+    job = run(tmp_path, "hang", 60)
     (told,) = job.told("hung_rank")
     assert told.ranks == "2"
     spans = [span for _, span in wrote(job.folder, Collective, "traces-*.jsonl")]
@@ -90,7 +90,7 @@ def test_a_rank_that_hangs_is_told_while_it_hangs(tmp_path: Path) -> None:
 
 
 def test_a_job_that_is_restarted_is_another_job(tmp_path: Path) -> None:
-    job = run(tmp_path, "restart", 10, "--max-restarts=1")
+    job = run(tmp_path, "restart", 60, "--max-restarts=1")
     (told,) = job.told("slow_rank")
     assert told.ranks == "1"
     attempts = {step.run_id for _, step in wrote(job.folder, RankStep) if step.attempt == 1}
