@@ -18,7 +18,7 @@ from tests.installed import ROOT, python_path
 from tests.torchrun.harness import SEAMS
 from tests.wrote import wrote
 
-pytest.importorskip("torch")
+pytest.importorskip("torch", reason="needs torch: make test installs it")
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="ranks are watched on Linux only")
 
 PROGRAM = str(ROOT / "tests/e2e/programs/ends.py")

@@ -14,7 +14,7 @@ from . import net
 from .conftest import Agree
 from .net import LabHost
 
-pytest.importorskip("torch")
+pytest.importorskip("torch", reason="needs torch: make test installs it")
 
 HOSTS, PER_HOST, PORT = 4, 2, 29500
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("torch")
+pytest.importorskip("torch", reason="needs torch: make test installs it")
 
 from otel_netmon.black_box import layout
 from otel_netmon.black_box.box import Box

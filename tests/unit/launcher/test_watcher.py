@@ -7,8 +7,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,8 +34,8 @@ class Told:
     def ready(self) -> bool:
         return self.is_ready
 
-    def emit(self, name: str, body: str, attributes: dict[str, object], *, time: int, severity: str) -> None:
-        self.events.append(events.Event(name, body, attributes, time, severity))  # type: ignore[arg-type]
+    def emit(self, name: str, body: str, attributes: dict[str, Any], *, time: int, severity: str) -> None:
+        self.events.append(events.Event(name, body, attributes, time, severity))
 
     def exits(self) -> dict[object, tuple[object, object, str]]:
         """Code, signal and severity by rank."""
@@ -91,9 +92,9 @@ def seen(one: RankWatcher, pid: int) -> None:
     until(lambda: any(rank.pid == pid for rank in one._watched.values()))
 
 
-def until(what: object, seconds: float = 10) -> None:
+def until(what: Callable[[], object], seconds: float = 10) -> None:
     end = time.monotonic() + seconds
-    while not what():  # type: ignore[operator]
+    while not what():
         assert time.monotonic() < end, what
         time.sleep(0.01)
 
@@ -148,11 +149,11 @@ def test_what_nobody_knows_is_absent(monkeypatch: pytest.MonkeyPatch, told: Told
     one.stop()
 
 
-def _only_alive(original: object) -> object:
+def _only_alive(original: Any) -> object:
     """``os.waitid`` where another was quicker to take the status of what has ended."""
 
     def waitid(kind: int, number: int, options: int) -> object:
-        found = original(kind, number, options)  # type: ignore[operator]
+        found = original(kind, number, options)
         if found is not None:
             raise ChildProcessError
         return found
