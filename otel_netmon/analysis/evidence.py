@@ -9,9 +9,10 @@ from typing import Final
 from otel_netmon import semconv
 from otel_netmon.analysis.processes import Process, add_call, add_last_calls
 from otel_netmon.analysis.results import Diagnosis
+from otel_netmon.covered import covered
 from otel_netmon.diagnosis.diagnose import diagnose
 from otel_netmon.diagnosis.evidence import CallSeen, Evidence, Exit
-from otel_netmon.diagnosis.steps import StepSample, StepTable, sample_of, union
+from otel_netmon.diagnosis.steps import StepSample, StepTable, sample_of
 from otel_netmon.diagnosis.thresholds import BACKOFF
 from otel_netmon.diagnosis.traffic import Traffic
 from otel_netmon.endings import LastCalls, RankExit
@@ -246,18 +247,18 @@ def _completed(sample: StepSample, below: Sequence[tuple[int, int, bool]]) -> St
     if not below:
         return sample
     if sample.issued is None:
-        sample = sample._replace(issued=_issued(sample.start, sorted(below)))
+        sample = sample._replace(issued=_issued(sample.start, below))
     if sample.in_collectives is None:
-        sample = sample._replace(in_collectives=union([(begin, end) for begin, end, _ in below]) / 1e9)
+        sample = sample._replace(in_collectives=covered((begin, end) for begin, end, _ in below) / 1e9)
     return sample
 
 
-def _issued(start: int, below: list[tuple[int, int, bool]]) -> float | None:
+def _issued(start: int, below: Sequence[tuple[int, int, bool]]) -> float | None:
     """Seconds until the last asynchronous collective was issued, without blocking calls before."""
     last = max((begin for begin, _, is_async in below if is_async), default=None)
     if last is None:
         return None
-    blocked = union([(begin, min(end, last)) for begin, end, is_async in below if not is_async and begin < last])
+    blocked = covered(((begin, end) for begin, end, is_async in below if not is_async), last)
     return (last - start - blocked) / 1e9
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple, TypeVar
 
+from otel_netmon.covered import covered
 from otel_netmon.diagnosis.medians import known, median
 from otel_netmon.records import RankStep
 
@@ -141,7 +142,7 @@ def sample_of(step: RankStep) -> StepSample:
     """What a record says of a step, in the clock that its times are of."""
     inside = step.collective_time
     if inside is None and len(step.calls) == step.collective_count:
-        inside = union([(each.start, each.start + (each.duration or 0)) for each in step.calls]) / 1e6
+        inside = covered((each.start, each.start + (each.duration or 0)) for each in step.calls) / 1e6
     return StepSample(
         step.start,
         step.end,
@@ -155,12 +156,3 @@ def sample_of(step: RankStep) -> StepSample:
         calls=step.collective_count,
         size=step.collective_size,
     )
-
-
-def union(times: Iterable[tuple[int, int]]) -> int:
-    """The time that is in at least one of these, from start to end each."""
-    total, until = 0, -1
-    for begin, end in sorted(times):
-        total += max(0, end - max(begin, until))
-        until = max(until, end)
-    return total

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from otel_netmon.capture.plain import joined
+from otel_netmon.covered import covered
 from otel_netmon.records import Call, GroupUse
 from otel_netmon.schema import MOST_CALLS, packed_calls
 from otel_netmon.threads import Pace
@@ -172,14 +173,14 @@ class IntervalStats:
 
     def busy(self, until: int) -> int:
         """Time with at least one collective in flight, before ``until``."""
-        return self._settled + _union(zip(self._busy_from, self._busy_until, strict=True), until)
+        return self._settled + covered(zip(self._busy_from, self._busy_until, strict=True), until)
 
     def _issuing(self, start: int) -> int | None:
         """See ``Sums``; not known where more of them blocked their caller than are remembered."""
         last = self._issued
         if last == _UNKNOWN or len(self._blocked_from) > _MERGE_AT:
             return None
-        return last - start - _union(zip(self._blocked_from, self._blocked_until, strict=True), last)
+        return last - start - covered(zip(self._blocked_from, self._blocked_until, strict=True), last)
 
     def _merged(self) -> list[tuple[int, int]]:
         merged: list[tuple[int, int]] = []
@@ -190,19 +191,6 @@ class IntervalStats:
                 else:
                     merged.append((start, end))
         return merged
-
-
-def _union(times: Iterable[tuple[int, int]], until: int) -> int:
-    """The time before ``until`` that is in at least one of these, from start to end each."""
-    total, reached = 0, -1 << 63
-    for start, end in sorted(times):
-        if start >= until:
-            break
-        last = end if end < until else until
-        if last > reached:
-            total += last - (start if start > reached else reached)
-            reached = last
-    return total
 
 
 def _plain_sums(calls: PlainCalls, start: int, end: int) -> Sums:
