@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -173,6 +174,11 @@ class Capture:
     def records_calls(self) -> bool:
         """Whether collectives are recorded as they are called, rather than found by polling."""
         return self._backend is not None and self._backend.records_calls
+
+    @property
+    def known_until(self) -> int:
+        """Until when, in ns of the monotonic clock, it is known which collectives ended."""
+        return time.monotonic_ns() if self._backend is None else self._backend.known_until
 
     def poll(self) -> None:
         """Take in what the training thread does not bring; from the background, every second at least."""

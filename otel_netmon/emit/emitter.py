@@ -174,18 +174,19 @@ class Emitter:
             self.lost += spans
             log_once(_logger, error, "otel-netmon: a span is lost, its sampler or processor failed")
 
-    def watch(self, run_id: str | None, in_flight: list[CollectiveEvent]) -> None:
-        """Report collectives that hang, and that this rank lives."""
+    def watch(self, run_id: str | None, in_flight: list[CollectiveEvent], at: int | None = None) -> None:
+        """Report collectives that hang, and that this rank lives. ``at``: when these were in flight."""
+        at = time.monotonic_ns() if at is None else at
         progress = self._progress
         progress.see(in_flight)
         self._metrics.progress = progress
         if self._observer is not None:
-            self._observer.standing(self._opened, in_flight, progress.issued, progress.ended)
+            self._observer.standing(at, self._opened, in_flight, progress.issued, progress.ended)
         if run_id is None:
             return
         if in_flight:
-            self._hangs.look(in_flight, lambda event: self._ids(run_id, event), self._rank)
-        self._heartbeat.look(in_flight, self.beat(run_id), self._rank)
+            self._hangs.look(at, in_flight, lambda event: self._ids(run_id, event), self._rank)
+        self._heartbeat.look(at, in_flight, self.beat(run_id), self._rank)
         since = self._opened or self._begun
         self._evidence.write_open(run_id, self._rank.rank, self._intervals, since, self._chosen.has)
 

@@ -33,29 +33,29 @@ class HangDetector:
 
     def look(
         self,
+        at: int,
         in_flight: list[CollectiveEvent],
         ids: Callable[[CollectiveEvent], tuple[int, int]],
         rank: RankIdentity,
     ) -> None:
-        """Report those of ``in_flight`` that are new; ``ids`` gives the trace and span id that each will have.
+        """Report those in flight ``at`` that time that are new; ``ids`` gives the trace and span id of each.
 
         A send that nobody waits for may have ended long ago: it is not taken to hang.
         """
         if not self._after:
             return
-        now = time.monotonic_ns()
         left = _MOST
         for event in in_flight:
-            if now - event.start <= self._after or event.span_id or event.is_unseen:
+            if at - event.start <= self._after or event.span_id or event.is_unseen:
                 continue
             if left == 0:
                 return
             left -= 1
             trace_id, event.span_id = ids(event)
-            self._report(event, now, trace_id, rank)
+            self._report(event, at, trace_id, rank)
 
-    def _report(self, event: CollectiveEvent, now: int, trace_id: int, rank: RankIdentity) -> None:
-        record = record_of(event, rank, now)
+    def _report(self, event: CollectiveEvent, at: int, trace_id: int, rank: RankIdentity) -> None:
+        record = record_of(event, rank, at)
         _logger.warning(
             "otel-netmon: %s number %s of group %s (%d ranks) has been in flight for %.0f s on rank %s; compare "
             "what the other ranks are at",
@@ -83,8 +83,8 @@ class HeartbeatSender:
         self._progress = progress
         self._due = 0
 
-    def look(self, in_flight: list[CollectiveEvent], beat: Heartbeat, rank: RankIdentity) -> None:
-        """Send one, if it is due: ``beat``, completed by what is in flight."""
+    def look(self, at: int, in_flight: list[CollectiveEvent], beat: Heartbeat, rank: RankIdentity) -> None:
+        """Send one, if it is due: ``beat``, completed by what was in flight ``at`` that time."""
         now = time.monotonic_ns()
         if not self._interval or now < self._due or not self._logs.ready():
             return
@@ -95,7 +95,7 @@ class HeartbeatSender:
             local_rank=rank.local_rank,
             world_size=rank.world_size,
             sequences=tuple(Sequence(group.name, number) for group, number in self._progress.issued.items()),
-            in_flight=tuple(record_of(event, rank, now) for event in oldest),
+            in_flight=tuple(record_of(event, rank, at) for event in oldest),
         )
         self._logs.emit(
             semconv.EVENT_HEARTBEAT,

@@ -20,8 +20,13 @@ class Observer(Protocol):
         ...
 
     def standing(
-        self, opened: int, in_flight: Sequence[CollectiveEvent], issued: dict[Group, int], ended: dict[Group, int]
+        self,
+        at: int,
+        opened: int,
+        in_flight: Sequence[CollectiveEvent],
+        issued: dict[Group, int],
+        ended: dict[Group, int],
     ) -> None:
-        """Where it is: since when the step is open (0: not known), what is in flight, and the last numbers issued
-        and ended on each group."""
+        """Where it is: since when the step is open (0: not known), what was in flight ``at`` that time, and the
+        last numbers issued and ended on each group."""
         ...

@@ -150,6 +150,7 @@ class Rounds:
         self._pace.give_way()
         # In this order: what ended before the marks is in the ring, and what had not is seen in flight.
         self._mark(self._steps.take(), self._steps.unmarked())
+        at = self._capture.known_until
         in_flight = self._ring.in_flight()
         boundaries = [event.boundary for event in in_flight]
         ended = self._drain()
@@ -157,7 +158,7 @@ class Rounds:
         for job, emitter in list(self._emitters.items()):
             run_id = self._id(job)
             hanging = [event for event in in_flight if event.group.job in (job, None)]
-            guarded(emitter.watch, run_id, hanging)
+            guarded(emitter.watch, run_id, hanging, at)
             if job is self._last and self._capture.box is not None:
                 guarded(self._capture.box.update, job.rank, emitter.beat(run_id))
             self._pace.give_way()

@@ -77,13 +77,14 @@ class OwnRank:
 
     def standing(
         self,
+        at: int,
         opened: int,
         in_flight: Sequence[CallLike],
         issued: Mapping[Group, int],
         ended: Mapping[Group, int],
     ) -> None:
-        """Where it is; what is given is kept, and may change."""
-        self._now = _Now(time.monotonic_ns(), opened, in_flight, issued, ended)
+        """Where it was at that time; what is given is kept, and may change."""
+        self._now = _Now(at, opened, in_flight, issued, ended)
 
     def span_of(self, step: int | None) -> tuple[int, int] | None:
         """The trace and the span of this rank's step of that number, or of the last one before."""

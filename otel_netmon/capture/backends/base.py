@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -46,6 +47,11 @@ class CaptureBackend:
     def blocked(self) -> int:
         """Nanoseconds that the main thread spent in waits which it saw."""
         return 0
+
+    @property
+    def known_until(self) -> int:
+        """Until when, in ns of the monotonic clock, it is known which collectives ended."""
+        return time.monotonic_ns()
 
     def install(self) -> None:
         """Begin to capture; initialises no device. Raises where this torch lacks the means."""

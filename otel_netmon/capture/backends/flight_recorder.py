@@ -65,6 +65,8 @@ class FlightRecorderBackend(CaptureBackend):
         """By backend and number, what had not ended at the last poll."""
         self._installed = False
         self._not_before = 0.0
+        self._polled = 0
+        """When the last poll began."""
         forks.register(self)
 
     def after_fork_in_child(self) -> None:
@@ -96,6 +98,11 @@ class FlightRecorderBackend(CaptureBackend):
             self._poll()
         self._installed = False
 
+    @property
+    def known_until(self) -> int:
+        """The last poll, which may be seconds ago."""
+        return self._polled
+
     def group_created(self, process_group: Any) -> None:
         """Have it remembered: it may be gone when its calls are found."""
         self._groups.of(process_group)
@@ -116,6 +123,7 @@ class FlightRecorderBackend(CaptureBackend):
     def _poll(self) -> None:
         super().poll()
         with self._lock:
+            self._polled = time.monotonic_ns()
             for backend in _BACKENDS:
                 dump = guarded(own_dump, backend)
                 if dump is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 import time
 from typing import Any
@@ -110,6 +111,18 @@ def test_what_ends_later_is_one_event_and_what_is_overwritten_does_not_hang(
     first, *rest = recorded.look()
     assert (first.sequence, first.is_late, len(rest)) == (2, True, 100)
     assert recorded.ring.in_flight() == [] and recorded.lost() == (0, 0)
+
+
+def test_what_is_in_flight_is_known_up_to_the_last_poll(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None is made for a while after one that took long: what did not end then may have ended since."""
+    recorded = Recorded(monkeypatch)
+    recorded.call(1, retired=False)
+    before = time.monotonic_ns()
+    assert recorded.look() == []
+    after = time.monotonic_ns()
+    monkeypatch.setattr(recorded.backend, "_not_before", math.inf)
+    recorded.backend.poll()
+    assert before <= recorded.backend.known_until <= after and len(recorded.ring.in_flight()) == 1
 
 
 def test_a_recorder_that_was_reset_counts_anew(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -274,6 +274,17 @@ def test_a_heartbeat_says_what_is_in_flight(logged: InMemoryLogRecordExporter) -
     assert one.step_age is not None and one.step_age > 0
 
 
+def test_what_was_last_seen_in_flight_long_ago_does_not_hang(logged: InMemoryLogRecordExporter) -> None:
+    """A look at the Flight Recorder may be seconds old."""
+    rank = Rank(1, heartbeat=3600.0, stall_after=1.0)
+    now = time.monotonic_ns()
+    for age, stalled in (500_000_000, 0), (-500_000_000, 1):
+        rank.emitter.watch(RUN, [rank.event(start=now - 2_000_000_000, end=None)], now - 1_000_000_000 - age)
+        assert len(events_in(logged, semconv.EVENT_STALLED)) == stalled
+    (event,) = events_in(logged, semconv.EVENT_HEARTBEAT)
+    assert record_of(Heartbeat, event.attributes).in_flight[0].age == pytest.approx(0.5)
+
+
 @pytest.mark.parametrize("run_id", [None, RUN])
 def test_no_heartbeat_where_none_is_wanted_or_no_job_is_known(
     logged: InMemoryLogRecordExporter, run_id: str | None

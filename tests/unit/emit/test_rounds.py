@@ -92,7 +92,7 @@ def test_hangs_are_told_at_most_some_at_once_and_never_silenced(caplog: pytest.L
     told = []
     for _ in range(70):
         before = len(caplog.records)
-        stalls.look(hanging, lambda _: (1, 2), RankIdentity())
+        stalls.look(now, hanging, lambda _: (1, 2), RankIdentity())
         told.append(len(caplog.records) - before)
     assert max(told) <= 16 and sum(told) == 990
     assert not any(event.span_id for event in hanging[:10])

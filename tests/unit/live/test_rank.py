@@ -33,7 +33,7 @@ def told(rank: OwnRank) -> Any:
 
 def test_a_call_that_hangs_is_told_one_by_one(clock: list[int]) -> None:
     rank = OwnRank(1, 2, "host")
-    rank.standing(90 * S, [call(99 * S), call(95 * S, 6), call(95 * S, None)], {WORLD: 7}, {WORLD: 5})
+    rank.standing(clock[0], 90 * S, [call(99 * S), call(95 * S, 6), call(95 * S, None)], {WORLD: 7}, {WORLD: 5})
     digest = told(rank)
     assert [(each.group, each.sequence, each.call.start) for each in digest.calls] == [("0", 6, 95 * S)]
     assert digest.groups == (("0", 2, 7, 5),) and digest.open_since == 90 * S
@@ -42,7 +42,7 @@ def test_a_call_that_hangs_is_told_one_by_one(clock: list[int]) -> None:
 def test_one_that_was_in_flight_when_it_was_last_seen_may_have_ended_since(clock: list[int]) -> None:
     """The thread that looks may be late itself, under load."""
     rank = OwnRank(1, 2, "host")
-    rank.standing(0, [call(99 * S)], {WORLD: 7}, {WORLD: 6})
+    rank.standing(clock[0], 0, [call(99 * S)], {WORLD: 7}, {WORLD: 6})
     clock[0] += 10 * S
     assert told(rank).calls == ()
 
