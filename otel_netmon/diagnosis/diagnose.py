@@ -96,14 +96,29 @@ def _persistent(evidence: Evidence, steps: list[int], live: bool) -> list[Findin
             first = some[0] if each.first_step is None else each.first_step
             stands.setdefault(key, []).append(replace(each, first_step=first, last_step=some[-1]))
     found = []
-    for same in stands.values():
-        if len(same) >= min(limit.MIN_WINDOWS, len(windows)):
+    for every in stands.values():
+        same = _lasting(every, len(windows))
+        if same:
             typical = _typical(same)
             weight = limit.STRIDE * sum(each.weight for each in same)
             found.append(
                 replace(typical, first_step=same[0].first_step, last_step=same[-1].last_step, weight=weight)
             )
     return found
+
+
+def _lasting(same: list[Finding], windows: int) -> list[Finding]:
+    """Of one finding in several of the windows, those that count: all, if a link that is only a little slow is so
+    for long."""
+    if len(same) >= limit.LASTING:
+        return [replace(each, confidence=Confidence.MEDIUM) if _is_weak(each) else each for each in same]
+    clear = [each for each in same if not _is_weak(each)]
+    return clear if len(clear) >= min(limit.MIN_WINDOWS, windows) else []
+
+
+def _is_weak(finding: Finding) -> bool:
+    is_slow = finding.kind in (Kind.SLOW_LINK, Kind.CROSS_TRAFFIC)
+    return is_slow and finding.confidence is Confidence.LOW
 
 
 def _typical(same: list[Finding]) -> Finding:
@@ -120,11 +135,11 @@ def _in_window(window: Window, steps: list[int]) -> list[Finding]:
     ranks = slow_ranks.find(window)
     # A rank without a CPU is slow at its sockets, too.
     starved = {host for each in ranks if each.kind is Kind.STARVED for host in each.hosts}
-    links = [
-        each
-        for each in network.find(window, steps)
-        if each.kind is Kind.LOSSY or not any(starved & set(pair) for pair in each.pairs)
-    ]
+    links = []
+    for each in network.find(window, steps):
+        hosts = {host for pair in each.pairs for host in pair}
+        if each.kind is Kind.LOSSY or not (starved & hosts or slow_ranks.are_throttled(window, hosts)):
+            links.append(each)
     return ranks + links
 
 

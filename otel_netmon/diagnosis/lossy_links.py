@@ -24,16 +24,19 @@ def find(found: dict[Pair, Link], spent: float) -> list[Finding]:
     big = bulk(found)
     if len(big) < 3:
         return []
-    lossy = [pair for pair in big if _is_lossy(big, pair)]
-    rest = [each.loss for pair, each in big.items() if pair not in lossy] or [0.0]
+    losing = [pair for pair in big if _is_lossy(big, pair)]
+    usual = max((each.loss for pair, each in big.items() if pair not in losing), default=0.0)
     lossy = [
         pair
-        for pair in lossy
-        if big[pair].loss > limit.LOSS_RATIO * max([*rest, 2e-5])
+        for pair in losing
+        if big[pair].loss > limit.LOSS_RATIO * max(usual, 2e-5)
         and big[pair].lossy >= limit.LOSS_READINGS * big[pair].readings
         and _is_on_the_way(big, pair)
         and (big[pair].loss > limit.LOSS_SURE or _slowed(big, pair) < limit.RATE_MEAN)
     ]
+    rest = [each.loss for pair, each in big.items() if pair not in lossy] or [0.0]
+    if any(big[pair].loss < limit.LOSS_APART * max(rest) for pair in lossy):
+        return []  # queues are full here and there
     if len(lossy) == 1:
         return [_one_way(found, big, lossy[0], rest, spent)]
     common = set.intersection(*map(set, lossy)) if lossy else set()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
@@ -47,13 +47,17 @@ def find(
     found: dict[Pair, Link], spent: float, foreign: Foreign, floors: Mapping[Pair, float] = MappingProxyType({})
 ) -> list[Finding]:
     """Slow hosts, the slowest first; ``spent``: seconds of a step in collectives; ``floors``: the shortest
-    round-trip time of probes between two hosts (s), where it is known."""
-    left, findings = bulk(found), []
+    round-trip time of probes between two hosts (s), where it is known. One of low confidence means something if it
+    lasts."""
+    findings: list[Finding] = []
+    left = bulk(found)
     while len(left) >= 3:
         suspect = _slowest(left)
-        if suspect is None or not _is_slow(suspect):
+        sure = None if suspect is None else _how_sure(suspect)
+        if suspect is None or sure is None or (sure is Confidence.LOW and findings):
             break
-        findings.append(_finding(left, suspect, spent, foreign, _why(found, suspect, floors)))
+        why = _why(found, suspect, floors)
+        findings.append(replace(_finding(left, suspect, spent, foreign, why), confidence=sure))
         left = {pair: each for pair, each in left.items() if pair not in suspect.touching}
     return findings
 
@@ -96,12 +100,15 @@ def _suspect(known: dict[Pair, Link], host: str) -> _Suspect | None:
     )
 
 
-def _is_slow(one: _Suspect) -> bool:
-    if one.worst >= limit.RATE or one.rate >= limit.RATE_MEAN:
-        return False
-    return (one.rtt > limit.RATE_RTT and one.score > limit.RATE_Z) or (
-        one.worst < limit.RATE_SURE and one.score > limit.RATE_Z_SURE
-    )
+def _how_sure(one: _Suspect) -> Confidence | None:
+    """That it is slow; ``None``: it is not."""
+    if one.worst < limit.RATE_SURE and one.score > limit.RATE_Z_SURE and one.rate < limit.RATE_MEAN:
+        return Confidence.HIGH
+    is_slow = one.worst < limit.RATE and one.rate < limit.RATE_MEAN
+    if is_slow and one.rtt > limit.RATE_RTT and one.score > limit.RATE_Z:
+        return Confidence.MEDIUM if one.worst >= limit.RATE_SURE else Confidence.HIGH
+    is_weak = one.worst < limit.RATE_WEAK and one.rate < limit.RATE_MEAN_WEAK and one.score > limit.RATE_Z_WEAK
+    return Confidence.LOW if is_weak else None
 
 
 class _Why(NamedTuple):
@@ -164,7 +171,6 @@ def _finding(big: dict[Pair, Link], one: _Suspect, spent: float, foreign: Foreig
         direction=direction,
         cause=None if is_foreign else why.cause,
         lost=lost,
-        confidence=Confidence.HIGH if one.worst < limit.RATE_SURE else Confidence.MEDIUM,
         facts=(
             Fact("goodput while busy", big[slow].rate, one.usual_rate, "By/s"),
             Fact("round-trip time", rtt, one.usual_rtt, "s"),

@@ -10,6 +10,7 @@ way that is longer.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,6 +20,8 @@ from otel_netmon.diagnosis.finding import Cause, Confidence, Fact, Finding, Kind
 from otel_netmon.diagnosis.medians import known, median, standard_score
 from otel_netmon.diagnosis.statistics import Quantity, Window
 
+_SOME: Final = 16
+"""Ranks that tell what is usual."""
 _SLACK = 6_000_000_000
 """Readings of a host's counters lie up to so many nanoseconds before and behind a window."""
 
@@ -42,6 +45,19 @@ def throttled(window: Window, rank: int) -> float | None:
     first, last = window.span(rank)
     host = window.evidence.hosts.get(rank, "")
     return window.evidence.growth(host, semconv.CGROUP_THROTTLED.name, first - _SLACK, last + _SLACK)
+
+
+def are_throttled(window: Window, hosts: Collection[str]) -> bool:
+    """Whether a quota stops a rank of these hosts, and much more than it does others."""
+    inside: list[float] = []
+    outside: list[float] = []
+    for rank in window.ranks:
+        if window.evidence.hosts.get(rank) in hosts:
+            inside.append(throttled(window, rank) or 0.0)
+        elif len(outside) < _SOME:
+            outside.append(throttled(window, rank) or 0.0)
+    usual = median(outside) if outside else 0.0
+    return max(inside, default=0.0) > max(limit.THROTTLED, limit.THROTTLED_RATIO * usual)
 
 
 def _starved(window: Window) -> list[Finding]:

@@ -28,6 +28,8 @@ STARVED_STEPS: Final = 0.8
 """In at least this share of the steps."""
 THROTTLED: Final = 0.05
 """Seconds a second that the cgroup was throttled for, from which on a quota is the cause."""
+THROTTLED_RATIO: Final = 3.0
+"""And times that of others, with which no link of the host is blamed: its sockets wait as well."""
 
 QUOTA: Final = 0.3
 """Seconds a second that speak for themselves, and with which ..."""
@@ -73,6 +75,8 @@ LOSS_WEAK: Final = 0.001
 """Share of segments sent again: for itself; with a short round-trip time; with a goodput that is lower, too."""
 LOSS_RATIO: Final = 8.0
 """Times the share on the pairs that are not lossy, ..."""
+LOSS_APART: Final = 2.0
+"""And so many times that of the pairs whose loss is explained by full queues, ..."""
 LOSS_READINGS: Final = 0.75
 """... in this share of readings. A full queue loses, too, but makes the round-trip time long, where ..."""
 LOSS_RTT: Final = 0.6
@@ -86,6 +90,12 @@ RATE_RTT: Final = 1.25
 RATE_Z: Final = 8.0
 """Goodput while busy of a host's slowest pair, and of all of its pairs, as a share of the pairs that do not touch
 it; with a round-trip time so many times as long, ..."""
+RATE_WEAK: Final = 0.88
+RATE_MEAN_WEAK: Final = 0.93
+RATE_Z_WEAK: Final = 4.5
+LASTING: Final = 6
+"""Short of these, it is slow if it is so in this many windows (45 steps, seen from the end of a run): an innocent
+host was in 4 of 11, and in 7 of 23, at a lower score; one with three quarters of the others' rate in 7 of 11."""
 RATE_SURE: Final = 0.6
 RATE_Z_SURE: Final = 5.0
 """... or so low that it speaks for itself."""

@@ -30,6 +30,8 @@ class Look(NamedTuple):
     """Ranks that are not silent."""
     cost: float
     """Seconds of CPU."""
+    is_pending: bool = False
+    """Whether another look may tell something new."""
 
 
 class Judge:
@@ -51,4 +53,5 @@ class Judge:
         evidence = self._merger.evidence(now)
         changes = self._settling.look(diagnose(evidence, live=True))
         last, cost = max(evidence.steps, default=None), time.thread_time() - since
-        return Look(changes, dict(self._settling.told), last, len(evidence.heard), cost)
+        settling = self._settling
+        return Look(changes, dict(settling.told), last, len(evidence.heard), cost, settling.is_pending)

@@ -8,7 +8,8 @@ from typing import Final, NamedTuple
 from otel_netmon.diagnosis.finding import Finding, Kind
 
 LOOKS: Final = 2
-"""That agree before a finding is told, and ..."""
+LOOKS_PAUSES: Final = 3
+"""That agree before a finding is told (pauses come now and then, and one look more shows another), and ..."""
 GONE: Final = 5
 """... that do not have it before it is said to be over."""
 _SILENT: Final = (Kind.NOTHING, Kind.INSUFFICIENT)
@@ -48,6 +49,11 @@ class Settling:
         """What was told and is not over, as it was last seen."""
         return self._told
 
+    @property
+    def is_pending(self) -> bool:
+        """Whether the last look had something that is not told yet."""
+        return not self._seen.keys() <= self._told.keys()
+
     def look(self, findings: Iterable[Finding]) -> list[Change]:
         """What changed by this look."""
         now = {key_of(each): each for each in findings if each.kind not in _SILENT}
@@ -55,7 +61,9 @@ class Settling:
         changes = []
         for key, finding in now.items():
             self._missed.pop(key, None)
-            if key not in self._told and self._seen[key] >= LOOKS:
+            if key not in self._told and self._seen[key] >= (
+                LOOKS_PAUSES if finding.kind is Kind.PAUSES else LOOKS
+            ):
                 changes.append(Change(finding, is_over=False))
                 self._told[key] = finding
             elif key in self._told:

@@ -18,6 +18,8 @@ _logger = logging.getLogger(__name__)
 
 INTERVAL: Final = 2.0
 """Seconds between two digests of a rank."""
+SOONER: Final = 0.5
+"""Share of that after which there is another look, if there is something that two have to agree on."""
 PATIENCE: Final = 12.0
 """Seconds without a sign of the leader after which the next rank leads, ..."""
 _STAGGER: Final = 1 / 3
@@ -58,8 +60,8 @@ class Watch:
         self._leader: Leader | None = None
         self._leader_seen = time.monotonic()
         self._beats = 0
-        self._rest = interval
-        """Seconds until the next look."""
+        self.rest = interval
+        """Seconds from the last look to the next one."""
 
     def start(self) -> None:
         """Start the thread."""
@@ -87,7 +89,7 @@ class Watch:
             except Exception:
                 _logger.exception("otel-netmon: live diagnosis failed and ends; training goes on")
                 return
-            self._stop.wait(self._rest)
+            self._stop.wait(self.rest)
         with contextlib.suppress(StoreGone):
             if self._exchange is not None:
                 self._exchange.publish(self._rank, pack(self._outbox.next(is_last=True)))
@@ -99,7 +101,7 @@ class Watch:
             return
         suited = self._outbox.suited()
         exchange.publish(self._rank, pack(self._outbox.next()))
-        self._rest = self._interval
+        self.rest = self._interval
         leads = self._leads(exchange, suited)
         self._outbox.tell_every(suited if self._leader is None else self._leader.stride)
         if not leads:
@@ -107,7 +109,7 @@ class Watch:
             return
         judge = self._judge = self._judge or Judge(threads.Pace().give_way)
         look = judge.look(time.monotonic(), exchange.read(range(self._world_size)))
-        self._rest = max(self._interval, _REST * look.cost)
+        self.rest = max(self._interval * (SOONER if look.is_pending else 1.0), _REST * look.cost)
         self._tell(look)
 
     def _leads(self, exchange: Exchange, stride: int) -> bool:

@@ -19,11 +19,11 @@ from otel_netmon.analysis.summary import summarise
 from otel_netmon.diagnosis.diagnose import diagnose
 from otel_netmon.diagnosis.finding import Finding
 from otel_netmon.live.settling import Change, Settling
-from otel_netmon.live.watch import INTERVAL
+from otel_netmon.live.watch import INTERVAL, SOONER
 from otel_netmon.store.problems import FolderError
 
 from .grading import Grade, Graded, Truth, by_waiting, grade_rank, share, short
-from .replay import EVERY, looks, told
+from .replay import looks, told
 
 
 @dataclass
@@ -88,8 +88,8 @@ def evaluate(folder: Path) -> Result:
 
 
 def _replay(result: Result, folder: Path, truth: Truth) -> None:
-    began, last, settling = None, None, Settling()
-    for number, (at, evidence) in enumerate(looks(folder, truth)):
+    began, last, settling, due = None, None, Settling(), 0
+    for at, evidence in looks(folder, truth):
         began = at if began is None else began
         findings = diagnose(evidence, live=True)
         live = truth.grade(findings)
@@ -102,8 +102,9 @@ def _replay(result: Result, folder: Path, truth: Truth) -> None:
         if (live.grade, live.top) != last:
             last = live.grade, live.top
             result.trail.append((seconds, live.grade.value, live.top))
-        if number % (INTERVAL * 1_000_000_000 // EVERY) == 0:
+        if at >= due:
             _tell(result, truth, settling.look(findings), [*settling.told.values()], seconds)
+            due = at + int(INTERVAL * (SOONER if settling.is_pending else 1) * 1e9)
 
 
 def _tell(result: Result, truth: Truth, changes: list[Change], told: list[Finding], seconds: float) -> None:
@@ -196,7 +197,7 @@ def _sums(results: list[Result]) -> list[str]:
     ]
     told = sorted(each.told_after for each in faults if each.told_after is not None)
     lines.append(
-        f"told, when two looks {INTERVAL:.0f} s apart agree: wrong "
+        f"told, when two looks {INTERVAL * SOONER:.0f} to {INTERVAL:.0f} s apart agree: wrong "
         f"{sum(len(each.told_wrong) for each in faults)} times in {len(faults)} faulty runs, "
         f"{sum(len(each.told_wrong) for each in clean)} times in {len(clean)} clean ones"
     )

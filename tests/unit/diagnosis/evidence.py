@@ -38,6 +38,7 @@ def job(ranks: int = 4, steps: int = 40, extra: Extra = lambda _step, _rank: {},
             start = clocks[rank]
             clocks[rank] = end = start + int((own + inside) * 1e9)
             fields = {"data": 0.002, "gc": 0.0, "cpu": 0.03, "run_queue": 0.004, "issued": 0.045}
+            fields |= {"throttled": 0.0} if "throttled" in more[rank] else {}
             values = {name: value + more[rank].get(name, 0.0) for name, value in fields.items()}
             table.add(rank, StepSample(start, end, inside, **values, calls=3, size=4_000_000))
         for rank in range(ranks):

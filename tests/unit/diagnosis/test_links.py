@@ -115,6 +115,41 @@ def test_no_link_is_blamed_without_cause(make: Callable[[], Evidence]) -> None:
     assert not finding.accuses, finding.sentence
 
 
+def test_a_link_that_is_a_little_slow_is_named_if_it_lasts() -> None:
+    def findings(steps: int, *, live: bool = False) -> list[tuple[Kind, tuple[str, ...]]]:
+        evidence = ring(job(steps=steps), rate=of(2, 335.0, 360.0, 400.0), rtt=of(2, 0.0033, 0.0033, 0.003))
+        return [(each.kind, each.hosts) for each in diagnose(evidence, live=live)]
+
+    assert findings(STEPS) == [(Kind.SLOW_LINK, ("h2",))]
+    for found in findings(STEPS // 2), findings(STEPS, live=True):
+        assert found == [(Kind.NOTHING, ())]
+
+
+def test_a_pair_that_loses_hardly_more_than_others_is_not_lossy() -> None:
+    """Queues are full here and there: the others' loss is explained by their long round-trip times."""
+    evidence = ring(
+        job(steps=STEPS),
+        loss=lambda s, t: 0.013 if (s, t) == (2, 3) else 0.010,
+        rtt=lambda s, t: 0.001 if (s, t) == (2, 3) else 0.004,
+    )
+    assert [each.kind for each in diagnose(evidence)] == [Kind.NOTHING]
+
+
+def test_a_quota_that_stops_a_rank_beats_the_link_of_its_host() -> None:
+    """Also where it does not wait in the run queue more than others do."""
+
+    def findings(throttled: float, of_all: float = 0.0) -> list[Kind]:
+        evidence = ring(
+            job(steps=STEPS, extra=lambda _, rank: {"throttled": throttled if rank == 2 else of_all}),
+            rate=of(2, SLOW, SLOW, 400.0),
+            rtt=of(2, 0.008, 0.008, 0.003),
+        )
+        return [each.kind for each in diagnose(evidence)]
+
+    assert findings(0.04) == [Kind.NOTHING]
+    assert findings(0.004) == findings(0.04, of_all=0.03) == [Kind.SLOW_LINK]
+
+
 def test_connections_within_a_host_are_no_link() -> None:
     """Two ranks a host: what goes between them is slow, and says nothing of a NIC."""
     evidence = ring(

@@ -49,6 +49,21 @@ def test_another_step_that_stood_still_is_another_finding() -> None:
     assert len(settling.told) == 2
 
 
+def test_pauses_take_a_look_more() -> None:
+    settling = Settling()
+    pauses = Finding(Kind.PAUSES, "Rank 2 pauses again and again.", ranks=(2,))
+    assert [len(settling.look([pauses])) for _ in range(4)] == [0, 0, 1, 0]
+
+
+def test_what_is_not_told_yet_is_pending() -> None:
+    settling = Settling()
+    pending = []
+    for findings in [NOTHING], [SLOW], [SLOW], [SLOW, LINK], [SLOW]:
+        settling.look(findings)
+        pending.append(settling.is_pending)
+    assert pending == [False, True, False, True, False]
+
+
 def test_that_there_is_nothing_is_never_told() -> None:
     settling = Settling()
     for _ in range(3):

@@ -14,9 +14,10 @@ import pytest
 from otel_netmon.diagnosis.finding import Kind
 from otel_netmon.diagnosis.steps import StepSample
 from otel_netmon.live.exchange import Exchange, Leader, StoreGone
+from otel_netmon.live.judge import Look
 from otel_netmon.live.outbox import Outbox, Standing
 from otel_netmon.live.settling import Change
-from otel_netmon.live.watch import Watch
+from otel_netmon.live.watch import INTERVAL, SOONER, Watch
 
 dist = pytest.importorskip("torch.distributed", reason="needs torch: make test installs it")
 
@@ -37,6 +38,7 @@ class Rank:
     outbox: Outbox
     watch: Watch
     told: list[Change] = field(default_factory=list)
+    looks: list[Look] = field(default_factory=list)
     steps: int = 0
 
     def take_steps(self, count: int, late: float = 0.0) -> None:
@@ -50,12 +52,15 @@ class Rank:
 def make(rank: int, store: Any, **options: float) -> Rank:
     outbox = Outbox(rank, RANKS, f"h{rank}", clock=time.monotonic_ns, standing=Standing)
     told: list[Change] = []
+    looks: list[Look] = []
+
+    def tell(look: Look) -> None:
+        looks.append(look)
+        told.extend(look.changes)
 
     prefixed = dist.PrefixStore("group", store)
-    watch = Watch(
-        rank, RANKS, outbox, lambda: Exchange(prefixed, "run"), lambda look: told.extend(look.changes), **options
-    )
-    return Rank(rank, outbox, watch, told)
+    watch = Watch(rank, RANKS, outbox, lambda: Exchange(prefixed, "run"), tell, **options)
+    return Rank(rank, outbox, watch, told, looks)
 
 
 def test_the_first_rank_names_the_late_one(server: Any) -> None:
@@ -69,6 +74,18 @@ def test_the_first_rank_names_the_late_one(server: Any) -> None:
     assert (change.finding.kind, change.finding.ranks, change.is_over) == (Kind.SLOW_RANK, (2,), False)
     assert change.finding.lost == pytest.approx(0.02)
     assert not any(rank.told for rank in ranks[1:])
+
+
+def test_what_two_looks_have_to_agree_on_is_looked_at_sooner(server: Any) -> None:
+    ranks = [make(rank, server) for rank in range(RANKS)]
+    rests: dict[bool, set[float]] = {True: set(), False: set()}
+    for _ in range(8):
+        for rank in ranks:
+            rank.take_steps(4, late=0.02 * (rank.number == 2))
+        for rank in reversed(ranks):
+            rank.watch.look()
+        rests[ranks[0].looks[-1].is_pending].add(ranks[0].watch.rest)
+    assert rests == {True: {SOONER * INTERVAL}, False: {INTERVAL}}
 
 
 @pytest.mark.parametrize("per_look", [3, 20, 44, 150])
