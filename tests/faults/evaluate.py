@@ -58,6 +58,8 @@ class Result:
     """Whether the job diagnosed itself while it ran; what it told of the culprit, and of innocents:"""
     live_after: float | None = None
     live_wrong: list[tuple[float, str]] = field(default_factory=list)
+    ended_after: float | None = None
+    """When a job was over that ended by its fault, and that its last verdict explains."""
 
 
 def evaluate(folder: Path) -> Result:
@@ -80,6 +82,7 @@ def evaluate(folder: Path) -> Result:
     if truth.culprits and truth.onset is not None and any(truth.codes.values()) and truth.ended:
         # The job is over, and what `otel-netmon run` says of all of it is what there is.
         end = round((max(truth.ended.values()) - truth.onset) / 1e9, 1)
+        result.ended_after = end if graded.grade.is_found else None
         if result.named_after is None and graded.grade.is_found:
             result.named_after = end
         if result.right_after is None and graded.grade is Grade.RIGHT:
@@ -206,10 +209,16 @@ def _sums(results: list[Result]) -> list[str]:
     if any(each.has_live for each in results):
         quiet = [each for each in clean if each.has_live]
         wrong, alarms = (sum(len(each.live_wrong) for each in some) for some in (really, quiet))
+        heard = [min(filter(None, (each.live_after, each.ended_after)), default=None) for each in really]
         lines.append(
             f"the jobs' own live diagnosis: told of the culprit in {len(times_told)}/{len(really)}, in "
             f"{sum(each <= 10 for each in times_told)} within 10 s; wrong {wrong} times there, and {alarms} times "
             f"in {len(quiet)} clean ones"
+        )
+        lines.append(
+            f"told while it ran or, of jobs that it ended, by the verdict at their end: "
+            f"{share(each is not None for each in heard)}, within 10 s "
+            f"{share(each is not None and each <= 10 for each in heard)}"
         )
     for what, times in (("named", named), ("right", right), ("told", told)):
         if times:
