@@ -15,7 +15,8 @@ from typing import Any, Final, NamedTuple
 _logger = logging.getLogger(__name__)
 
 _TIMEOUT: Final = timedelta(seconds=5)
-_LONGEST: Final = 64
+_MOST_TOLD: Final = 16
+_LONGEST: Final = 64 + 11 * _MOST_TOLD
 _AT_ONCE: Final = 512
 """Keys that are read in one call."""
 
@@ -28,6 +29,8 @@ class Leader(NamedTuple):
     """Grows while it lives."""
     stride: int
     """Of the steps that all are to tell, see ``Outbox``."""
+    told: tuple[int, ...] = ()
+    """What stands, see ``settling.mark_of``: who leads next need not tell it again."""
 
 
 class StoreGone(Exception):
@@ -72,11 +75,15 @@ class Exchange:
         if not self._guarded(self._store.check, [key]):
             return None
         words = bytes(self._guarded(self._store.get, key)[:_LONGEST]).split()
-        return Leader(*map(int, words)) if len(words) == 3 and all(map(bytes.isdigit, words)) else None
+        if len(words) < 3 or not all(map(bytes.isdigit, words)):
+            return None
+        rank, beat, stride, *told = map(int, words)
+        return Leader(rank, beat, stride, tuple(told))
 
     def lead(self, leader: Leader) -> None:
         """Say who leads, and lives."""
-        self._guarded(self._store.set, f"{self._prefix}leader", " ".join(map(str, leader)))
+        words = *leader[:3], *leader.told[:_MOST_TOLD]
+        self._guarded(self._store.set, f"{self._prefix}leader", " ".join(map(str, words)))
 
     @staticmethod
     def _guarded(call: Any, *args: Any) -> Any:

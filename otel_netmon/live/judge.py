@@ -37,10 +37,11 @@ class Look(NamedTuple):
 class Judge:
     """Looks at the digests of all ranks, again and again; remembers those before. Used by one thread."""
 
-    def __init__(self, pause: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, pause: Callable[[], None] = lambda: None, told_before: Iterable[int] = ()) -> None:
+        """``told_before``: see ``Settling``."""
         self._pause = pause
         self._merger = Merger(pause)
-        self._settling = Settling()
+        self._settling = Settling(told_before)
 
     def look(self, now: float, digests: Iterable[tuple[int, bytes]]) -> Look:
         """``now``: seconds of the monotonic clock; by rank, what its key holds. Some 0.1 ms for each rank."""

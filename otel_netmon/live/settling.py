@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
@@ -12,6 +13,8 @@ LOOKS_PAUSES: Final = 3
 """That agree before a finding is told (pauses come now and then, and one look more shows another), and ..."""
 GONE: Final = 5
 """... that do not have it before it is said to be over."""
+_HANDED_OVER: Final = 2 * GONE
+"""Looks for which what another has told is not told again: the first ones are without some ranks' steps."""
 _SILENT: Final = (Kind.NOTHING, Kind.INSUFFICIENT)
 ONCE: Final = (Kind.PAUSED, Kind.FLAPPING, Kind.STOPPED, Kind.FROZEN)
 """Kinds of one step: another step of that kind is another finding."""
@@ -36,10 +39,18 @@ def key_of(finding: Finding) -> Key:
     )
 
 
+def mark_of(key: Key) -> int:
+    """The same in all processes, in 32 bits."""
+    return zlib.crc32(repr(key).encode())
+
+
 class Settling:
     """Takes the findings of each look."""
 
-    def __init__(self) -> None:
+    def __init__(self, told_before: Iterable[int] = ()) -> None:
+        """``told_before``: marks of what another has told, and what need not be told again."""
+        self._told_before = set(told_before)
+        self._looks = 0
         self._seen: dict[Key, int] = {}
         self._missed: dict[Key, int] = {}
         self._told: dict[Key, Finding] = {}
@@ -56,17 +67,19 @@ class Settling:
 
     def look(self, findings: Iterable[Finding]) -> list[Change]:
         """What changed by this look."""
+        self._looks += 1
+        if self._looks > _HANDED_OVER:
+            self._told_before.clear()
         now = {key_of(each): each for each in findings if each.kind not in _SILENT}
         self._seen = {key: self._seen.get(key, 0) + 1 for key in now}
         changes = []
         for key, finding in now.items():
             self._missed.pop(key, None)
-            if key not in self._told and self._seen[key] >= (
-                LOOKS_PAUSES if finding.kind is Kind.PAUSES else LOOKS
-            ):
-                changes.append(Change(finding, is_over=False))
+            needed = LOOKS_PAUSES if finding.kind is Kind.PAUSES else LOOKS
+            if key in self._told or mark_of(key) in self._told_before:
                 self._told[key] = finding
-            elif key in self._told:
+            elif self._seen[key] >= needed:
+                changes.append(Change(finding, is_over=False))
                 self._told[key] = finding
         for key in [key for key in self._told if key not in now]:
             self._missed[key] = self._missed.get(key, 0) + 1

@@ -13,6 +13,7 @@ from otel_netmon.live.digest import pack
 from otel_netmon.live.exchange import Exchange, Leader, StoreGone
 from otel_netmon.live.judge import Judge, Look
 from otel_netmon.live.outbox import Outbox
+from otel_netmon.live.settling import mark_of
 
 _logger = logging.getLogger(__name__)
 
@@ -60,6 +61,8 @@ class Watch:
         self._leader: Leader | None = None
         self._leader_seen = time.monotonic()
         self._beats = 0
+        self._told: tuple[int, ...] = ()
+        """Marks of what stands, as who leads says."""
         self.rest = interval
         """Seconds from the last look to the next one."""
 
@@ -107,9 +110,10 @@ class Watch:
         if not leads:
             self._judge = None
             return
-        judge = self._judge = self._judge or Judge(threads.Pace().give_way)
+        judge = self._judge = self._judge or Judge(threads.Pace().give_way, self._told)
         look = judge.look(time.monotonic(), exchange.read(range(self._world_size)))
         self.rest = max(self._interval * (SOONER if look.is_pending else 1.0), _REST * look.cost)
+        self._told = tuple(map(mark_of, look.told))
         self._tell(look)
 
     def _leads(self, exchange: Exchange, stride: int) -> bool:
@@ -117,6 +121,8 @@ class Watch:
         leader = exchange.leader()
         if leader != self._leader:
             self._leader, self._leader_seen = leader, now
+        if leader is not None and leader.rank != self._rank:
+            self._told = leader.told
         is_mine = leader is not None and leader.rank == self._rank
         patience = self._patience * (1 + _STAGGER * min(self._rank, _MOST_STAGGERED))
         if leader is None and self._rank == 0:
@@ -126,6 +132,6 @@ class Watch:
             _logger.info("otel-netmon: rank %d diagnoses from now on: the one before is silent", self._rank)
         if is_mine:
             self._beats += 1
-            self._leader, self._leader_seen = Leader(self._rank, self._beats, stride), now
+            self._leader, self._leader_seen = Leader(self._rank, self._beats, stride, self._told), now
             exchange.lead(self._leader)
         return is_mine

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from otel_netmon.diagnosis.finding import Finding, Kind
-from otel_netmon.live.settling import GONE, Settling
+from otel_netmon.live.settling import GONE, Settling, mark_of
 
 SLOW = Finding(Kind.SLOW_RANK, "Rank 2 comes late.", ranks=(2,), first_step=3)
 LINK = Finding(Kind.SLOW_LINK, "A link is slow.", hosts=("h1",))
@@ -62,6 +62,20 @@ def test_what_is_not_told_yet_is_pending() -> None:
         settling.look(findings)
         pending.append(settling.is_pending)
     assert pending == [False, True, False, True, False]
+
+
+def test_what_another_has_told_is_not_told_again_and_is_over_some_time() -> None:
+    first = Settling()
+    first.look([SLOW])
+    first.look([SLOW])
+    second = Settling(map(mark_of, first.told))
+    assert [len(second.look([SLOW, LINK])) for _ in range(3)] == [0, 1, 0]
+    ends = [[(each.finding, each.is_over) for each in second.look([LINK])] for _ in range(GONE)]
+    assert ends == [*[[]] * (GONE - 1), [(SLOW, True)]]
+    late = Settling(map(mark_of, first.told))
+    for _ in range(3 * GONE):
+        late.look([])
+    assert [len(late.look([SLOW])) for _ in range(2)] == [0, 1]  # that is another time
 
 
 def test_that_there_is_nothing_is_never_told() -> None:

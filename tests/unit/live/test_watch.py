@@ -125,6 +125,21 @@ def test_another_rank_leads_when_the_first_is_gone(
     assert not ranks[0].told
 
 
+def test_who_leads_next_does_not_tell_again(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("otel_netmon.diagnosis.thresholds.SILENT_SECONDS", 0.3)
+    ranks = [make(rank, server, patience=0.2) for rank in range(RANKS)]
+    deadline = time.monotonic() + 20
+    while not (ranks[1].looks and ranks[1].looks[-1].told) and time.monotonic() < deadline:
+        told = sum(bool(look.told) for look in ranks[0].looks) > 1  # and has said so at its next beat
+        for rank in ranks[told:]:
+            rank.take_steps(8, late=0.02 * (rank.number == 2))
+            rank.watch.look()
+        time.sleep(0.1 * told)
+    assert [change.finding.ranks for change in ranks[0].told] == [(2,)]
+    assert [finding.ranks for finding in ranks[1].looks[-1].told.values()] == [(2,)]
+    assert not ranks[1].told
+
+
 def test_a_rank_that_falls_silent_is_told(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("otel_netmon.diagnosis.thresholds.LOST_SECONDS", 0.5)
     ranks = [make(rank, server) for rank in range(RANKS)]
@@ -172,9 +187,10 @@ def test_only_digests_that_are_there_are_read(server: Any) -> None:
     exchange.publish(3, b"three")
     assert list(exchange.read(range(5))) == [(1, b"one"), (3, b"three")]
     assert exchange.leader() is None
-    exchange.lead(Leader(3, 7, 2))
-    assert exchange.leader() == (3, 7, 2)
-    for nonsense in ("nonsense", "1 2", "1 2 -3", "1 2 3 4", "9" * 100):
+    for leader in Leader(3, 7, 2), Leader(3, 8, 2, tuple(range(2**32 - 16, 2**32))):
+        exchange.lead(leader)
+        assert exchange.leader() == leader
+    for nonsense in ("nonsense", "1 2", "1 2 -3", "1 2 3 x", "9" * 300):
         server.set("otel_netmon/live/run/leader", nonsense)
         assert exchange.leader() is None
 
