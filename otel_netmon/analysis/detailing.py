@@ -196,7 +196,7 @@ class _Grid:
     def rank_times(self) -> tuple[RankTime, ...]:
         """By rank."""
         return tuple(
-            RankTime(rank, int(sums[0]), *sums[1:9], sums[9] if sums[10] else None)
+            RankTime._make((rank, int(sums[0]), *sums[1:9], sums[9] if sums[10] else None))
             for rank, sums in self._sums.items()
         )
 

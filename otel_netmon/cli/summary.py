@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, TextIO
 
 from otel_netmon.analysis.summary import Progress, summarise
-from otel_netmon.cli.render import Block, blocks, plain
+from otel_netmon.report.blocks import Block, blocks, plain
 from otel_netmon.store.problems import FolderError
 
 _SILENT_SECONDS: Final = 1.0
