@@ -9,11 +9,11 @@ from typing import Final
 from markupsafe import Markup, escape
 
 from otel_netmon.analysis.details import Bandwidth
-from otel_netmon.report.svg import LEFT, WIDTH, figure, line, number, text
+from otel_netmon.report.svg import LEFT, WIDTH, figure, line, number, rect, text
 from otel_netmon.report.words import counted, rate, size
 
 _TOP: Final = 12
-_HEIGHT: Final = 210
+_HEIGHT: Final = 170
 _SMALL: Final = 1000
 """Bytes below which a collective is a counter or a flag: what it tells is latency."""
 _SHAPES: Final = (
@@ -32,37 +32,54 @@ def drawn(bandwidths: Sequence[Bandwidth]) -> list[Bandwidth]:
     return some if len({each.size for each in some}) > 1 else []
 
 
-def bandwidth_picture(bandwidths: Sequence[Bandwidth]) -> Markup:
-    """Both axes in powers of ten; filled without waiting, hollow with it."""
-    sizes = [math.log10(each.size) for each in bandwidths]
-    rates = [value for each in bandwidths for value in (each.low, each.high, each.called) if value > 0]
-    left, right = math.floor(min(sizes) - 0.15), math.ceil(max(sizes) + 0.15)
-    bottom, top = math.floor(math.log10(min(rates))), math.ceil(math.log10(max(rates)) + 1e-9)
+class _Axis:
+    """A logarithmic one, of at least half a decade."""
 
-    def x(log: float) -> float:
-        return LEFT + WIDTH * (log - left) / (right - left)
+    def __init__(self, values: Sequence[float]) -> None:
+        logs = [math.log10(value) for value in values]
+        spare = max(0.08, (0.5 - (max(logs) - min(logs))) / 2)
+        self._low, self._high = min(logs) - spare, max(logs) + spare
+
+    def part(self, value: float) -> float:
+        """Where it is, from 0 to 1."""
+        return (max(math.log10(value), self._low) - self._low) / (self._high - self._low) if value > 0 else 0.0
+
+    def ticks(self) -> list[float]:
+        """Powers of ten, and where those are few 2 and 5 times them."""
+        factors = (1, 2, 5) if self._high - self._low < 3 else (1,)
+        powers = range(math.floor(self._low), math.ceil(self._high))
+        found = [factor * 10.0**power for power in powers for factor in factors]
+        return [value for value in found if self._low <= math.log10(value) <= self._high]
+
+
+def bandwidth_picture(bandwidths: Sequence[Bandwidth]) -> Markup:
+    """Filled without waiting, hollow with it."""
+    sizes = _Axis([each.size for each in bandwidths])
+    rates = _Axis([value for each in bandwidths for value in (each.low, each.high, each.called) if value > 0])
+
+    def x(value: float) -> float:
+        return LEFT + WIDTH * sizes.part(value)
 
     def y(value: float) -> float:
-        part = (math.log10(max(value, 10.0**bottom)) - bottom) / max(1, top - bottom)
-        return _TOP + _HEIGHT * (1 - part)
+        return _TOP + _HEIGHT * (1 - rates.part(value))
 
-    body = []
-    for power in range(bottom, top + 1):
-        at = y(10.0**power)
-        body += [line(LEFT, at, LEFT + WIDTH, at, "grid"), text(LEFT - 6, at + 4, rate(10.0**power), "e")]
-    for power in range(left, right + 1):
-        body += [line(x(power), _TOP, x(power), _TOP + _HEIGHT, "grid")]
-        body += [text(x(power), _TOP + _HEIGHT + 16, size(10.0**power), "m")]
+    body = [rect(LEFT, _TOP, WIDTH, _HEIGHT, "plot")]
+    for value in rates.ticks():
+        body.append(line(LEFT, y(value), LEFT + WIDTH, y(value), "grid"))
+        body.append(text(LEFT - 6, y(value) + 4, rate(value), "e"))
+    for value in sizes.ticks():
+        body.append(line(x(value), _TOP, x(value), _TOP + _HEIGHT, "grid"))
+        body.append(text(x(value), _TOP + _HEIGHT + 16, size(value), "m"))
     operations = sorted({each.operation for each in bandwidths})
     for operation in operations:
         mine = [each for each in bandwidths if each.operation == operation]
         shape = _SHAPES[operations.index(operation) % len(_SHAPES)]
         if len(mine) > 2:
-            points = " ".join(f"{number(x(math.log10(each.size)))},{number(y(each.middle))}" for each in mine)
+            points = " ".join(f"{number(x(each.size))},{number(y(each.middle))}" for each in mine)
             body.append(f'<polyline points="{points}" class="thin"/>')
         for each in mine:
             heights = y(each.low), y(each.middle), y(each.high), y(each.called)
-            body += _point(each, shape, x(math.log10(each.size)), heights)
+            body += _point(each, shape, x(each.size), heights)
     body.append(text(LEFT + WIDTH / 2, _TOP + _HEIGHT + 32, "bytes of one rank's buffer", "m"))
     at = _TOP + 8
     for place, operation in enumerate(operations[:8]):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import median
 from typing import Final
 
@@ -11,8 +11,8 @@ from markupsafe import Markup, escape
 
 from otel_netmon.analysis.details import Link
 from otel_netmon.report.png import image
-from otel_netmon.report.svg import LEFT, RIGHT, WIDTH, figure, number, rect, text, time
-from otel_netmon.report.words import ABSENT, rate, share
+from otel_netmon.report.svg import LEFT, RIGHT, WIDTH, figure, number, rect, text
+from otel_netmon.report.words import ABSENT
 
 _WITH_TEXT: Final = 6
 """Hosts up to which each cell has its number in it."""
@@ -22,6 +22,11 @@ _LITTLE: Final = 0.01
 _TOTAL: Final = LEFT + WIDTH + RIGHT
 _GAP: Final = 14
 _NAMES: Final = 76
+
+
+_Strength = Callable[[float, float], float]
+"""Of a value, by the median; from 0 to 1."""
+_Units = tuple[tuple[float, str], ...]
 
 
 def retransmits(link: Link) -> float | None:
@@ -40,27 +45,30 @@ def matrices(links: Sequence[Link]) -> Markup:
     width = (_TOTAL - 2 * _GAP) / 3
     cell = min((width - _NAMES) / len(hosts), 64.0)
     height = min(cell, 26.0) if len(hosts) <= _WITH_TEXT else cell
-    rows = (
-        ("round-trip time, median", time, {(each.sender, each.receiver): each.rtt for each in links}, _beyond),
-        ("segments sent again", share, {(each.sender, each.receiver): retransmits(each) for each in links}, _lost),
-        (
-            "rate while sending",
-            rate,
-            {(each.sender, each.receiver): rate_of(each, links) for each in links},
-            _below,
-        ),
-    )
     body: list[str] = []
-    for place, (name, words, values, strength) in enumerate(rows):
+    for place, (name, units, values, strength) in enumerate(_quantities(links)):
         left = place * (width + _GAP)
-        body.append(text(left + _NAMES, 12, name, "b"))
-        known = {pair: value for pair, value in values.items() if value is not None}
-        usual = median(known.values()) if known else 0.0
-        strengths = {pair: strength(value, usual) for pair, value in known.items()}
-        body += _matrix(
-            hosts, left, (cell, height), {pair: words(value) for pair, value in known.items()}, strengths
-        )
+        usual = median(values.values()) if values else 0.0
+        scale, unit = next(((scale, unit) for scale, unit in units if usual >= scale), units[-1])
+        body.append(text(left + _NAMES, 12, f"{name}, {unit}", "b"))
+        strengths = {pair: strength(value, usual) for pair, value in values.items()}
+        words = {pair: f"{value / scale:.3g}" for pair, value in values.items()}
+        body += _matrix(hosts, left, (cell, height), words, strengths)
     return figure(_head(hosts) + height * len(hosts) + 4, "Hosts by hosts; the table has the numbers", body)
+
+
+def _quantities(links: Sequence[Link]) -> Iterator[tuple[str, _Units, dict[tuple[str, str], float], _Strength]]:
+    """Name, units, values of pairs, and how bad a value is."""
+    rtts = {(each.sender, each.receiver): each.rtt for each in links}
+    lost = {(each.sender, each.receiver): retransmits(each) for each in links}
+    rates = {(each.sender, each.receiver): rate_of(each, links) for each in links}
+    yield "round-trip time", ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")), _known(rtts), _beyond
+    yield "segments sent again", ((0.01, "%"),), _known(lost), _lost
+    yield "rate while sending", ((1e9, "GB/s"), (1e6, "MB/s"), (1e3, "kB/s")), _known(rates), _below
+
+
+def _known(values: Mapping[tuple[str, str], float | None]) -> dict[tuple[str, str], float]:
+    return {pair: value for pair, value in values.items() if value is not None}
 
 
 def _head(hosts: Sequence[str]) -> float:

@@ -48,7 +48,7 @@ class _Page:
     confidence: str
     not_excluded: tuple[str, ...]
     findings: tuple[_Said, ...]
-    left_out: str
+    others: tuple[tuple[str, str], ...]
     sections: tuple[Section, ...]
     tables: tuple[Block, ...]
     facts: tuple[tuple[str, ...], ...]
@@ -75,7 +75,7 @@ def page(summary: Summary, details: Details, name: str) -> str:
         confidence=finding.confidence.value if finding is not None and finding.kind is not Kind.NOTHING else "",
         not_excluded=finding.not_excluded if finding is not None else (),
         findings=tuple(map(_said, diagnosis.findings)) if diagnosis is not None else (),
-        left_out=_others(summary, diagnosis),
+        others=_others(summary, diagnosis),
         sections=sections(summary, details, finding),
         tables=tables,
         facts=(*parts[0].rows, *_origin(summary, details)),
@@ -113,18 +113,19 @@ def _said(finding: Finding) -> _Said:
     return _Said(finding.sentence, about(finding), tuple(map(fact, finding.facts)), finding.not_excluded)
 
 
-def _others(summary: Summary, diagnosis: Diagnosis | None) -> str:
-    """What was found of the other runs in the folder."""
-    rest = [each for each in summary.diagnoses if each is not diagnosis]
-    if not rest:
-        return ""
-    said = [f"Run {each.run_id}: {finding.sentence}" for each in rest for finding in each.findings[:1]]
-    return f"{counted(len(rest), 'more run')} in this folder, not in the pictures. {' '.join(said[:8])}"
+def _others(summary: Summary, diagnosis: Diagnosis | None) -> tuple[tuple[str, str], ...]:
+    """The run and costliest finding of each other run in the folder, up to 20."""
+    others = [each for each in summary.diagnoses if each is not diagnosis and each.findings][:20]
+    return tuple((each.run_id or "that says no name", each.findings[0].sentence) for each in others)
 
 
 def _origin(summary: Summary, details: Details) -> tuple[tuple[str, str], ...]:
     ranks = {host: [rank for rank, of in details.hosts.items() if of == host] for host in details.hosts.values()}
-    hosts = "; ".join(f"{host}: ranks {spans(of)}" for host, of in list(ranks.items())[:64] if host)
+    hosts = "; ".join(
+        f"{host}: {'rank' if len(of) == 1 else 'ranks'} {spans(of)}"
+        for host, of in list(ranks.items())[:64]
+        if host
+    )
     runs = ", ".join(summary.runs[:8])
     return (
         *((("run", runs),) if runs else ()),

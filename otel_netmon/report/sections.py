@@ -54,7 +54,7 @@ def sections(summary: Summary, details: Details, finding: Finding | None) -> tup
     several = len({host for host in details.hosts.values() if host}) > 1
     hosts = details.hosts if several and len(details.hosts) <= _MOST_HOSTED else {}
     return (
-        _time(details, ranks, hosts, strong),
+        _time(details, finding, ranks, hosts, strong),
         _late(summary, details, caused, hosts, strong),
         _inside(details, hosts, strong),
         _bandwidth(summary, details),
@@ -70,7 +70,13 @@ def _strong(details: Details, finding: Finding | None) -> tuple[int, ...]:
     return tuple(rank for rank, host in details.hosts.items() if host in finding.hosts)[:8]
 
 
-def _time(details: Details, ranks: Sequence[int], hosts: Mapping[int, str], strong: Sequence[int]) -> Section:
+def _time(
+    details: Details,
+    finding: Finding | None,
+    ranks: Sequence[int],
+    hosts: Mapping[int, str],
+    strong: Sequence[int],
+) -> Section:
     title = "What the time went into"
     if not details.times:
         return Section("time", title, missing=_NO_STEPS)
@@ -89,6 +95,11 @@ def _time(details: Details, ranks: Sequence[int], hosts: Mapping[int, str], stro
     headers = ("rank", "host", *used(times, PARTS, 5).values(), "for a CPU", "in all")
     total = sum(each.total for each in times)
     notes = []
+    if finding is not None and finding.pairs:
+        notes.append(
+            "The verdict is about a link: behind it ranks also wait in turn, since what one collective lacks"
+            " delays the next."
+        )
     if len(times) == 1:
         notes.append("One rank alone waits for nobody in collectives.")
     elif sum(each.unsplit for each in times) > 0.5 * total:
@@ -151,10 +162,9 @@ def _inside(details: Details, hosts: Mapping[int, str], strong: Sequence[int]) -
     ranks = len(details.inside[0].ranks)
     words = (
         "A late rank has the least orange: the others are there before it. Clocks of hosts are not compared: rows"
-        " are aligned where the ranks left a collective together"
+        " are aligned where the ranks left a collective together. Collectives in flight together are drawn below"
+        " one another."
     )
-    aligned = sorted({each.aligned for each in details.inside if each.aligned is not None})
-    words += f" ({', '.join(aligned)})." if aligned else "; here there is none, and rows begin with the step."
     if ranks < len(details.times):
         words += f" {ranks} of {len(details.times)} ranks: those waited for most, and some of the others."
     pictures = tuple(step_picture(each, hosts, strong) for each in details.inside)

@@ -20,7 +20,9 @@ _TOP: Final = 20
 def step_picture(step: InsideStep, hosts: Mapping[int, str], strong: Sequence[int]) -> Markup:
     """One step; collectives in flight together have lanes of their own."""
     span = max((each.start + each.seconds for each in step.ranks), default=0.0) or 1.0
-    body = [text(LEFT, 12, f"step {step.step}, {step.why}: {time(max(each.seconds for each in step.ranks))}")]
+    took = time(max(each.seconds for each in step.ranks))
+    meet = f"aligned at the end of {step.aligned}" if step.aligned is not None else "aligned at the step's start"
+    body = [text(LEFT, 12, f"step {step.step}, {step.why}: {took}; {meet}")]
     for place, each in enumerate(step.ranks):
         y = _TOP + ROW * place
         body.append(row_label(y + BASE, each.rank, hosts.get(each.rank), strong=each.rank in strong))

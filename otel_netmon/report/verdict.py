@@ -48,13 +48,13 @@ def _cost(summary: Summary, finding: Finding) -> Card:
         return Card("cost", "not known", "how much faster the training would be without it", "time")
     first, last = finding.first_step, finding.last_step
     waiting = finding.lost_rank_seconds
-    ranks = f"; {waiting:.3g} seconds of all waiting ranks together" if waiting else ""
+    ranks = f"; {time(waiting)} over all ranks that wait" if waiting else ""
     if first is None or last is None or first == last:
         return Card("cost", time(finding.lost), f"lost once{ranks}", "time")
     median = summary.steps.median if summary.steps is not None else None
     of = f"{share(finding.lost / median)} of a median step of {time(median)}" if median else ""
     total = f"some {time(finding.lost * (last - first + 1))} over those steps"
-    return Card("cost", f"{time(finding.lost)} a step", "; ".join(filter(None, (of, total))) + ranks, "time")
+    return Card("cost", f"{time(finding.lost)} a step", f"{of}{ranks}; {total}".removeprefix("; "), "time")
 
 
 def _who(summary: Summary, finding: Finding) -> Card:
