@@ -21,6 +21,16 @@ PARTS: Final = {
     "unknown": "not known whether in collectives",
 }
 """By the field of ``RankTime``, which is its class as well."""
+BRIEF: Final = {
+    "own": "computing",
+    "data": "data",
+    "gc": "GC",
+    "transfer": "transfer",
+    "waiting": "waiting",
+    "unsplit": "in collectives",
+    "unknown": "not known",
+}
+"""The same, for the head of a column."""
 OVERLAPPED: Final = {
     "hidden": "overlapped: the rank worked on",
     "waited": "exposed: blocked in a call or in Work.wait",

@@ -17,7 +17,7 @@ from otel_netmon.report.words import ABSENT
 _WITH_TEXT: Final = 6
 """Hosts up to which each cell has its number in it."""
 _MOST: Final = 256
-_LITTLE: Final = 0.01
+_LITTLE: Final = 0.05
 """Of the bytes of the busiest pair: the rate of fewer is none of the network's."""
 _TOTAL: Final = LEFT + WIDTH + RIGHT
 _GAP: Final = 14
@@ -52,7 +52,10 @@ def matrices(links: Sequence[Link]) -> Markup:
         scale, unit = next(((scale, unit) for scale, unit in units if usual >= scale), units[-1])
         body.append(text(left + _NAMES, 12, f"{name}, {unit}", "b"))
         strengths = {pair: strength(value, usual) for pair, value in values.items()}
-        words = {pair: f"{value / scale:.3g}" for pair, value in values.items()}
+        words = {
+            pair: f"{value / scale:.2g}" if unit == "%" else f"{value / scale:.3g}"
+            for pair, value in values.items()
+        }
         body += _matrix(hosts, left, (cell, height), words, strengths)
     return figure(_head(hosts) + height * len(hosts) + 4, "Hosts by hosts; the table has the numbers", body)
 
@@ -86,7 +89,9 @@ def _matrix(
     x, top = left + _NAMES, _head(hosts)
     found = [rect(x, top, width * len(hosts), height * len(hosts), "plot")]
     if len(hosts) > _WITH_TEXT:
-        cells = [bytes(int(255 * strengths.get((one, other), 0.0)) for other in hosts) for one in hosts]
+        # Where something is known there is a little colour: white is a pair of which nothing is.
+        known = {pair: max(1, int(255 * strength)) for pair, strength in strengths.items()}
+        cells = [bytes(known.get((one, other), 0) for other in hosts) for one in hosts]
         found.append(image(cells, (x, top, width * len(hosts), height * len(hosts))))
         every = math.ceil(12 / height)
         places = range(0, len(hosts), every)
@@ -98,11 +103,11 @@ def _matrix(
         for column, other in enumerate(hosts):
             title = f"{one} to {other}: {words.get((one, other), 'not known')}"
             strength = strengths.get((one, other), 0.0)
-            shade = f' fill-opacity="{number(strength)}"'
+            shade = f' fill-opacity="{0.8 * strength:.2f}"'
             found.append(
                 f'<g><title>{escape(title)}</title><rect x="{number(x + column * width)}" y="{number(y)}"'
                 f' width="{number(width)}" height="{number(height)}" class="p-heat"{shade}/>'
-                + text(x + (column + 0.5) * width, y + height / 2 + 4, words.get((one, other), ABSENT), "m s")
+                + text(x + (column + 0.5) * width, y + height / 2 + 4, words.get((one, other), ABSENT), "m s f")
                 + "</g>"
             )
     return found

@@ -111,7 +111,7 @@ def heat_map(
         "data-last": str(scale.steps[-1]),
     }
     name = "Lateness of each rank in each step; the arrow keys read out cells"
-    return figure(bottom + 62, name, body, "".join(f' {key}="{value}"' for key, value in about.items()))
+    return figure(bottom + 74, name, body, "".join(f' {key}="{value}"' for key, value in about.items()))
 
 
 def _step_line(details: Details, scale: _Scale) -> list[str]:
@@ -126,7 +126,8 @@ def _step_line(details: Details, scale: _Scale) -> list[str]:
         part = math.log(max(value, base) / base) / math.log(high / base) if is_log else value / high
         return _TOP + _LINE * (1 - part)
 
-    powers = [10.0**power for power in range(-6, 6)]
+    factors = (1, 2, 5) if is_log and high < 60 * base else (1,)
+    powers = [factor * 10.0**power for power in range(-6, 6) for factor in factors]
     marks = [value for value in powers if base <= value <= high] if is_log else ticks(high, 3)
     found = []
     for value in marks:
@@ -191,7 +192,7 @@ class _Rows:
             if set(of) & set(labels.strong)
         }
         strong = set(named)
-        least = 13 / self.height * len(self.of[0])
+        least = 20 / self.height * len(self.of[0])
         every = 1 if self.height >= 11 else next(2**power for power in range(24) if 2**power >= least)
         for row, of in enumerate(self.of):
             rank = next((rank for rank in of if rank % every == 0), None)
@@ -232,9 +233,9 @@ def _step_axis(scale: _Scale, bottom: float, ranks_per_row: int) -> list[str]:
 
 def _legend(scale: _Scale, y: float) -> list[str]:
     ramp = image([bytes(range(1, 256, 2))], (LEFT, y, 120, 9))
-    more = f" and more (up to {time(scale.peak)})" if scale.peak > 1.01 * scale.high else ""
-    words = f"{time(scale.high)}{more} later than the median of the others, log scale"
+    peak = f"at most {time(scale.peak)}; " if scale.peak > 1.01 * scale.high else ""
+    most = f"{time(scale.high)}{' and more' if peak else ''} later than the median of the others, log scale"
     return [
         *(rect(LEFT, y, 120, 9, "plot"), ramp, text(LEFT - 6, y + 8, time(scale.low), "e")),
-        text(LEFT + 128, y + 8, f"{words}; empty: less than {time(scale.low)}"),
+        *(text(LEFT + 128, y + 8, most), text(LEFT + 128, y + 24, f"{peak}empty: less than {time(scale.low)}")),
     ]

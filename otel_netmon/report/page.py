@@ -123,11 +123,11 @@ def _origin(summary: Summary, details: Details) -> tuple[tuple[str, str], ...]:
     ranks = {host: [rank for rank, of in details.hosts.items() if of == host] for host in details.hosts.values()}
     hosts = "; ".join(
         f"{host}: {'rank' if len(of) == 1 else 'ranks'} {spans(of)}"
-        for host, of in list(ranks.items())[:64]
+        for host, of in list(ranks.items())[:16]
         if host
     )
     runs = ", ".join(summary.runs[:8])
     return (
         *((("run", runs),) if runs else ()),
-        *((("hosts", hosts + ("; …" if len(ranks) > 64 else "")),) if hosts else ()),
+        *((("hosts", hosts + ("; …" if len(ranks) > 16 else "")),) if hosts else ()),
     )

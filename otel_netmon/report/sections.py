@@ -13,7 +13,7 @@ from otel_netmon.analysis.inside import shown
 from otel_netmon.analysis.results import Summary
 from otel_netmon.diagnosis.finding import Finding
 from otel_netmon.report.bandwidth import bandwidth_picture, drawn
-from otel_netmon.report.bars import OVERLAPPED, PARTS, bars, used
+from otel_netmon.report.bars import BRIEF, OVERLAPPED, PARTS, bars, used
 from otel_netmon.report.between_hosts import matrices, rate_of, retransmits
 from otel_netmon.report.blocks import Block
 from otel_netmon.report.heat import heat_map
@@ -92,7 +92,7 @@ def _time(
         for each in times
         if each.rank in set(ranks)
     ]
-    headers = ("rank", "host", *used(times, PARTS, 5).values(), "for a CPU", "in all")
+    headers = ("rank", "host", *(BRIEF[part] for part in used(times, PARTS, 5)), "waited for a CPU", "in all")
     total = sum(each.total for each in times)
     notes = []
     if finding is not None and finding.pairs:
@@ -155,7 +155,7 @@ def _late(
 
 
 def _inside(details: Details, hosts: Mapping[int, str], strong: Sequence[int]) -> Section:
-    title = "Inside a calm step and a late one"
+    title = "Inside two steps"
     if not details.inside:
         missing = "No step with a collective that was seen on all its ranks." if details.steps else _NO_STEPS
         return Section("inside", title, missing=missing)
@@ -267,7 +267,7 @@ def _overlap(details: Details, ranks: Sequence[int], hosts: Mapping[int, str], s
         for each in details.overlaps
         if each.rank in set(ranks)
     )
-    headers = ("rank", *OVERLAPPED.values(), "in collectives")
+    headers = ("rank", "overlapped", "exposed", "not told apart", "in collectives")
     return Section(
         "overlap",
         title,

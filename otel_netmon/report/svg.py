@@ -12,15 +12,17 @@ from otel_netmon.report.words import seconds
 
 LEFT: Final = 118
 """Units for the labels of rows; all pictures share their margins, so that their axes stand below one another."""
-WIDTH: Final = 668
-RIGHT: Final = 114
+WIDTH: Final = 650
+RIGHT: Final = 132
 ROW: Final = 20
 BASE: Final = 14
 """From the top of a row to the base line of its text."""
 
 
 def time(value: float | None) -> str:
-    """A time in words, in the letters of a page."""
+    """A time in words, in the letters of a page; the ranks' times summed up are hours."""
+    if value is not None and value >= 600:
+        return f"{value / 3600:.3g} h" if value >= 7200 else f"{value / 60:.3g} min"
     return seconds(value).replace(" us", " µs")
 
 
