@@ -42,6 +42,8 @@ def write(summary: Summary, details: Details, folder: Path, output: Path | None 
     text = page(summary, details, folder.absolute().name)
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        # Beside the files it is nobody else's to read, as they are; elsewhere as the user's umask has it.
+        part.touch(mode=0o600 if output is None else 0o666)
         part.write_text(text, encoding="utf-8")
         part.replace(path)
     except OSError:

@@ -52,7 +52,7 @@ def run(command: Sequence[str], output: Path | None) -> int:
         except OSError as error:
             say(f"the folder for telemetry cannot be created: {error}; choose another with --output DIR")
             return 2
-    before = frozenset(path.name for path in folder.iterdir()) if folder else frozenset()
+    before = frozenset(path.name for path in folder.iterdir() if path.suffix != ".html") if folder else frozenset()
     child = child_environment(environ, command, exporters, folder)
     reasons = [*(problem.sentence for problem in silenced(child)), *at_odds(child, exporters)]
     for sentence in (*(problem.sentence for problem in wrong), *reasons):
