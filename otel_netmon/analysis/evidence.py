@@ -32,7 +32,9 @@ from otel_netmon.store.reader import Known
 _ON_RANK: Final = frozenset(semconv.EVENT_OF_PERIOD)
 
 
-_Own = Collective | RankStep | PeerTraffic | HostTraffic | InFlight | Heartbeat | HostSample
+_OfTraining = Collective | RankStep | PeerTraffic | HostTraffic | InFlight | Heartbeat
+_TOLD: Final = (RankExit, LastCalls)
+_Own = _OfTraining | HostSample
 """What a process says of itself."""
 _MOST_RANKS: Final = 1 << 20
 
@@ -47,18 +49,27 @@ class EvidenceCollector:
         self._group_sizes: dict[str, int] = {}
         self._told: list[RankExit | LastCalls] = []
         """What launchers said of the ends of ranks."""
+        self._sampled: tuple[Source | None, Process] = None, Process()
+        """The last process that a point of a metric was of: mostly it is that of the next one too."""
         self.traces: dict[str | None, dict[int, str]] = {}
         """By run, the trace of each step in its evidence; after ``runs``."""
 
     def take(self, record: Known) -> None:
         """Take one record."""
-        if isinstance(record, RankExit | LastCalls):
+        if isinstance(record, HostSample):
+            source, process = self._sampled
+            if record.source is not source or source is None:
+                process = self._process(record, record.source or Source())
+                self._sampled = record.source, process
+            process.last_sign = max(process.last_sign, record.time)
+            process.samples.add(record)
+        elif isinstance(record, _TOLD):
             self._told.append(record)
         elif not isinstance(record, Verdict):  # what was made of evidence is none
             self._take(record)
 
-    def _take(self, record: _Own) -> None:
-        source = record.source or Source()
+    def _process(self, record: _Own, source: Source) -> Process:
+        """That which a record is of, with what the record says of it."""
         process = self._processes[source.instance]
         process.host = source.host or process.host
         process.pid = source.pid or process.pid
@@ -67,10 +78,11 @@ class EvidenceCollector:
             process.rank = rank
         if source.world_size is not None and source.rank is not None:
             self._world_size[process.run] = source.world_size
-        if isinstance(record, HostSample):
-            process.last_sign = max(process.last_sign, record.time)
-            process.samples.add(record)
-        elif isinstance(record, Collective):
+        return process
+
+    def _take(self, record: _OfTraining) -> None:
+        process = self._process(record, record.source or Source())
+        if isinstance(record, Collective):
             if record.group_size is not None:
                 self._group_sizes[record.group or ""] = record.group_size
             _collective(process, record)

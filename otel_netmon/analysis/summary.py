@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Final
 
 from otel_netmon import semconv
 from otel_netmon.analysis.apart import find_apart
@@ -34,6 +35,10 @@ from otel_netmon.records import (
 from otel_netmon.store.files import telemetry_files
 from otel_netmon.store.problems import FolderError, Problems
 from otel_netmon.store.reader import Known, read
+
+_OF_STEPS: Final = (Collective, RankStep, Heartbeat, InFlight)
+_Other = RankStep | Heartbeat | InFlight | PeerTraffic | HostTraffic | Verdict | RankExit | LastCalls
+_NOBODY: Final = Source()
 
 Progress = Callable[[int, int], None]
 """Is told how many bytes of how many were read."""
@@ -107,15 +112,19 @@ class _Findings:
         """Take one record; each series of points in the order of time."""
         self.records += 1
         self._evidence.take(record)
-        if self._detail is not None and isinstance(record, Verdict):
-            self._detail.add_verdict(record)
-        source = record.source or Source()
-        self._world_sizes.add(source.world_size)
+        source = record.source or _NOBODY
         if isinstance(record, HostSample):
+            self._world_sizes.add(source.world_size)
             self._counted.add(record, source)
             if record.metric == semconv.NIC_IO.name:
                 self._nics.add(record, source)
-        elif not isinstance(record, PeerTraffic | HostTraffic | Verdict | RankExit | LastCalls):
+        else:
+            self._take(record, source)
+
+    def _take(self, record: Collective | _Other, source: Source) -> None:
+        """One that is no point of a metric."""
+        self._world_sizes.add(source.world_size)
+        if isinstance(record, _OF_STEPS):
             rank = source.rank if record.rank is None else record.rank
             if isinstance(record, Collective):
                 self._collective(record, self._trace(record, rank), rank, source.instance)
@@ -125,6 +134,8 @@ class _Findings:
                 self._step(record, self._trace(record, rank), rank, source.instance)
             elif rank is not None:
                 self._signs[rank] = max(self._signs.get(rank, record), record, key=lambda each: each.time)
+        elif self._detail is not None and isinstance(record, Verdict):
+            self._detail.add_verdict(record)
 
     def _trace(self, record: Collective | RankStep, rank: int | None) -> int:
         """The number of its trace."""
