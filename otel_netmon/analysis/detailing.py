@@ -13,7 +13,7 @@ from typing import Final
 from otel_netmon.analysis.bandwidths import Bandwidths
 from otel_netmon.analysis.details import Bandwidth, Details, Event, RankTime
 from otel_netmon.analysis.inside import PauseTable, choose, inside, shown
-from otel_netmon.analysis.lateness import in_step, length
+from otel_netmon.analysis.lateness import in_step
 from otel_netmon.analysis.links import links
 from otel_netmon.analysis.overlap import Overlaps
 from otel_netmon.analysis.waiting import Matcher, Part
@@ -158,15 +158,14 @@ class _Grid:
         self._sums = {rank: array("d", bytes(8 * 11)) for rank in sorted(ranks)}
         for column, (number, table) in enumerate(steps):
             places = matching.places.get(matching.traces.get(number, -1), ())
-            waits, lateness = in_step(matching.matcher, places, matching.sizes)
-            if waits:
+            waited, lateness = in_step(matching.matcher, places, matching.sizes)
+            if waited:
                 self.matched.add(column)
             for rank, seconds in lateness.items():
                 if rank in self.lateness:
                     self.lateness[rank][column] = seconds
             for rank in table:
-                of = waits.get(rank)
-                self._add(rank, table, None if of is None else length(of))
+                self._add(rank, table, waited.get(rank))
 
     def _add(self, rank: int, table: StepTable, waited: float | None) -> None:
         """A step of a rank, in the order of ``RankTime``; its parts add up."""

@@ -47,20 +47,26 @@ def late(waited: Mapping[int, float]) -> dict[int, float]:
     return {rank: usual - seconds for rank, seconds in waited.items() if seconds < usual}
 
 
-def in_step(matcher: Matcher, places: Sequence[Where], sizes: Mapping[str, int]) -> tuple[Waits, dict[int, float]]:
-    """Of the collectives of one trace: the waits of each rank, and by how much it was late: in the group where
-    that was most, for it may be in several."""
-    waits: Waits = defaultdict(list)
+def in_step(
+    matcher: Matcher, places: Sequence[Where], sizes: Mapping[str, int]
+) -> tuple[dict[int, float], dict[int, float]]:
+    """Of the collectives of one trace: for how long each rank waited, and by how much it was late: in the group
+    where that was most, for it may be in several."""
     by_group: dict[str, Waits] = {}
     for where in places:
-        # One group is the usual case, and then its waits are all waits.
         for part in matcher.parts(where, sizes):
             if part is not None:
                 waits_of(part, by_group.setdefault(where[1], defaultdict(list)))
+    waited: dict[int, float] = {}
     lateness: dict[int, float] = {}
     for of_group in by_group.values():
-        for rank, seconds in late({rank: length(each) for rank, each in of_group.items()}).items():
+        waited = {rank: length(each) for rank, each in of_group.items()}
+        for rank, seconds in late(waited).items():
             lateness[rank] = max(seconds, lateness.get(rank, 0.0))
-        for rank, each in of_group.items():
-            waits[rank] += each
-    return waits, lateness
+    if len(by_group) > 1:  # else that is it
+        waits: Waits = defaultdict(list)
+        for of_group in by_group.values():
+            for rank, each in of_group.items():
+                waits[rank] += each
+        waited = {rank: length(each) for rank, each in waits.items()}
+    return waited, lateness
