@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from markupsafe import Markup
 
@@ -23,7 +23,7 @@ from otel_netmon.report.words import ABSENT, MOST_ROWS, counted, rate, share, si
 
 _TIMING: Final = "TORCH_NCCL_ENABLE_TIMING=1"
 _NO_STEPS: Final = (
-    "No complete step after the first was seen, and this is by steps. A step ends where an optimizer of"
+    "No complete step after the first has a span or a log event here. A step ends where an optimizer of"
     " torch.optim steps, or where otel_netmon.step() is called."
 )
 _MOST_HOSTED: Final = 64
@@ -46,21 +46,30 @@ class Section:
     """How many rows of the table there are of how many."""
 
 
+class _View(NamedTuple):
+    """What is shown, and how."""
+
+    summary: Summary
+    details: Details
+    finding: Finding | None
+    caused: Mapping[int, float]
+    """By rank, what each other rank waited for it."""
+    ranks: tuple[int, ...]
+    """Those that have a row."""
+    hosts: Mapping[int, str]
+    """Of ranks, where rows name them."""
+    strong: tuple[int, ...]
+    """Ranks that the verdict is about."""
+
+
 def sections(summary: Summary, details: Details, finding: Finding | None) -> tuple[Section, ...]:
     """All of them, in the order in which they are read."""
-    strong = _strong(details, finding)
     caused = {each.rank: each.caused for each in summary.waiting.ranks} if summary.waiting is not None else {}
     ranks = shown([each.rank for each in details.times], caused)
     several = len({host for host in details.hosts.values() if host}) > 1
     hosts = details.hosts if several and len(details.hosts) <= _MOST_HOSTED else {}
-    return (
-        _time(details, finding, ranks, hosts, strong),
-        _late(summary, details, caused, hosts, strong),
-        _inside(details, hosts, strong),
-        _bandwidth(summary, details),
-        _hosts(details),
-        _overlap(details, ranks, hosts, strong),
-    )
+    view = _View(summary, details, finding, caused, ranks, hosts, _strong(details, finding))
+    return _time(view), _late(view), _inside(view), _bandwidth(view), _hosts(details), _overlap(view)
 
 
 def _strong(details: Details, finding: Finding | None) -> tuple[int, ...]:
@@ -70,13 +79,8 @@ def _strong(details: Details, finding: Finding | None) -> tuple[int, ...]:
     return tuple(rank for rank, host in details.hosts.items() if host in finding.hosts)[:8]
 
 
-def _time(
-    details: Details,
-    finding: Finding | None,
-    ranks: Sequence[int],
-    hosts: Mapping[int, str],
-    strong: Sequence[int],
-) -> Section:
+def _time(view: _View) -> Section:
+    details, ranks = view.details, view.ranks
     title = "What the time went into"
     if not details.times:
         return Section("time", title, missing=_NO_STEPS)
@@ -95,7 +99,12 @@ def _time(
     headers = ("rank", "host", *(BRIEF[part] for part in used(times, PARTS, 5)), "waited for a CPU", "in all")
     total = sum(each.total for each in times)
     notes = []
-    if finding is not None and finding.pairs:
+    if len(times) > 1:
+        notes.append(
+            "Waiting is the time in which a rank waited in at least one collective; the summary's table adds up"
+            " all collectives, those in flight together as well."
+        )
+    if view.finding is not None and view.finding.pairs:
         notes.append(
             "The verdict is about a link: behind it ranks also wait in turn, since what one collective lacks"
             " delays the next."
@@ -114,7 +123,7 @@ def _time(
         title,
         "Each bar is the whole of a rank's steps, without the first. Orange is what late ranks cost; those pay it"
         " that were on time.",
-        (bars(times, PARTS, ranks, hosts, strong),),
+        (bars(times, PARTS, ranks, view.hosts, view.strong),),
         used(times, PARTS, 5),
         notes=tuple(notes),
         table=Block("", headers, tuple(rows), left=frozenset({0, 1})),
@@ -122,18 +131,13 @@ def _time(
     )
 
 
-def _late(
-    summary: Summary,
-    details: Details,
-    caused: Mapping[int, float],
-    hosts: Mapping[int, str],
-    strong: Sequence[int],
-) -> Section:
+def _late(view: _View) -> Section:
+    summary, details = view.summary, view.details
     title = "Who came late, and when"
     if not details.steps:
         return Section("late", title, missing=_NO_STEPS)
     if len(details.times) == 1:
-        return Section("late", title, missing="There is one rank only: nobody waited for it.")
+        return Section("late", title, missing="There are steps of one rank only: late is who others wait for.")
     if summary.waiting is None or not summary.waiting.matched:
         return Section(
             "late",
@@ -149,12 +153,16 @@ def _late(
         "The stronger a cell, the later a rank came to the collectives of a step. A row is a slow rank, a block of"
         " rows a slow host, a pattern in time a loader, a collector or a checkpoint; scattered cells are noise."
         " Point at a cell, or focus the picture and press the arrow keys, to read it.",
-        (heat_map(details, caused, strong, hosts),),
-        notes=(f"{counted(unmatched, 'collective')} were not seen on all of their ranks.",) if unmatched else (),
+        (heat_map(details, view.caused, view.strong, view.hosts),),
+        notes=(
+            "What each other rank waited is the summary's: added up over all collectives.",
+            *((f"{counted(unmatched, 'collective')} were not seen on all of their ranks.",) if unmatched else ()),
+        ),
     )
 
 
-def _inside(details: Details, hosts: Mapping[int, str], strong: Sequence[int]) -> Section:
+def _inside(view: _View) -> Section:
+    details = view.details
     title = "Inside two steps"
     if not details.inside:
         missing = "No step with a collective that was seen on all its ranks." if details.steps else _NO_STEPS
@@ -167,11 +175,12 @@ def _inside(details: Details, hosts: Mapping[int, str], strong: Sequence[int]) -
     )
     if ranks < len(details.times):
         words += f" {ranks} of {len(details.times)} ranks: those waited for most, and some of the others."
-    pictures = tuple(step_picture(each, hosts, strong) for each in details.inside)
+    pictures = tuple(step_picture(each, view.hosts, view.strong) for each in details.inside)
     return Section("inside", title, words, pictures, dict(list(PARTS.items())[:5]))
 
 
-def _bandwidth(summary: Summary, details: Details) -> Section:
+def _bandwidth(view: _View) -> Section:
+    summary, details = view.summary, view.details
     title = "What the network did: bus bandwidth by size"
     if not details.bandwidths:
         if not summary.operations:
@@ -253,7 +262,8 @@ def _link(each: Link, links: Sequence[Link]) -> tuple[str, ...]:
     )
 
 
-def _overlap(details: Details, ranks: Sequence[int], hosts: Mapping[int, str], strong: Sequence[int]) -> Section:
+def _overlap(view: _View) -> Section:
+    details, ranks = view.details, view.ranks
     title = "Exposed and overlapped communication"
     if not details.overlaps:
         missing = (
@@ -274,7 +284,7 @@ def _overlap(details: Details, ranks: Sequence[int], hosts: Mapping[int, str], s
         "The time in which a collective was in flight. Until a rank has issued its last asynchronous collective"
         " it works on; after that it is blocked, or works on: of waits within C++, as DDP's are, that is not"
         " told.",
-        (bars(details.overlaps, OVERLAPPED, ranks, hosts, strong),),
+        (bars(details.overlaps, OVERLAPPED, ranks, view.hosts, view.strong),),
         OVERLAPPED,
         notes=(f"Of {counted(unknown, 'step')} of ranks it is not known.",) if unknown else (),
         table=Block("", headers, rows),
