@@ -109,10 +109,8 @@ def _time(view: _View) -> Section:
             "The verdict is about a link: behind it ranks also wait in turn, since what one collective lacks"
             " delays the next."
         )
-    if len(times) == 1:
-        notes.append("One rank alone waits for nobody in collectives.")
-    elif sum(each.unsplit for each in times) > 0.5 * total:
-        notes.append("Waiting and transfer are not told apart: few collectives were seen on all their ranks.")
+    if sum(each.unsplit for each in times) > 0.5 * total:
+        notes.append("Waiting and transfer are not told apart: few collectives were seen on all of their ranks.")
     if sum(each.unknown for each in times) > 0:
         notes.append(
             "Of some steps it is not known how long a collective was in flight: on a device that needs the Flight"
@@ -231,7 +229,7 @@ def _hosts(details: Details) -> Section:
             f"All ranks were on one host, {next(iter(hosts))}: nothing went over a network."
             if len(hosts) == 1
             else "The connections between ranks were not measured: that needs TCP (gloo, or NCCL over sockets)"
-            " and the monitor `tcp` on the ranks."
+            " and the monitor tcp on the ranks."
         )
         return Section("hosts", title, missing=missing)
     rows = tuple(_link(each, links) for each in sorted(links, key=lambda each: -(each.rtt or 0.0))[:MOST_ROWS])

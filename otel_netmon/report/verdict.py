@@ -123,7 +123,7 @@ def _of_nothing(summary: Summary, diagnosis: Diagnosis) -> tuple[Card, ...]:
         words = f"the median of {counted(steps.timed, 'step')}; 99 % take no longer than {time(steps.p99)}"
         found.append(Card("step", time(steps.median), words, "late"))
     else:
-        found.append(Card("step", "not known", "no complete step was seen", "late"))
+        found.append(Card("step", "not known", "no complete step has a span or a log event", "late"))
     matched = waiting.matched if waiting is not None else 0
     rests = Card("rests on", str(matched), f"collectives seen on all their ranks, and {seen}", "numbers")
     return (*found, rests)
