@@ -75,6 +75,8 @@ class InsideStep(NamedTuple):
     why: str
     aligned: str | None
     ranks: tuple[InsideRank, ...]
+    left_out: int = 0
+    """The shortest collectives, where there are too many to draw."""
 
 
 class Bandwidth(NamedTuple):

@@ -71,6 +71,28 @@ def test_noise_everywhere_stays_small_too() -> None:
     assert len(page(summary, replace(details, lateness=noise), "run").encode()) <= 200_000
 
 
+def test_steps_of_many_collectives_and_events_stay_small_too() -> None:
+    summary, details = made_up(4, 200)
+    (step, other) = details.inside
+    many = tuple(
+        row._replace(
+            collectives=tuple(
+                row.collectives[0]._replace(start=at / 1000, seconds=1e-3, waited=2e-4, sequence=at)
+                for at in range(100)
+            )
+        )
+        for row in step.ranks
+    )
+    inside = tuple(each._replace(ranks=many, left_out=7) for each in (step, other))
+    events = tuple(
+        details.events[0]._replace(step=at, kind=kind) for at in range(1, 201) for kind in ("gc", "data")
+    )
+    text = page(summary, replace(details, inside=inside, events=events), "run")
+    assert len(text.encode()) <= 100_000
+    assert "without the 7 shortest collectives" in text
+    assert "garbage collection in 200 steps" in text
+
+
 def test_the_policy_admits_our_own_script_and_style_and_nothing_else() -> None:
     elements = Elements(page(*made_up(4, 30), "run"))
     assert elements.open == []
