@@ -10,13 +10,14 @@ import pytest
 
 from otel_netmon import semconv
 from otel_netmon.analysis.bandwidths import Bandwidths
-from otel_netmon.analysis.inside import PauseTable, choose, shown
+from otel_netmon.analysis.inside import PauseTable, choose, inside, shown
 from otel_netmon.analysis.lateness import in_step, late, length
 from otel_netmon.analysis.links import links
 from otel_netmon.analysis.overlap import Overlaps
 from otel_netmon.analysis.summary import examine, summarise
 from otel_netmon.analysis.waiting import Matcher
 from otel_netmon.diagnosis.finding import Finding, Kind
+from otel_netmon.diagnosis.steps import StepSample, StepTable
 from otel_netmon.diagnosis.traffic import Traffic
 from otel_netmon.records import Call, Collective, GroupUse, PeerTraffic, RankStep
 from tests.unit.analysis.synthetic import SIZE, write_run
@@ -224,3 +225,16 @@ def test_pauses_are_found_again() -> None:
     of = table.of([5])
     assert of(5, 3) == (("data", 0.0, 0.0005), ("gc", 0.002, 0.001))
     assert of(6, 3) == of(5, 4) == ()
+
+
+def test_of_too_many_collectives_the_shortest_are_left_out_and_counted() -> None:
+    matcher, table = Matcher(), StepTable()
+    for rank in (0, 1):
+        table.add(rank, StepSample(0, 10**9))
+        for number in range(600):
+            matcher.add((1, "0", "all_reduce"), number, 2, rank, 1e-6 * (number + 1), start=number * 1e-3)
+    parts = [part for part in matcher.parts((1, "0", "all_reduce"), {}) if part is not None]
+    found = inside(1, "", table, parts, ranks=(0, 1), pauses=lambda _rank: ())
+    shown_numbers = [one.sequence for one in found.ranks[0].collectives]
+    assert shown_numbers == list(range(100, 600))
+    assert found.left_out == 200
