@@ -120,8 +120,8 @@ def _step_line(details: Details, scale: _Scale) -> list[str]:
     """The time of each step on the rank that took longest."""
     times = details.step_times
     worst = [max(times[at : at + scale.per]) for at in range(0, len(times), scale.per)]
-    high, usual = max(worst), median(times)
-    is_log = high > 8 * usual
+    high, usual = max(worst) or 1e-9, median(times)
+    is_log = high > 8 * usual and min(worst) > 0
     base = 0.8 * min(worst) if is_log else 0.0
 
     def y(value: float) -> float:

@@ -17,6 +17,7 @@ from otel_netmon.analysis.overlap import Overlaps
 from otel_netmon.analysis.summary import examine, summarise
 from otel_netmon.analysis.waiting import Matcher
 from otel_netmon.diagnosis.finding import Finding, Kind
+from otel_netmon.diagnosis.links import Link
 from otel_netmon.diagnosis.steps import StepSample, StepTable
 from otel_netmon.diagnosis.traffic import Traffic
 from otel_netmon.records import Call, Collective, GroupUse, PeerTraffic, RankStep
@@ -238,3 +239,12 @@ def test_of_too_many_collectives_the_shortest_are_left_out_and_counted() -> None
     shown_numbers = [one.sequence for one in found.ranks[0].collectives]
     assert shown_numbers == list(range(100, 600))
     assert found.left_out == 200
+
+
+def test_a_damaged_reading_has_no_rate() -> None:
+    of = Traffic([reading(2, "b", 1, 0.001, bytes_sent=10**9)._replace(busy_time=-1.0)])
+    link = Link()
+    link.add(of.peers[2], of.peers[2].between(0, 2))
+    assert link.logs == []
+    (found,) = links({0: of}, {0: "a"})
+    assert found.rate is None

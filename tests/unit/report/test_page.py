@@ -175,6 +175,12 @@ def test_steps_before_anything_was_late_have_an_empty_map() -> None:
     assert 'id="heat"' in page(summary, replace(details, lateness=nobody), "run")
 
 
+@pytest.mark.parametrize("seconds", [(0.0, 0.0, 0.0), (0.0, 0.0, 5.0), (1e-6, 1e-6, 1e5)])
+def test_steps_of_any_length_have_a_picture(seconds: tuple[float, ...]) -> None:
+    summary, details = made_up(4, 3)
+    assert 'id="heat"' in page(summary, replace(details, step_times=array("d", seconds)), "run")
+
+
 def test_one_host_has_no_network() -> None:
     summary, details = made_up(4, 30)
     assert missing(page(summary, replace(details, links=()), "run"))["hosts"].startswith(
