@@ -10,12 +10,15 @@ import pytest
 
 from otel_netmon import semconv
 from otel_netmon.analysis.bandwidths import Bandwidths
+from otel_netmon.analysis.details import LastCall
 from otel_netmon.analysis.inside import PauseTable, choose, inside, shown
+from otel_netmon.analysis.last_calls import last_calls
 from otel_netmon.analysis.lateness import in_step, late, length
 from otel_netmon.analysis.links import links
 from otel_netmon.analysis.overlap import Overlaps
 from otel_netmon.analysis.summary import examine, summarise
 from otel_netmon.analysis.waiting import Matcher
+from otel_netmon.diagnosis.evidence import CallSeen, Evidence
 from otel_netmon.diagnosis.finding import Finding, Kind
 from otel_netmon.diagnosis.links import Link
 from otel_netmon.diagnosis.steps import StepSample, StepTable
@@ -248,3 +251,16 @@ def test_a_damaged_reading_has_no_rate() -> None:
     assert link.logs == []
     (found,) = links({0: of}, {0: "a"})
     assert found.rate is None
+
+
+def test_the_last_calls_are_told_where_something_did_not_end() -> None:
+    ended, hung = CallSeen("all_reduce", 8, 0, 10**9), CallSeen("all_reduce", 8, 10**9, None)
+    evidence = Evidence(
+        calls={"0": {0: {4: ended, 5: hung, 6: hung}, 1: {3: ended, 4: ended}}, "fine": {0: {1: ended}}}
+    )
+    evidence.last_sign[0] = 11 * 10**9
+    assert last_calls(evidence) == (
+        LastCall("0", 1, 4, "all_reduce", None, None, is_over=True),
+        LastCall("0", 0, 5, "all_reduce", 10.0, None, is_over=False),
+    )
+    assert last_calls(Evidence(calls={"0": {0: {4: ended}}})) == ()

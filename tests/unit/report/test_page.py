@@ -13,7 +13,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from otel_netmon.analysis.details import Details
+from otel_netmon.analysis.details import Details, LastCall
 from otel_netmon.analysis.results import Summary
 from otel_netmon.analysis.waiting import Waiting
 from otel_netmon.diagnosis.finding import Finding, Kind
@@ -179,6 +179,22 @@ def test_steps_before_anything_was_late_have_an_empty_map() -> None:
 def test_steps_of_any_length_have_a_picture(seconds: tuple[float, ...]) -> None:
     summary, details = made_up(4, 3)
     assert 'id="heat"' in page(summary, replace(details, step_times=array("d", seconds)), "run")
+
+
+def test_what_hung_comes_first_with_those_that_are_behind() -> None:
+    summary, details = made_up(4, 30)
+    last = (
+        LastCall("0", 1, 79, "all_reduce", None, None, is_over=True),
+        LastCall("0", 0, 80, "all_reduce", 10.1, None, is_over=False),
+        LastCall("0", 2, 80, "all_reduce", 10.0, "RuntimeError", is_over=False),
+    )
+    text = page(summary, replace(details, last_calls=last), "run")
+    assert "1. What each rank was at when it ended" in text
+    cells = re.findall(r"<td[^>]*>([^<]*)</td>", text)
+    at = cells.index("79")
+    assert cells[at - 4 : at + 3] == ["1", "node000", "0", "all_reduce", "79", "ended", "-"]
+    assert "failed: RuntimeError" in cells and "did not end" in cells and "10.1 s" in cells
+    assert "when it ended" not in page(summary, details, "run")
 
 
 def test_one_host_has_no_network() -> None:
