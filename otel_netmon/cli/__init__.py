@@ -1,4 +1,4 @@
-"""The command line: ``otel-netmon run | summary | diagnose | flush | build | doctor``."""
+"""The command line: ``otel-netmon run | summary | diagnose | export | flush | build | doctor``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from otel_netmon.cli.export import EXPORT, add_arguments, export
 from otel_netmon.streams import replace_missing, say
 from otel_netmon.version import __version__
 
@@ -107,6 +108,8 @@ def _dispatch(parser: argparse.ArgumentParser, options: argparse.Namespace, comm
         from otel_netmon.cli.diagnose import show as show_diagnosis
 
         return show_diagnosis(options.folder, as_json=options.json)
+    if options.action == "export":
+        return export(options)
     if options.action == "flush":
         from otel_netmon.cli.flush import flush
 
@@ -171,6 +174,7 @@ def _parser() -> argparse.ArgumentParser:
     diagnose = add("diagnose", _DIAGNOSE, "DIR [--json]")
     diagnose.add_argument("folder", metavar="DIR", type=Path, help="the folder with the files")
     diagnose.add_argument("--json", action="store_true", help="print JSON; each fact says its unit")
+    add_arguments(add("export", EXPORT, "perfetto | otlp ..."))
     flush = add("flush", _FLUSH, "DIR", _FLUSH_EXIT)
     flush.add_argument("folder", metavar="DIR", type=Path, help="the spool folder (OTEL_NETMON_SPOOL_DIR)")
     build = add("build", _BUILD, "[--force]", _BUILD_EXIT)
