@@ -1,11 +1,11 @@
 """The clocks of several hosts, laid over one another to draw them on one axis. Nothing is concluded from it.
 
-A collective that synchronises ends on all ranks at about the same time. In each step the difference between the ends
-on a host and on the first host, the median over such collectives, is what the host's clock is ahead or behind then;
-between the ends of two steps it is drawn out evenly, and nothing on a row changes its order. The ends of a
-collective are not exactly one moment: the last bytes take a round trip, or some milliseconds of a ring, to reach
-everybody. ``error`` is how far single collectives are off the median, typically; a constant part of that (one host
-always last to get the end) cannot be told from the clock, and stays.
+A collective that synchronises ends on all ranks at about the same time. In each step the difference between the
+ends on a host and on the first host, the median over such collectives, is what the host's clock is ahead or
+behind then; between the ends of two steps it is drawn out evenly, and nothing on a row changes its order. The
+ends of a collective are not exactly one moment: the last bytes take a round trip, or some milliseconds of a
+ring, to reach everybody. ``error`` is how far single collectives are off the median, typically; a constant part
+of that (one host always last to get the end) cannot be told from the clock, and stays.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The steps of a folder one after the other, each with all ranks in it: what a timeline is drawn of.
 
-All files are read side by side, the one that is furthest behind first, so that the ranks' parts of a step meet soon
-and only a few steps are held at a time. Ranks meet in the trace of a step, and in a collective by its number, as in
-``waiting``: no clock of one host is compared with another's.
+All files are read side by side, the one that is furthest behind first, so that the ranks' parts of a step meet
+soon and only a few steps are held at a time. Ranks meet in the trace of a step, and in a collective by its
+number, as in ``waiting``: no clock of one host is compared with another's.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ def read_steps(
             heapq.heappop(waiting)
             continue
         timeline.highest = passed
-        for line in lines:
+        for line, _ in lines:
             for record in records(parse(line, problems), problems, file.path.name):
                 also(record)
                 timeline.take(record)

@@ -15,8 +15,9 @@ _PERFETTO: Final = """\
 write DIR's telemetry as a timeline that https://ui.perfetto.dev opens
 
 A row for each rank below its host: steps, in them collectives, in those the waiting for the last rank and the
-transfer, and a flow from each rank that waited to where the last one came in. What the diagnosis found is marked at
-its first step. Clocks of hosts are laid over one another at the ends of collectives; how exactly is printed.
+transfer, and a flow from each rank that waited to where the last one came in. What the diagnosis found is
+marked at its first step. Clocks of hosts are laid over one another at the ends of collectives;
+how exactly is printed.
 Needs the package perfetto: pip install 'otel-netmon[perfetto]'.
 """
 _OTLP: Final = """\

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import tempfile
 from collections.abc import Container
@@ -30,8 +29,8 @@ def export_perfetto(
             if not drawing.steps:
                 raise FolderError(f"{folder} holds no step{_chosen(steps, ranks)} to draw")
             file.flush()
-            written = os.stat(file.name).st_size
-            os.replace(file.name, output)
+            written = Path(file.name).stat().st_size
+            Path(file.name).replace(output)
             with contextlib.suppress(FileNotFoundError):
                 file.close()  # would remove it
     except (FolderError, NoPerfetto) as error:
@@ -81,4 +80,3 @@ def _draw(
 
 def _chosen(steps: range | None, ranks: Container[object] | None) -> str:
     return "" if steps is None and ranks is None else " of those that you chose"
-

@@ -67,13 +67,14 @@ class TraceFile:
         at: int,
         name: str,
         about: Mapping[str, Value | None] | None = None,
+        *,
         flows: Collection[int] = (),
         same: int = 0,
     ) -> None:
         """Begin a slice within the one that is open. Slices of one ``same`` have one colour. A flow leads from the
         earlier one of its two slices to the later one."""
         self.slices += 1
-        self._event(self._begin, track, at, name, about or {}, flows, same)
+        self._event(self._begin, track, at, name, about, flows=flows, same=same)
 
     def end(self, track: int, at: int) -> None:
         """End the slice that was begun last."""
@@ -95,6 +96,7 @@ class TraceFile:
         at: int,
         name: str | None = None,
         about: Mapping[str, Value | None] | None = None,
+        *,
         flows: Collection[int] = (),
         same: int = 0,
     ) -> None:

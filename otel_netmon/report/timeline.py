@@ -1,9 +1,9 @@
-"""A run drawn as rows of slices: hosts, their ranks, and on each rank's row its steps, in them its collectives, and in
-those the waiting for the last rank and the transfer.
+"""A run drawn as rows of slices: hosts, their ranks, and on each rank's row its steps, in them its collectives,
+and in those the waiting for the last rank and the transfer.
 
-Collectives that overlap one another, or reach beyond their step, are on lanes below the rank's row. From each slice
-of waiting a flow leads to where the rank that came last entered. Rows of different hosts are laid over one another
-by ``analysis.clocks``, which says how, and how exact that is.
+Collectives that overlap one another, or reach beyond their step, are on lanes below the rank's row. From each
+slice of waiting a flow leads to where the rank that came last entered. Rows of different hosts are laid over one
+another by ``analysis.clocks``, which says how, and how exact that is.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class Drawing:
                     colours[key] = self._same
                 ends = flows.get((key, instance), ())
                 waits_for = None if met is None or met.last == instance else step.parts[met.last].rank
-                self._call(row, track, call, met, waits_for, ends, colours.get(key, 0))
+                self._call(row, track, call, met=met, waits_for=waits_for, flows=ends, same=colours.get(key, 0))
             if period is not None:
                 self._file.end(row.track, self._at(row, period.end))
                 until = max(until, period.end)
@@ -143,6 +143,7 @@ class Drawing:
         row: _Row,
         track: int,
         call: DrawnCall,
+        *,
         met: Met | None,
         waits_for: int | None,
         flows: tuple[int, ...],
@@ -161,7 +162,7 @@ class Drawing:
             "what": call.note,
         }
         came_last = met is not None and waits_for is None
-        self._file.begin(track, begin, call.operation, about, flows if came_last else (), same)
+        self._file.begin(track, begin, call.operation, about, flows=flows if came_last else (), same=same)
         if met is not None and call.on_host:
             middle = self._at(row, _middle(call, met))
             if middle > begin:

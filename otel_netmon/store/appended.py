@@ -1,5 +1,5 @@
-"""A file read piece by piece from where one stopped: one that still grows, one of more than can be open at once, or
-one that goes on in another process. Between two pieces it is closed."""
+"""A file read piece by piece from where one stopped: one that still grows, one of more than can be open at once.
+Between two pieces it is closed."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Appended:
         self._cannot = False
         self._skipping = False
 
-    def lines(self, problems: Problems, most: int = PIECE, *, is_last: bool = False) -> list[bytes]:
-        """The next lines, ``most`` bytes or one line; none at the end. ``is_last``: also what stands at the end
-        without a line break, which nobody will finish."""
+    def lines(self, problems: Problems, most: int = PIECE, *, is_last: bool = False) -> list[tuple[bytes, int]]:
+        """The next lines that are not blank, ``most`` bytes or one line, and where each ends; none at the end.
+        ``is_last``: also what stands at the end without a line break, which nobody will finish."""
         try:
             # O_NONBLOCK: a pipe put in the place of the file must not hang us.
             fd = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -47,7 +47,9 @@ class Appended:
         finally:
             os.close(fd)
 
-    def _lines(self, fd: int, size: int, problems: Problems, most: int, *, is_last: bool) -> list[bytes]:
+    def _lines(
+        self, fd: int, size: int, problems: Problems, most: int, *, is_last: bool
+    ) -> list[tuple[bytes, int]]:
         while self.offset < size:
             data = os.pread(fd, most, self.offset)
             end = data.rfind(b"\n") + 1
@@ -58,8 +60,11 @@ class Appended:
                 continue
             too_long = not end and len(data) == most
             data = data[:end] if end and not (is_last and len(data) < most) else data
-            self.offset += len(data)
-            found = [line for line in io.BytesIO(data) if line.strip()]
+            found = []
+            for line in io.BytesIO(data):
+                self.offset += len(line)
+                if line.strip():
+                    found.append((line, self.offset))
             if self._skipping:
                 found = found[1:]
             if too_long:

@@ -24,7 +24,8 @@ _QUERY = """async query => {
 }"""
 _OPEN_ALL = "() => app.commands.runCommand('dev.perfetto.ExpandAllGroups')"
 _SHOW = """async step => {
-    const query = `select cast(min(ts) as text) a, cast(max(ts + dur) as text) b from slice where name = '${step}'`;
+    const times = 'cast(min(ts) as text) a, cast(max(ts + dur) as text) b';
+    const query = `select ${times} from slice where name = '${step}'`;
     const row = (await app.trace.engine.query(query)).iter({});
     app.trace.timeline.setViewportTime(BigInt(row.get('a')), BigInt(row.get('b')));
 }"""

@@ -33,7 +33,8 @@ def test_a_real_perfetto_opens_it_without_an_error_or_data_loss(
         assert ui.query("select count(*) from slice where dur = -1") == [[0]]
         ((waiting,),) = ui.query("select count(*) from slice where name glob 'waiting for rank *'")
         assert ui.query("select count(*) from flow") == [[waiting]] and waiting >= 3 * 180
-        ends = "select distinct s.name glob 'waiting*', d.name from flow join slice s on slice_out = s.id join slice d on slice_in = d.id"
+        both = "flow join slice s on slice_out = s.id join slice d on slice_in = d.id"
+        ends = f"select distinct s.name glob 'waiting*', d.name from {both}"
         assert ui.query(ends) == [[1, "all_reduce"]]
         rows = "select p.name, t.name from track t join track p on t.parent_id = p.id order by 1, 2"
         assert ui.query(rows) == [["diagnosis", "findings"], *(["host h", f"rank {rank}"] for rank in range(4))]

@@ -32,7 +32,9 @@ def source(rank: int) -> Source:
     return Source(f"i{rank}", f"h{rank}", rank, 0, 3)
 
 
-def a_step(number: int, calls: Iterable[tuple[int, int]] = ((20, 60), (65, 80))) -> Iterator[Collective | RankStep]:
+def a_step(
+    number: int, calls: Iterable[tuple[int, int]] = ((20, 60), (65, 80))
+) -> Iterator[Collective | RankStep]:
     """Of all ranks; ``calls`` in ms from the step's start. Rank r enters r ms late."""
     begin, trace = number * STEP, f"{number:032x}"
     for rank in range(3):
@@ -91,7 +93,9 @@ def test_only_calls_that_overlap_or_reach_beyond_their_step_are_on_lanes(tmp_pat
     of_rank_0 = [each for each in trace.named("all_reduce") if "rank 0" in trace.path(each.track)]
     lanes = [trace.path(each.track).count("/") for each in of_rank_0]
     begin = min(each.start for each in trace.named("step 1"))
-    found = sorted(((each.start - begin) // MS, lane, each.depth) for each, lane in zip(of_rank_0, lanes, strict=True))
+    found = sorted(
+        ((each.start - begin) // MS, lane, each.depth) for each, lane in zip(of_rank_0, lanes, strict=True)
+    )
     assert found == [(20, 1, 1), (40, 2, 0), (62, 1, 1), (95, 2, 0)]
 
 

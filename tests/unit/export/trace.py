@@ -73,7 +73,9 @@ def load(path: Path) -> Trace:
     stacks: dict[int, list[Slice]] = defaultdict(list)
     for at, _, event, said, name in sorted(events, key=lambda each: each[:2]):
         stack = stacks[event.track_uuid]
-        one = Slice(event.track_uuid, name, at, len(stack), None, said, tuple(event.flow_ids), event.correlation_id)
+        one = Slice(
+            event.track_uuid, name, at, len(stack), None, said, tuple(event.flow_ids), event.correlation_id
+        )
         if event.type == TrackEvent.TYPE_INSTANT:
             found.instants.append(one)
         elif event.type == TrackEvent.TYPE_SLICE_BEGIN:
