@@ -1,4 +1,4 @@
-"""The command line: ``otel-netmon run | summary | diagnose | export | flush | build | doctor``."""
+"""The command line: ``otel-netmon run | live | summary | diagnose | export | flush | build | doctor``."""
 
 from __future__ import annotations
 
@@ -34,6 +34,14 @@ exit codes:
   126  COMMAND cannot be executed
   127  COMMAND was not found
 """
+_LIVE: Final = """\
+watch a run while it goes on, from the files in DIR that it writes: in another terminal, as often as you like
+
+Step, median, the verdict of the last 60 steps, the worst ranks, NICs, and calls that stall, once a second; in a
+pipe a line every 10 s. The run is not touched and does not notice. Ends with the run and a verdict of all of it.
+Keys: q ends, p pauses, arrows show other ranks, ? explains.
+"""
+_LIVE_EXIT: Final = "exit codes: 0 the run is over, or q was pressed, 2 there is no such folder"
 _SUMMARY: Final = """\
 summarise the telemetry files in DIR
 
@@ -100,6 +108,10 @@ def _dispatch(parser: argparse.ArgumentParser, options: argparse.Namespace, comm
             say("no command given; usage: otel-netmon run [--output DIR] -- COMMAND...")
             return 2
         return run(command, output=options.output)
+    if options.action == "live":
+        from otel_netmon.cli.live import live
+
+        return live(options.folder)
     if options.action == "summary":
         from otel_netmon.cli.summary import show
 
@@ -165,6 +177,10 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         type=_folder,
         help="write files to this folder; it is created if it does not exist",
+    )
+    live = add("live", _LIVE, "[DIR]", _LIVE_EXIT)
+    live.add_argument(
+        "folder", metavar="DIR", type=Path, nargs="?", help="default: the newest in ./otel-netmon-runs"
     )
     summary = add("summary", _SUMMARY, "DIR [--json]")
     summary.add_argument("folder", metavar="DIR", type=Path, help="the folder with the files")

@@ -26,6 +26,10 @@ class Appended:
         self._cannot = False
         self._skipping = False
 
+    def next_line(self) -> None:
+        """Pass over the rest of a line in the middle of which ``offset`` is."""
+        self._skipping = self.offset > 0
+
     def lines(self, problems: Problems, most: int = PIECE, *, is_last: bool = False) -> list[tuple[bytes, int]]:
         """The next lines that are not blank, ``most`` bytes or one line, and where each ends; none at the end.
         ``is_last``: also what stands at the end without a line break, which nobody will finish."""
@@ -60,17 +64,16 @@ class Appended:
                 continue
             too_long = not end and len(data) == most
             data = data[:end] if end and not (is_last and len(data) < most) else data
+            if too_long:
+                problems.corrupt += not self._skipping
+                self.offset, self._skipping = self.offset + len(data), True
+                continue
             found = []
             for line in io.BytesIO(data):
                 self.offset += len(line)
-                if line.strip():
+                if line.strip() and not self._skipping:
                     found.append((line, self.offset))
-            if self._skipping:
-                found = found[1:]
-            if too_long:
-                problems.corrupt += not self._skipping
-                found = []
-            self._skipping = too_long
+                self._skipping = False
             if found:
                 return found
         return []
