@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from dataclasses import dataclass, field
@@ -106,8 +107,11 @@ def _on_terminal(following: Following) -> bool:
 
 
 def _show(shown: Live, watched: _Watched, page: Page) -> None:
+    from rich.console import ConsoleDimensions
+
     following = watched.following
-    size = shown.console.size
+    # Not as COLUMNS and LINES say, which rich believes: they are of when the shell was started.
+    size = shown.console.size = ConsoleDimensions(*os.get_terminal_size(sys.stdout.fileno()))
     text = screen(watched.view, watched.diagnoses, page, str(following.folder), (size.width, size.height))
     shown.update(text, refresh=True)
 
