@@ -119,7 +119,7 @@ def _cpu(pid: int) -> float:
 def _write(folder: Path, step: int, begin: int) -> None:
     """A step of all ranks, a line for each, as the file exporter writes them."""
     for rank in range(RANKS):
-        source = {
+        source: dict[str, Any] = {
             semconv.SERVICE_INSTANCE: f"i{rank}",
             semconv.HOST_NAME: f"h{rank}",
             semconv.RANK: rank,
@@ -146,8 +146,8 @@ def _write(folder: Path, step: int, begin: int) -> None:
         use = GroupUse("0", CALLS, CALLS * 4_000_000, 1_250_000, (step + 1) * CALLS - 1, RANKS)
         record = RankStep(
             "rank_step", "run", 0, rank, 0, RANKS, step, sampled=True, collective_count=CALLS,
-            collective_time=0.25, issue_time=0.25 + late, gc_time=0.0, data_time=0.001, cpu_time=0.2, run_queue_time=0.002,
-            groups=(use,), calls=tuple(calls),
+            collective_time=0.25, issue_time=0.25 + late, gc_time=0.0, data_time=0.001, cpu_time=0.2,
+            run_queue_time=0.002, groups=(use,), calls=tuple(calls),
         )  # fmt: skip
         spans.append(_span("rank_step", trace, own, (start, end), schema.attributes(record), "0" * 15 + "1"))
         scope: dict[str, Any] = {"scope": {"name": semconv.SCOPE_COLLECTIVES}, "spans": spans}
