@@ -41,7 +41,7 @@ def export_perfetto(
         return 2
     print(
         f"{output} ({size(written)}): {drawing.steps} steps of {drawing.ranks} ranks, {trace.slices} slices, "
-        f"{trace.flows} flows from ranks that waited, {found} findings; open it in https://ui.perfetto.dev"
+        f"{trace.flows} flows from ranks that waited, findings: {found}; open it in https://ui.perfetto.dev"
     )
     errors = drawing.clocks.errors()
     if errors:

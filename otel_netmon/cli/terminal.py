@@ -19,7 +19,7 @@ _SEQUENCES: Final = {
     b"\x1b[5~": "page up", b"\x1b[6~": "page down",
     b"\x1b[H": "home", b"\x1b[F": "end", b"\x1b[1~": "home", b"\x1b[4~": "end",
 }  # fmt: skip
-_ENDS: Final = (signal.SIGTERM, signal.SIGHUP)
+_ENDS: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 class Keys:
@@ -56,13 +56,15 @@ def _named(data: bytes) -> Iterator[str]:
 
 @contextmanager
 def keys() -> Iterator[Keys]:
-    """Read keys without waiting for a line. However this ends, SIGTERM and SIGHUP included, the terminal is as
-    before; those two end it as ``SystemExit`` with 128 and their number."""
+    """Read keys without waiting for a line. However this ends, SIGTERM, SIGHUP and SIGQUIT included, the terminal
+    is as before; those three end it as ``SystemExit`` with 128 and their number. Ctrl-Z does nothing meanwhile: a
+    shell would get the terminal as it is."""
 
     def end(number: int, _frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
     handlers = {number: signal.signal(number, end) for number in _ENDS}
+    handlers[signal.SIGTSTP] = signal.signal(signal.SIGTSTP, signal.SIG_IGN)
     fd = sys.stdin.fileno() if sys.stdin is not None and sys.stdin.isatty() else None
     before = None if fd is None else termios.tcgetattr(fd)
     try:

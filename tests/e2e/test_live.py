@@ -50,15 +50,17 @@ def job(
     try:
         yield process
     finally:
-        if process.poll() is None:
-            top = psutil.Process(process.pid)
-            tree = [*top.children(recursive=True), top]  # the ranks are in sessions of their own
-        else:
-            tree = []
-        for member in tree:
+        end(process)
+        process.communicate()
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """Kill it and all below it, ranks that are in sessions of their own among them."""
+    if process.poll() is None:
+        top = psutil.Process(process.pid)
+        for member in [*top.children(recursive=True), top]:
             with contextlib.suppress(psutil.NoSuchProcess):
                 member.kill()
-        process.communicate()
 
 
 @pytest.fixture
@@ -182,6 +184,21 @@ def test_calls_that_stall_are_shown_while_they_do(tmp_path: Path) -> None:
                     break
             viewer.terminate()
         assert "rank 0 is in all_reduce since" in line
+
+
+def test_a_job_that_is_killed_ends_the_view_too(tmp_path: Path) -> None:
+    with job(tmp_path, 1000) as process:
+        until_there_are_files(tmp_path)
+        command = [*OURS, "live", str(next((tmp_path / "otel-netmon-runs").iterdir()))]
+        with subprocess.Popen(command, env=environment(tmp_path), stdout=subprocess.PIPE, text=True) as viewer:
+            assert viewer.stdout is not None
+            while "median" not in viewer.stdout.readline():
+                assert viewer.poll() is None
+            end(process)
+            since = time.monotonic()
+            rest = viewer.stdout.read()
+        assert time.monotonic() - since < 20  # its processes are gone: no need to wait for three heartbeats
+        assert "the run is over" in rest and viewer.returncode == 0
 
 
 def test_files_are_not_touched(tmp_path: Path) -> None:
