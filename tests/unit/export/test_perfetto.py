@@ -117,7 +117,7 @@ def test_steps_without_spans_are_drawn_of_what_their_record_packs(
 
 
 def test_a_rank_without_telemetry_leaves_the_others_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_run(tmp_path / "run", monkeypatch, only=(0, 1, 3))
+    write_run(tmp_path / "run", monkeypatch, only=(0, 1, 3), late=lambda _, rank: 5.0 * rank)
     trace = export(tmp_path / "run")
     assert len(trace.named("step")) == 3 * 30 and not trace.flows()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from otel_netmon.analysis.following import Following
-from otel_netmon.analysis.recent import WINDOW, Recent
+from otel_netmon.analysis.recent import WINDOW, Recent, Step
 from otel_netmon.analysis.summary import summarise
 from otel_netmon.analysis.view import view_of
 from otel_netmon.cli.live_view import Page, line, screen
@@ -81,6 +81,15 @@ def steps(run: str, numbers: range, rank: int = 0, begin: int = 0) -> Iterator[R
             "rank_step", run, rank=rank, world_size=1, step=number, start=start, end=start + 10**9,
             trace_id=f"{run}{number}", source=Source(f"{run} {rank}", "h", rank),
         )  # fmt: skip
+
+
+def test_the_median_is_of_rank_0_where_it_is_there() -> None:
+    (first,), (other,) = steps("run", range(1)), steps("run", range(1), rank=1)
+    other = other._replace(end=other.start + 7 * 10**9)
+    root = first._replace(name="train_step", end=first.start + 2 * 10**9)
+    assert Step(0, {0: first, 1: other}, root).seconds() == [2.0]
+    assert Step(0, {0: first, 1: other}).seconds() == [1.0]
+    assert Step(0, {1: other}).seconds() == [7.0]
 
 
 def test_the_newest_run_in_a_folder_is_the_one_that_is_shown() -> None:
