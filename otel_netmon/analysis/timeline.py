@@ -227,7 +227,7 @@ def _met(parts: dict[str, Part], sizes: dict[str, int], world: int) -> dict[Key,
     found = {}
     for key, each in seen.items():
         size = sizes.get(key[0]) or (world if key[0] == _DEFAULT_GROUP else 0)
-        if len(each) == size > 1 and len({instance for _, instance in each}) == size:
+        if size > 1 and len(each) == len({instance for _, instance in each}) == size:
             shortest, last = min(each)
             found[key] = Met(last, shortest)
     return found

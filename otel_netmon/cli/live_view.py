@@ -61,7 +61,8 @@ def line(view: RunView | None, diagnoses: tuple[Diagnosis, ...], age: float | No
         return f"no step has ended so far in {folder}"
     said = f"{_head(view, age)}: {' '.join(_sentences(diagnoses))}"
     calls = [
-        f"rank {one.rank} is in {one.operation} since {seconds(one.age)}" for one in view.stalled[:_MOST_STALLED]
+        f"rank {one.rank} has been in {one.operation} for {seconds(one.age)}"
+        for one in view.stalled[:_MOST_STALLED]
     ]
     return f"{said}; {', '.join(calls)}" if calls else said
 
@@ -120,7 +121,7 @@ def _stalled(view: RunView) -> list[tuple[str, str]]:
         (
             f"stalled: rank {one.rank} in {one.operation} of group {one.group}"
             + (f", number {one.sequence}" if one.sequence is not None else "")
-            + f", since {seconds(one.age)}",
+            + f", for {seconds(one.age)}",
             "bold yellow",
         )
         for one in view.stalled[:_MOST_STALLED]

@@ -180,10 +180,10 @@ def test_calls_that_stall_are_shown_while_they_do(tmp_path: Path) -> None:
         with subprocess.Popen(command, env=environment(tmp_path), stdout=subprocess.PIPE, text=True) as viewer:
             assert viewer.stdout is not None
             for line in viewer.stdout:
-                if "rank 0 is in all_reduce since" in line:
+                if "rank 0 has been in all_reduce for" in line:
                     break
             viewer.terminate()
-        assert "rank 0 is in all_reduce since" in line
+        assert "rank 0 has been in all_reduce for" in line
 
 
 def test_a_job_that_is_killed_ends_the_view_too(tmp_path: Path) -> None:

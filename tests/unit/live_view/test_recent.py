@@ -124,7 +124,7 @@ def test_a_call_that_stalls_is_shown_until_a_step_has_ended() -> None:
     recent.take(Heartbeat("run", 0, step=3, in_flight=(in_flight,), time=12 * 10**9, source=source))
     (stalled,) = view_of(recent, {"run 0": 2.5}).stalled
     assert (stalled.rank, stalled.operation, stalled.sequence, stalled.age) == (0, "all_reduce", 7, 11.5)
-    assert "rank 0 is in all_reduce since 11.5 s" in line(view_of(recent, {"run 0": 2.5}), (), 2.5, "x")
+    assert "rank 0 has been in all_reduce for 11.5 s" in line(view_of(recent, {"run 0": 2.5}), (), 2.5, "x")
     for record in steps("run", range(3, 20)):
         recent.take(record)
     assert not view_of(recent, {}).stalled
