@@ -24,6 +24,7 @@ ROWS: Final = {
     "tcp": "host:connections",
     "live": "live:looking",
     "report": "report:pages",
+    "view": "view:looking_on",
 }
 
 

@@ -97,20 +97,11 @@ class Matcher:
 
     def add_step(self, trace: int, rank: int, step: RankStep) -> None:
         """A rank's part in the collectives of a step without spans, numbered back from the last of their group."""
-        by_group: dict[str, list[Call]] = defaultdict(list)
-        for call in step.calls:
-            by_group[call.group].append(call)
-        for use in {use.group: use for use in step.groups}.values():
-            calls = by_group[use.group]
-            if use.last_sequence is None or len(calls) != use.calls:
-                continue  # not all are known
-            numbered = [call for call in calls if call.operation not in _POINT_TO_POINT]
-            for sequence, call in enumerate(numbered, use.last_sequence - len(numbered) + 1):
-                if call.duration is not None:
-                    start = step.start / 1e9 + call.start / 1e6
-                    self.add(
-                        (trace, use.group, call.operation), sequence, 0, rank, call.duration / 1e6, start=start
-                    )
+        for sequence, call in numbered(step):
+            if sequence is not None and call.duration is not None:
+                start = step.start / 1e9 + call.start / 1e6
+                where = trace, call.group, call.operation
+                self.add(where, sequence, 0, rank, call.duration / 1e6, start=start)
 
     def by_trace(self) -> dict[int, list[Where]]:
         """Where there are collectives, by trace."""
@@ -166,3 +157,23 @@ class Matcher:
             for rank in sorted(waited)
         )
         return Waiting(len(seen), matched, unmatched, ranks)
+
+
+def numbered(step: RankStep) -> Iterator[tuple[int | None, Call]]:
+    """The packed calls of a step with the sequence number of each, counted back from the last of their group;
+    ``None`` where not all calls of the group are known, and of those that their group does not number."""
+    by_group: dict[str, list[Call]] = defaultdict(list)
+    for call in step.calls:
+        by_group[call.group].append(call)
+    used = {use.group: use for use in step.groups}
+    for group, calls in by_group.items():
+        use = used.get(group)
+        last = None if use is None or len(calls) != use.calls else use.last_sequence
+        counted = sum(call.operation not in _POINT_TO_POINT for call in calls)
+        sequence = None if last is None else last - counted
+        for call in calls:
+            if sequence is None or call.operation in _POINT_TO_POINT:
+                yield None, call
+            else:
+                sequence += 1
+                yield sequence, call

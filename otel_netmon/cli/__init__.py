@@ -1,4 +1,4 @@
-"""The command line: ``otel-netmon run | summary | diagnose | report | flush | build | doctor``."""
+"""The command line: ``otel-netmon run | live | summary | diagnose | report | export | flush | build | doctor``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from otel_netmon.cli.export import EXPORT, add_arguments, export
 from otel_netmon.streams import replace_missing, say
 from otel_netmon.version import __version__
 
@@ -33,6 +34,14 @@ exit codes:
   126  COMMAND cannot be executed
   127  COMMAND was not found
 """
+_LIVE: Final = """\
+watch a run while it goes on, from the files in DIR that it writes: in another terminal, as often as you like
+
+Step, median, the verdict of the last 60 steps, the worst ranks, NICs, and calls that stall, once a second; in a
+pipe a line every 10 s. The run is not touched and does not notice. Ends with the run and a verdict of all of it.
+Keys: q ends, p pauses, arrows show other ranks, ? explains.
+"""
+_LIVE_EXIT: Final = "exit codes: 0 the run is over, or q was pressed, 2 there is no such folder"
 _SUMMARY: Final = """\
 summarise the telemetry files in DIR
 
@@ -105,6 +114,10 @@ def _dispatch(parser: argparse.ArgumentParser, options: argparse.Namespace, comm
             say("no command given; usage: otel-netmon run [--output DIR] -- COMMAND...")
             return 2
         return run(command, output=options.output)
+    if options.action == "live":
+        from otel_netmon.cli.live import live
+
+        return live(options.folder)
     if options.action == "summary":
         from otel_netmon.cli.summary import show
 
@@ -117,6 +130,8 @@ def _dispatch(parser: argparse.ArgumentParser, options: argparse.Namespace, comm
         from otel_netmon.cli.report import report
 
         return report(options.folder, options.output)
+    if options.action == "export":
+        return export(options)
     if options.action == "flush":
         from otel_netmon.cli.flush import flush
 
@@ -173,6 +188,10 @@ def _parser() -> argparse.ArgumentParser:
         type=_folder,
         help="write files to this folder; it is created if it does not exist",
     )
+    live = add("live", _LIVE, "[DIR]", _LIVE_EXIT)
+    live.add_argument(
+        "folder", metavar="DIR", type=Path, nargs="?", help="default: the newest in ./otel-netmon-runs"
+    )
     summary = add("summary", _SUMMARY, "DIR [--json]")
     summary.add_argument("folder", metavar="DIR", type=Path, help="the folder with the files")
     summary.add_argument(
@@ -184,6 +203,7 @@ def _parser() -> argparse.ArgumentParser:
     report = add("report", _REPORT, "DIR [-o FILE]")
     report.add_argument("folder", metavar="DIR", type=Path, help="the folder with the files")
     report.add_argument("-o", "--output", metavar="FILE", type=Path, help="the page; default: DIR/report.html")
+    add_arguments(add("export", EXPORT, "perfetto | otlp ..."))
     flush = add("flush", _FLUSH, "DIR", _FLUSH_EXIT)
     flush.add_argument("folder", metavar="DIR", type=Path, help="the spool folder (OTEL_NETMON_SPOOL_DIR)")
     build = add("build", _BUILD, "[--force]", _BUILD_EXIT)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from pathlib import Path
 from typing import Final
 
 from otel_netmon import config
 from otel_netmon.delivery import connect
+from otel_netmon.delivery.patient import Patient
 from otel_netmon.delivery.segment import Segment
 from otel_netmon.delivery.spool import SpoolError, open_folder, orphans
 from otel_netmon.delivery.transport import Transport
 from otel_netmon.sdk.check import apply, check
 from otel_netmon.sdk.values import SIGNALS
 
-_ITEMS: Final = {"traces": "spans", "metrics": "data points", "logs": "log records"}
+ITEMS: Final = {"traces": "spans", "metrics": "data points", "logs": "log records"}
 
 
 def flush(folder: Path) -> int:
@@ -48,10 +48,10 @@ def flush(folder: Path) -> int:
             delivered, rejected, left = delivered + taken, rejected + refused, left + rest
             segment.close(remove=not rest)
         if damaged:
-            _say(f"{sum(damaged)} {_ITEMS[signal]} are lost: the file is damaged", is_error=True)
+            _say(f"{sum(damaged)} {ITEMS[signal]} are lost: the file is damaged", is_error=True)
         if transport is not None:
             too = f", {rejected} refused" if rejected else ""
-            _say(f"{delivered} {_ITEMS[signal]} delivered to {transport.endpoint}{too}")
+            _say(f"{delivered} {ITEMS[signal]} delivered to {transport.endpoint}{too}")
             transport.close()
     if left:
         _say(f"{left} items could not be delivered and are kept; is the collector running?", is_error=True)
@@ -64,16 +64,12 @@ def _say(sentence: str, *, is_error: bool = False) -> None:
 
 def _deliver(segment: Segment, transport: Transport) -> tuple[int, int, int]:
     """Items delivered, refused, and left."""
-    deadline = time.monotonic() + config.current().exit_timeout
+    patient = Patient(transport, config.current().exit_timeout)
     taken = refused = 0
     while (record := segment.first()) is not None:
-        outcome = transport.send(record.data, transport.timeout)
+        outcome = patient.send(record.data)
         if outcome.kind == "retry":
-            if time.monotonic() > deadline:
-                return taken, refused, segment.left
-            time.sleep(min(1.0, outcome.after or 0.2))
-            continue
-        deadline = time.monotonic() + config.current().exit_timeout
+            return taken, refused, segment.left
         segment.delivered(record)
         gone = record.items if outcome.kind == "rejected" else min(outcome.rejected, record.items)
         taken, refused = taken + record.items - gone, refused + gone

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -59,6 +60,8 @@ def run(command: Sequence[str], output: Path | None) -> int:
         say(sentence)
     if folder is not None and any(problem.lost for problem in wrong):
         say(f"telemetry that cannot be exported is written to {folder} instead")
+    if folder is not None:
+        say(f"to watch it, in another terminal: otel-netmon live {shlex.quote(str(folder))}")
     endings = Endings(child, folder if FILE_EXPORTER in exporters["OTEL_LOGS_EXPORTER"] else None)
     try:
         pid, code = run_and_wait(command, child)

@@ -6,6 +6,7 @@ with its variables, ``opentelemetry-instrument`` with its options, and the files
 
 from __future__ import annotations
 
+import argparse
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -39,11 +40,21 @@ FILE = re.compile(rf"(?<=[ =\"])(?:{FOLDERS})/[\w./-]*\w")
 
 @cache
 def options() -> dict[str, frozenset[str]]:
-    """Of ours, by subcommand; those of the command itself are under ``""``."""
+    """Of ours, by subcommand, with those of its own subcommands; those of the command itself are under ``""``."""
     parser = cli._parser()
-    (parsers,) = (action.choices for action in parser._actions if isinstance(action.choices, dict))
-    found = {name: frozenset(each._option_string_actions) for name, each in parsers.items()}
+    found = {name: frozenset(options_below(each)) for name, each in parsers_below(parser).items()}
     return {"": frozenset(parser._option_string_actions), **found}
+
+
+def parsers_below(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    choices = [action.choices for action in parser._actions if isinstance(action.choices, dict)]
+    return {name: each for some in choices for name, each in some.items()}
+
+
+def options_below(parser: argparse.ArgumentParser) -> Iterator[str]:
+    yield from parser._option_string_actions
+    for each in parsers_below(parser).values():
+        yield from options_below(each)
 
 
 @cache

@@ -70,7 +70,9 @@ def test_a_command_that_cannot_start(command: str, code: int, sentence: str, tmp
     (tmp_path / "nonsense").chmod(0o700)
     process = cli("run", command)
     out, err = process.communicate(timeout=TIMEOUT)
-    assert (process.returncode, out, err.decode()) == (code, b"", f"otel-netmon: {sentence}\n")
+    how_to_watch, why = err.decode().splitlines()
+    assert "otel-netmon live " in how_to_watch
+    assert (process.returncode, out, why) == (code, b"", f"otel-netmon: {sentence}")
     assert not (tmp_path / "otel-netmon-runs").exists()
 
 
@@ -79,7 +81,9 @@ def test_streams_are_the_commands_own(cli: Cli) -> None:
     process = cli("run", "sh", "-c", "cat; echo to-stderr >&2")
     out, err = process.communicate(data, timeout=TIMEOUT)
     assert out == data
-    assert err.startswith(b"to-stderr\n")
+    how_to_watch, *rest = err.splitlines()
+    assert how_to_watch.startswith(b"otel-netmon: to watch it, in another terminal: otel-netmon live /")
+    assert rest[0] == b"to-stderr"
 
 
 def test_arguments_after_the_command_are_its_own(cli: Cli) -> None:
