@@ -23,6 +23,7 @@ ROWS: Final = {
     "monitors": "host:monitors",
     "tcp": "host:connections",
     "live": "live:looking",
+    "report": "report:pages",
 }
 
 

@@ -17,6 +17,7 @@ _BYTES: Final = semconv.COLLECTIVE_IO_METRIC.name
 _STEPS: Final = semconv.STEP_DURATION_METRIC.name
 _DROPPED: Final = semconv.EVENTS_DROPPED.name
 _OF_COLLECTIVES: Final = (_DURATIONS, semconv.COLLECTIVE_SIZE_METRIC.name, _BYTES)
+_COUNTED: Final = frozenset((*_OF_COLLECTIVES, _STEPS, _DROPPED))
 _KEY: Final = (semconv.COLLECTIVE_NAME, semconv.GROUP_NAME, semconv.BACKEND)
 
 
@@ -42,7 +43,7 @@ class Counted:
 
     def add(self, sample: HostSample, source: Source) -> None:
         """Take one point."""
-        if sample.metric not in (*_OF_COLLECTIVES, _STEPS, _DROPPED):
+        if sample.metric not in _COUNTED:
             return
         series = source.instance, sample.metric, frozenset(sample.attributes.items())
         self._totals[series] = sample.value + (self._totals.get(series, 0) if sample.is_delta else 0)

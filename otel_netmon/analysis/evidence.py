@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from otel_netmon import semconv
@@ -32,7 +32,9 @@ from otel_netmon.store.reader import Known
 _ON_RANK: Final = frozenset(semconv.EVENT_OF_PERIOD)
 
 
-_Own = Collective | RankStep | PeerTraffic | HostTraffic | InFlight | Heartbeat | HostSample
+_OfTraining = Collective | RankStep | PeerTraffic | HostTraffic | InFlight | Heartbeat
+_TOLD: Final = (RankExit, LastCalls)
+_Own = _OfTraining | HostSample
 """What a process says of itself."""
 _MOST_RANKS: Final = 1 << 20
 
@@ -47,16 +49,27 @@ class EvidenceCollector:
         self._group_sizes: dict[str, int] = {}
         self._told: list[RankExit | LastCalls] = []
         """What launchers said of the ends of ranks."""
+        self._sampled: tuple[Source | None, Process] = None, Process()
+        """The last process that a point of a metric was of: mostly it is that of the next one too."""
+        self.traces: dict[str | None, dict[int, str]] = {}
+        """By run, the trace of each step in its evidence; after ``runs``."""
 
     def take(self, record: Known) -> None:
         """Take one record."""
-        if isinstance(record, RankExit | LastCalls):
+        if isinstance(record, HostSample):
+            source, process = self._sampled
+            if record.source is not source or source is None:
+                process = self._process(record, record.source or Source())
+                self._sampled = record.source, process
+            process.last_sign = max(process.last_sign, record.time)
+            process.samples.add(record)
+        elif isinstance(record, _TOLD):
             self._told.append(record)
         elif not isinstance(record, Verdict):  # what was made of evidence is none
             self._take(record)
 
-    def _take(self, record: _Own) -> None:
-        source = record.source or Source()
+    def _process(self, record: _Own, source: Source) -> Process:
+        """That which a record is of, with what the record says of it."""
         process = self._processes[source.instance]
         process.host = source.host or process.host
         process.pid = source.pid or process.pid
@@ -65,10 +78,11 @@ class EvidenceCollector:
             process.rank = rank
         if source.world_size is not None and source.rank is not None:
             self._world_size[process.run] = source.world_size
-        if isinstance(record, HostSample):
-            process.last_sign = max(process.last_sign, record.time)
-            process.samples.add(record)
-        elif isinstance(record, Collective):
+        return process
+
+    def _take(self, record: _OfTraining) -> None:
+        process = self._process(record, record.source or Source())
+        if isinstance(record, Collective):
             if record.group_size is not None:
                 self._group_sizes[record.group or ""] = record.group_size
             _collective(process, record)
@@ -90,14 +104,6 @@ class EvidenceCollector:
         self._hear()
         ids: set[str | None] = {process.run for process in self._processes.values() if process.run is not None}
         return {run: self._evidence(run, len(ids) == 1) for run in ids or {None}}
-
-    def diagnoses(self) -> tuple[Diagnosis, ...]:
-        """Who is to blame, of each run in which there is a rank."""
-        return tuple(
-            Diagnosis(run, len(evidence.hosts), len(evidence.common_steps(0)), diagnose(evidence))
-            for run, evidence in self.runs().items()
-            if evidence.hosts
-        )
 
     def _hear(self) -> None:
         """Give to each process what its launcher said of its end; that may be all that is known of it."""
@@ -150,8 +156,17 @@ class EvidenceCollector:
             for host, probes in process.samples.floors(evidence.hosts):
                 pair = process.host or "", host
                 evidence.floors[pair] = sorted((*evidence.floors.get(pair, ()), *probes))
-        _number(evidence, steps)
+        self.traces[run] = _number(evidence, steps)
         return evidence
+
+
+def diagnoses(runs: Mapping[str | None, Evidence]) -> tuple[Diagnosis, ...]:
+    """Who is to blame, of each run in which there is a rank."""
+    return tuple(
+        Diagnosis(run, len(evidence.hosts), len(evidence.common_steps(0)), diagnose(evidence))
+        for run, evidence in runs.items()
+        if evidence.hosts
+    )
 
 
 def collect(records: Iterable[Known]) -> dict[str | None, Evidence]:
@@ -262,10 +277,14 @@ def _issued(start: int, below: Sequence[tuple[int, int, bool]]) -> float | None:
     return (last - start - blocked) / 1e9
 
 
-def _number(evidence: Evidence, steps: dict[str, dict[int, tuple[int, StepSample]]]) -> None:
-    """Steps meet by their trace; its number is what its first rank says, for ranks may count apart."""
-    for ranks in sorted(steps.values(), key=len):
+def _number(evidence: Evidence, steps: dict[str, dict[int, tuple[int, StepSample]]]) -> dict[int, str]:
+    """Steps meet by their trace; its number is what its first rank says, for ranks may count apart. The trace of
+    each number."""
+    traces: dict[int, str] = {}
+    for trace, ranks in sorted(steps.items(), key=lambda item: len(item[1])):
         number, _ = ranks[min(ranks)]
         table = evidence.steps[number] = StepTable()
+        traces[number] = trace
         for rank, (_, sample) in ranks.items():
             table.add(rank, sample)
+    return traces

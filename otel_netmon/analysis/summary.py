@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Final
 
 from otel_netmon import semconv
 from otel_netmon.analysis.apart import find_apart
 from otel_netmon.analysis.counted import Counted
 from otel_netmon.analysis.coverage import Coverage
-from otel_netmon.analysis.evidence import EvidenceCollector
+from otel_netmon.analysis.detailing import DetailCollector, Matching
+from otel_netmon.analysis.details import Details
+from otel_netmon.analysis.evidence import EvidenceCollector, diagnoses
 from otel_netmon.analysis.nics import NicTraffic
 from otel_netmon.analysis.operations import Operations, percentile, seconds_of
 from otel_netmon.analysis.results import Alive, Losses, StepSummary, Summary
 from otel_netmon.analysis.waiting import Matcher
+from otel_netmon.diagnosis.evidence import Evidence
 from otel_netmon.endings import LastCalls, RankExit
 from otel_netmon.records import (
     Collective,
@@ -31,6 +36,10 @@ from otel_netmon.store.files import telemetry_files
 from otel_netmon.store.problems import FolderError, Problems
 from otel_netmon.store.reader import Known, read
 
+_OF_STEPS: Final = (Collective, RankStep, Heartbeat, InFlight)
+_Other = RankStep | Heartbeat | InFlight | PeerTraffic | HostTraffic | Verdict | RankExit | LastCalls
+_NOBODY: Final = Source()
+
 Progress = Callable[[int, int], None]
 """Is told how many bytes of how many were read."""
 
@@ -42,6 +51,19 @@ def summarise(
 
     Linear in the input: some 25 µs of CPU and 100 bytes per span.
     """
+    return _read(folder, exclude, progress, _Findings())
+
+
+def examine(
+    folder: Path, *, exclude: Collection[str] = (), progress: Progress = lambda _done, _total: None
+) -> tuple[Summary, Details]:
+    """The same summary, and what pictures of the run need beside it; the files are read once."""
+    found = _Findings(DetailCollector())
+    summary = _read(folder, exclude, progress, found)
+    return summary, found.details(summary)
+
+
+def _read(folder: Path, exclude: Collection[str], progress: Progress, found: _Findings) -> Summary:
     problems = Problems()
     paths = telemetry_files(folder, problems, exclude)
     total = sum(path.lstat().st_size for path in paths)
@@ -52,7 +74,6 @@ def summarise(
         done += count
         progress(done, max(total, done))
 
-    found = _Findings()
     for path in paths:
         for record in read(path, problems, advance):
             found.take(record)
@@ -66,8 +87,10 @@ def summarise(
 class _Findings:
     """Takes records in any order of files; ``summary`` at the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, detail: DetailCollector | None = None) -> None:
         self.records = 0
+        self._detail = detail
+        self._runs_found: dict[str | None, Evidence] = {}
         self._ranks: set[int] = set()
         self._world_sizes: set[int | None] = set()
         self._signs: dict[int, Heartbeat | InFlight] = {}
@@ -89,13 +112,19 @@ class _Findings:
         """Take one record; each series of points in the order of time."""
         self.records += 1
         self._evidence.take(record)
-        source = record.source or Source()
-        self._world_sizes.add(source.world_size)
+        source = record.source or _NOBODY
         if isinstance(record, HostSample):
+            self._world_sizes.add(source.world_size)
             self._counted.add(record, source)
             if record.metric == semconv.NIC_IO.name:
                 self._nics.add(record, source)
-        elif not isinstance(record, PeerTraffic | HostTraffic | Verdict | RankExit | LastCalls):
+        else:
+            self._take(record, source)
+
+    def _take(self, record: Collective | _Other, source: Source) -> None:
+        """One that is no point of a metric."""
+        self._world_sizes.add(source.world_size)
+        if isinstance(record, _OF_STEPS):
             rank = source.rank if record.rank is None else record.rank
             if isinstance(record, Collective):
                 self._collective(record, self._trace(record, rank), rank, source.instance)
@@ -105,6 +134,8 @@ class _Findings:
                 self._step(record, self._trace(record, rank), rank, source.instance)
             elif rank is not None:
                 self._signs[rank] = max(self._signs.get(rank, record), record, key=lambda each: each.time)
+        elif self._detail is not None and isinstance(record, Verdict):
+            self._detail.add_verdict(record)
 
     def _trace(self, record: Collective | RankStep, rank: int | None) -> int:
         """The number of its trace."""
@@ -118,7 +149,9 @@ class _Findings:
         self._coverage.spans[instance][trace] += 1
         if seconds is not None and rank is not None and one.sequence is not None and one.group_size:
             where = trace, one.group or "", one.operation
-            self._matcher.add(where, one.sequence, one.group_size, rank, seconds)
+            # Of one on a device the span says when it was enqueued, not when it began.
+            start = one.start / 1e9 if one.device_duration is None else math.nan
+            self._matcher.add(where, one.sequence, one.group_size, rank, seconds, start=start, of=one)
 
     def _step(self, step: RankStep, trace: int, rank: int | None, instance: str) -> None:
         if step.step is not None:
@@ -128,6 +161,8 @@ class _Findings:
         if step.run_id is not None:
             self._runs.add(step.run_id)
         self._coverage.period(step, instance, trace)
+        if self._detail is not None:
+            self._detail.add_step(step, trace, rank)
         if step.sampled is False:
             self._operations.add_step(step, rank, instance)
             if rank is not None:
@@ -143,8 +178,9 @@ class _Findings:
         missing, sampled_out = self._coverage.of(ended, counted, self._counted.steps())
         apart = {instance for instance in self._coverage.spans if self._coverage.is_apart(instance)}
         operations = self._operations.summaries(counted, apart)
-        world_size = max(filter(None, self._world_sizes), default=None)
-        sizes = {_DEFAULT_GROUP: world_size or 0, **self._operations.group_sizes()}
+        world_size = self._world_size()
+        sizes = self._sizes()
+        self._runs_found = self._evidence.runs()
         counting = {rank for rank in self._counted.ranks.values() if rank is not None}
         return Summary(
             ranks=tuple(sorted(self._ranks)),
@@ -159,7 +195,7 @@ class _Findings:
             operations=operations,
             waiting=self._matcher.measure(self._step_of, self._longest(), sizes) if ended or sampled_out else None,
             nics=self._nics.totals(),
-            diagnoses=self._evidence.diagnoses(),
+            diagnoses=diagnoses(self._runs_found),
             losses=Losses(
                 dropped=self._counted.dropped(),
                 missing_spans=missing,
@@ -173,6 +209,30 @@ class _Findings:
             files=files,
             size=size,
         )
+
+    def details(self, summary: Summary) -> Details:
+        """Of the run with the most steps of ranks; after ``summary``."""
+        if self._detail is None or not self._runs_found:
+            return Details()
+        run = max(self._runs_found, key=lambda each: sum(map(len, self._runs_found[each].steps.values())))
+        finding = next(
+            (each.findings[0] for each in summary.diagnoses if each.run_id == run and each.findings), None
+        )
+        matching = Matching(
+            self._matcher,
+            self._sizes(),
+            {number: self._traces[trace] for number, trace in self._evidence.traces[run].items()},
+            self._step_of,
+            {each.rank: each.caused for each in summary.waiting.ranks} if summary.waiting else {},
+        )
+        return self._detail.details(matching, run, self._runs_found[run], finding)
+
+    def _world_size(self) -> int | None:
+        return max(filter(None, self._world_sizes), default=None)
+
+    def _sizes(self) -> dict[str, int]:
+        """Of groups."""
+        return {_DEFAULT_GROUP: self._world_size() or 0, **self._operations.group_sizes()}
 
     def _steps(self) -> StepSummary | None:
         counted = self._coverage.steps(self._counted.steps())

@@ -8,17 +8,19 @@ collective, and with overlapping asynchronous collectives some waiting is queuei
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from otel_netmon import semconv
-from otel_netmon.records import Call, RankStep
+from otel_netmon.records import Call, Collective, RankStep
 
 Where = tuple[int, str, str]
 """A trace's number, a group, an operation: within it a sequence number means the same on every rank."""
+_NAN: Final = math.nan
 _POINT_TO_POINT: Final = ("send", "recv")
 """Those that their group does not number."""
 
@@ -49,19 +51,49 @@ class Waiting:
     ranks: tuple[RankWait, ...]
 
 
+class Part(NamedTuple):
+    """One collective as all ranks of its group were in it; columns are by place in ``ranks``."""
+
+    group: str
+    operation: str
+    sequence: int
+    size: float
+    """Bytes of the buffer; NaN where no span tells."""
+    moved: float
+    """Bytes on the bus, that is busbw times duration; NaN where no span tells. The same on every rank."""
+    ranks: array[float]
+    seconds: array[float]
+    starts: array[float]
+    """Seconds of each rank's own clock; NaN where only the duration is known."""
+
+
 class Matcher:
-    """Collects durations and matches them over ranks. Memory: some 400 bytes for each, 16 per rank."""
+    """Collects durations and matches them over ranks. Memory: some 400 bytes for each, 24 per rank."""
 
     def __init__(self) -> None:
-        # By sequence: the group's size, then rank and duration in turn.
+        # By sequence: the group's size, bytes, bytes on the bus; then rank, duration and start in turn.
         self._seen: dict[Where, dict[int, array[float]]] = defaultdict(dict)
 
-    def add(self, where: Where, sequence: int, size: int, rank: int, seconds: float) -> None:
+    def add(
+        self,
+        where: Where,
+        sequence: int,
+        size: int,
+        rank: int,
+        seconds: float,
+        *,
+        start: float = _NAN,
+        of: Collective | None = None,
+    ) -> None:
         """One rank's part in the collective number ``sequence`` of a group of ``size`` ranks; 0: not known."""
         if where[2] not in semconv.SYNCHRONISING or size == 1:
             return
-        durations = self._seen[where].setdefault(sequence, array("d", (size,)))
-        durations.extend((rank, seconds))
+        known = self._seen[where].get(sequence)
+        if known is None:
+            known = self._seen[where][sequence] = array("d", (size, _NAN, _NAN))
+        known.extend((rank, seconds, start))
+        if of is not None and of.busbw is not None and of.size is not None:
+            known[1], known[2] = of.size, of.busbw * seconds
 
     def add_step(self, trace: int, rank: int, step: RankStep) -> None:
         """A rank's part in the collectives of a step without spans, numbered back from the last of their group."""
@@ -75,7 +107,30 @@ class Matcher:
             numbered = [call for call in calls if call.operation not in _POINT_TO_POINT]
             for sequence, call in enumerate(numbered, use.last_sequence - len(numbered) + 1):
                 if call.duration is not None:
-                    self.add((trace, use.group, call.operation), sequence, 0, rank, call.duration / 1e6)
+                    start = step.start / 1e9 + call.start / 1e6
+                    self.add(
+                        (trace, use.group, call.operation), sequence, 0, rank, call.duration / 1e6, start=start
+                    )
+
+    def by_trace(self) -> dict[int, list[Where]]:
+        """Where there are collectives, by trace."""
+        found: dict[int, list[Where]] = defaultdict(list)
+        for where in self._seen:
+            found[where[0]].append(where)
+        return found
+
+    def parts(self, where: Where, sizes: Mapping[str, int]) -> Iterator[Part | None]:
+        """Each collective there; ``None`` for one that was not seen once on every rank of its group."""
+        _, group, operation = where
+        for sequence, known in self._seen[where].items():
+            size = known[0] or sizes.get(group, 0)
+            if size == 1:
+                continue
+            ranks = known[3::3]
+            if len(ranks) == size and len(set(ranks)) == size:
+                yield Part(group, operation, sequence, known[1], known[2], ranks, known[4::3], known[5::3])
+            else:
+                yield None
 
     def measure(self, steps: Mapping[int, int], times: Mapping[int, float], sizes: Mapping[str, int]) -> Waiting:
         """What it comes to. ``steps`` are the traces' step numbers, ``times`` their seconds, ``sizes`` groups'.
@@ -88,24 +143,20 @@ class Matcher:
         late: dict[int, int] = defaultdict(int)
         seen: set[int] = set()
         matched = unmatched = 0
-        for (trace, group, _), collectives in self._seen.items():
-            if steps.get(trace, 1) <= 0:
+        for where in self._seen:
+            if steps.get(where[0], 1) <= 0:
                 continue
-            for durations in collectives.values():
-                by_rank = dict(zip(map(int, durations[1::2]), durations[2::2], strict=True))
-                size = durations[0] or sizes.get(group, 0)
-                if size == 1:
-                    continue
-                if len(by_rank) != size or len(durations) != 1 + 2 * len(by_rank):
+            for part in self.parts(where, sizes):
+                if part is None:
                     unmatched += 1
                     continue
                 matched += 1
-                last = min(by_rank, key=by_rank.__getitem__)
-                shortest = by_rank[last]
-                for rank, seconds in by_rank.items():
-                    waited[rank] += seconds - shortest
-                cause = sum(seconds - shortest for seconds in by_rank.values()) / (len(by_rank) - 1)
-                seen.add(trace)
+                shortest = min(part.seconds)
+                last = int(part.ranks[part.seconds.index(shortest)])
+                for rank, seconds in zip(part.ranks, part.seconds, strict=True):
+                    waited[int(rank)] += seconds - shortest
+                cause = sum(seconds - shortest for seconds in part.seconds) / (len(part.ranks) - 1)
+                seen.add(where[0])
                 if cause > 0:
                     caused[last] += cause
                     late[last] += 1

@@ -1,4 +1,4 @@
-"""The command line: ``otel-netmon run | summary | diagnose | flush | build | doctor``."""
+"""The command line: ``otel-netmon run | summary | diagnose | report | flush | build | doctor``."""
 
 from __future__ import annotations
 
@@ -44,6 +44,12 @@ name the slow rank, the slow link or the missing rank in DIR's telemetry, and wh
 
 Reads the same files as `summary`. Ranks are compared with one another, and no clock of one host with another's.
 Says so where nothing stands out, and where the evidence does not suffice.
+"""
+_REPORT: Final = """\
+write one HTML page about DIR's telemetry: the verdict, where the time went, who came late and when
+
+Reads the same files as `summary` and says the same. The page needs no network and no other file, and its path is
+printed. `otel-netmon run` writes it beside the files.
 """
 _FLUSH: Final = """\
 deliver what earlier runs spooled in DIR because no collector accepted it
@@ -107,6 +113,10 @@ def _dispatch(parser: argparse.ArgumentParser, options: argparse.Namespace, comm
         from otel_netmon.cli.diagnose import show as show_diagnosis
 
         return show_diagnosis(options.folder, as_json=options.json)
+    if options.action == "report":
+        from otel_netmon.cli.report import report
+
+        return report(options.folder, options.output)
     if options.action == "flush":
         from otel_netmon.cli.flush import flush
 
@@ -171,6 +181,9 @@ def _parser() -> argparse.ArgumentParser:
     diagnose = add("diagnose", _DIAGNOSE, "DIR [--json]")
     diagnose.add_argument("folder", metavar="DIR", type=Path, help="the folder with the files")
     diagnose.add_argument("--json", action="store_true", help="print JSON; each fact says its unit")
+    report = add("report", _REPORT, "DIR [-o FILE]")
+    report.add_argument("folder", metavar="DIR", type=Path, help="the folder with the files")
+    report.add_argument("-o", "--output", metavar="FILE", type=Path, help="the page; default: DIR/report.html")
     flush = add("flush", _FLUSH, "DIR", _FLUSH_EXIT)
     flush.add_argument("folder", metavar="DIR", type=Path, help="the spool folder (OTEL_NETMON_SPOOL_DIR)")
     build = add("build", _BUILD, "[--force]", _BUILD_EXIT)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from otel_netmon import config
 from otel_netmon.cli.endings import Endings
@@ -26,6 +26,10 @@ from otel_netmon.guard import guarded
 from otel_netmon.sdk.check import check, silenced
 from otel_netmon.store.problems import FolderError
 from otel_netmon.streams import say
+
+if TYPE_CHECKING:
+    from otel_netmon.analysis.details import Details
+    from otel_netmon.analysis.results import Summary
 
 RUNS: Final = Path("otel-netmon-runs")
 _NOTHING: Final = (
@@ -48,7 +52,7 @@ def run(command: Sequence[str], output: Path | None) -> int:
         except OSError as error:
             say(f"the folder for telemetry cannot be created: {error}; choose another with --output DIR")
             return 2
-    before = frozenset(path.name for path in folder.iterdir()) if folder else frozenset()
+    before = frozenset(path.name for path in folder.iterdir() if path.suffix != ".html") if folder else frozenset()
     child = child_environment(environ, command, exporters, folder)
     reasons = [*(problem.sentence for problem in silenced(child)), *at_odds(child, exporters)]
     for sentence in (*(problem.sentence for problem in wrong), *reasons):
@@ -108,11 +112,15 @@ def _not_started(program: str, error: OSError | ValueError) -> int:
 def _summarise(folder: Path, before: frozenset[str], reasons: Sequence[str], *, fresh: bool) -> None:
     """Sum up ``folder``, whatever comes of it: the command's exit code stands."""
     try:
-        from otel_netmon.cli.summary import print_summary
+        from otel_netmon.analysis.summary import examine
+        from otel_netmon.cli.summary import print_summary, reading
 
-        print_summary(folder, sys.stderr, exclude=before)
+        with reading() as progress:
+            summary, details = examine(folder, exclude=before, progress=progress)
+        print_summary(summary, sys.stderr)
         if before:
             say(f"{folder} already held {len(before)} files; they are not in this summary")
+        _report(summary, details, folder)
     except FolderError:
         if fresh:
             _remove_empty(folder)
@@ -121,3 +129,13 @@ def _summarise(folder: Path, before: frozenset[str], reasons: Sequence[str], *, 
         say(f"summary interrupted; `otel-netmon summary {folder}` prints it")
     except Exception as error:  # noqa: BLE001 - see above
         say(f"no summary: {type(error).__name__}: {error}")
+
+
+def _report(summary: Summary, details: Details, folder: Path) -> None:
+    """Write the page beside the files; what hinders it is said in one line."""
+    try:
+        from otel_netmon.cli.report import write
+
+        say(f"report: {write(summary, details, folder)}")
+    except Exception as error:  # noqa: BLE001 - the summary and the exit code stand
+        say(f"no report: {type(error).__name__}: {error}")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final, TextIO
 
+from otel_netmon.analysis.results import Summary
 from otel_netmon.analysis.summary import Progress, summarise
-from otel_netmon.cli.render import Block, blocks, plain
+from otel_netmon.report.blocks import Block, blocks, plain
 from otel_netmon.store.problems import FolderError
 
 _SILENT_SECONDS: Final = 1.0
@@ -20,23 +22,21 @@ _SILENT_SECONDS: Final = 1.0
 def show(folder: Path, *, as_json: bool) -> int:
     """Print the summary of ``folder`` to stdout; 2 with one sentence on stderr when there is nothing in it."""
     try:
-        if as_json:
-            with reading() as progress:
-                summary = summarise(folder, progress=progress)
-            print(json.dumps(summary.to_dict(), indent=2, allow_nan=False))
-        else:
-            print_summary(folder, sys.stdout)
+        with reading() as progress:
+            summary = summarise(folder, progress=progress)
     except FolderError as error:
         print(f"otel-netmon: {error}", file=sys.stderr)
         return 2
+    if as_json:
+        print(json.dumps(summary.to_dict(), indent=2, allow_nan=False))
+    else:
+        print_summary(summary, sys.stdout)
     sys.stdout.flush()  # a broken pipe shows here, where it is handled
     return 0
 
 
-def print_summary(folder: Path, stream: TextIO, *, exclude: Collection[str] = ()) -> None:
-    """Sum up ``folder`` without the files in ``exclude`` and print it; raises ``FolderError``."""
-    with reading() as progress:
-        summary = summarise(folder, exclude=exclude, progress=progress)
+def print_summary(summary: Summary, stream: TextIO) -> None:
+    """Print a summary as a table on a terminal, or else as plain text."""
     parts = blocks(summary)
     if stream.isatty():
         _print_rich(parts, stream)
@@ -48,7 +48,11 @@ def print_summary(folder: Path, stream: TextIO, *, exclude: Collection[str] = ()
 
 @contextmanager
 def reading() -> Iterator[Progress]:
-    """Progress of reading, on stderr, if that is a terminal and it takes more than a second."""
+    """Progress of reading, on stderr, if that is a terminal and it takes more than a second.
+
+    Without the garbage collector, which would look at all that was read again and again, a tenth of the time:
+    nothing in it refers in circles.
+    """
     since, bar = time.monotonic(), None
     is_wanted = sys.stderr is not None and sys.stderr.isatty()
 
@@ -63,8 +67,14 @@ def reading() -> Iterator[Progress]:
         if bar is not None:
             bar.update(bar.task_ids[0], completed=done, total=total)
 
-    with ExitStack() as shown:
-        yield show
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        with ExitStack() as shown:
+            yield show
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _print_rich(parts: list[Block], stream: TextIO) -> None:

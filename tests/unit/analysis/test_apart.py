@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from otel_netmon.analysis.apart import Apart, find_apart
-from otel_netmon.cli.render import _apart
+from otel_netmon.report.blocks import _apart
 
 
 def numbers(*traces: tuple[int | None, ...]) -> Apart | None:

@@ -11,7 +11,7 @@ import pytest
 from otel_netmon import semconv
 from otel_netmon.analysis.results import OperationSummary, StepSummary, Summary
 from otel_netmon.analysis.summary import summarise
-from otel_netmon.cli.render import blocks, plain
+from otel_netmon.report.blocks import blocks, plain
 from tests.unit.analysis.synthetic import SIZE, metrics_line, write_metrics, write_run
 
 

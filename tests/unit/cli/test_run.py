@@ -138,10 +138,11 @@ def test_without_a_collector_files_and_a_summary(tmp_path: Path, cli: Cli) -> No
     assert out == b"output of the command\n"
     (folder,) = (tmp_path / "otel-netmon-runs").iterdir()
     names = sorted(path.name.partition("-")[0] for path in folder.iterdir())
-    assert names == ["metrics", "traces"]
-    assert all("-rank0-" in path.name and path.stat().st_mode & 0o777 == 0o600 for path in folder.iterdir())
+    assert names == ["metrics", "report.html", "traces"]
+    assert all(path.stat().st_mode & 0o777 == 0o600 for path in folder.iterdir())
     assert folder.stat().st_mode & 0o777 == folder.parent.stat().st_mode & 0o777 == 0o700
-    text = err.decode()
+    text, _, last = err.decode().rstrip("\n").rpartition("\n")
+    assert last == f"otel-netmon: report: {folder}/report.html"
     assert "1 seen (0) of 2; NOT SEEN: 1" in text
     assert str(folder) in text
 
@@ -156,10 +157,22 @@ def test_a_named_folder_is_kept_and_the_summary_is_of_this_run(tmp_path: Path, c
         command = ("run", "--output", "here", sys.executable, "-c", TRACED)
         process = cli(*command, OTEL_NETMON_HOST_MONITORS="off")
         _, err = process.communicate(timeout=60)
-        assert len(list((tmp_path / "here").iterdir())) == 2 * run
+        assert len(list((tmp_path / "here").iterdir())) == 2 * run + 1
         assert "(2 files" in err.decode()
         assert (f"{tmp_path}/here already held 2 files" in err.decode()) == (run == 2)
     assert not (tmp_path / "otel-netmon-runs").exists()
+
+
+def test_a_report_that_cannot_be_written_changes_nothing(tmp_path: Path, cli: Cli) -> None:
+    (tmp_path / "here" / "report.html").mkdir(parents=True)
+    script = TRACED + "raise SystemExit(3)"
+    process = cli("run", "--output", "here", sys.executable, "-c", script, OTEL_NETMON_HOST_MONITORS="off")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 3
+    assert "otel-netmon summary" in err.decode()
+    assert err.decode().splitlines()[-1].startswith("otel-netmon: no report: ")
+    assert "Traceback" not in err.decode()
+    assert not list((tmp_path / "here").glob(".report*"))
 
 
 def test_no_telemetry_is_said_and_changes_nothing(tmp_path: Path, cli: Cli) -> None:

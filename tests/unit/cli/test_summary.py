@@ -12,7 +12,8 @@ import pytest
 
 from otel_netmon.analysis.summary import summarise
 from otel_netmon.cli import main
-from otel_netmon.cli.render import blocks, plain, rate, seconds, size, spans
+from otel_netmon.report.blocks import blocks, plain
+from otel_netmon.report.words import rate, seconds, size, spans
 from tests.unit.analysis.synthetic import write_run
 from tests.unit.cli.conftest import OTEL_NETMON, Cli
 from tests.unit.cli.test_passing_through import read_until, start_on_a_terminal

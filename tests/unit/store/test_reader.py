@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from otel_netmon import schema, semconv
 from otel_netmon.analysis.summary import summarise
-from otel_netmon.cli.render import blocks, plain
 from otel_netmon.records import (
     Call,
     Collective,
@@ -27,6 +26,7 @@ from otel_netmon.records import (
     RankStep,
     Sequence,
 )
+from otel_netmon.report.blocks import blocks, plain
 from otel_netmon.store import files
 from otel_netmon.store.files import telemetry_files
 from otel_netmon.store.problems import Problems

@@ -11,12 +11,10 @@ from otel_netmon.analysis.apart import Apart
 from otel_netmon.analysis.nics import NicTotal
 from otel_netmon.analysis.results import Alive, Losses, OperationSummary, StepSummary, Summary
 from otel_netmon.analysis.waiting import Waiting
+from otel_netmon.report.words import ABSENT, MOST_ROWS, counted, rate, seconds, size, spans
 
-MOST_ROWS: Final = 20
-"""Rows of a table that are printed; ``--json`` has them all."""
 MOST_ALIVE: Final = 4
 MOST_FINDINGS: Final = 3
-_ABSENT: Final = "-"
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ def blocks(summary: Summary) -> list[Block]:
         *((("sampled", _sampled(summary)),) if summary.losses.sampled_out else ()),
         ("dropped", _losses(summary.losses)),
         ("unreadable", _unreadable(summary.losses)),
-        ("files", f"{folder} ({_count(summary.files, 'file')}, {size(summary.size)})"),
+        ("files", f"{folder} ({counted(summary.files, 'file')}, {size(summary.size)})"),
     )
     runs = f": {len(summary.runs)} runs in one folder" if len(summary.runs) > 1 else ""
     return [
@@ -98,7 +96,7 @@ def _steps(steps: StepSummary | None) -> str:
         return f"{steps.count}, by the metrics; none has a span"
     times = f"median {seconds(steps.median)}, p99 {seconds(steps.p99)}"
     if steps.traced < steps.timed:
-        return f"{steps.count}, {steps.traced} of them with a span: {times} (of {_count(steps.timed, 'step')})"
+        return f"{steps.count}, {steps.traced} of them with a span: {times} (of {counted(steps.timed, 'step')})"
     times += f" ({steps.span} spans)"
     if steps.traced < steps.count:
         return f"{steps.count}, {steps.traced} of them with a span: {times}"
@@ -191,7 +189,7 @@ def _waiting(waiting: Waiting) -> Block:
         (
             str(r.rank),
             seconds(r.waited),
-            _ABSENT if r.share is None else f"{r.share:.1%}",
+            ABSENT if r.share is None else f"{r.share:.1%}",
             f"{r.waited_for} ({r.waited_for / waiting.matched:.0%})",
             seconds(r.caused),
         )
@@ -227,7 +225,7 @@ def _nics(nics: Sequence[NicTotal]) -> Block:
     if not nics:
         return Block("NICs", (), (), ("not known: bytes need two samples of the counters, some seconds apart",))
     rows = tuple(
-        (nic.host or _ABSENT, nic.interface, size(nic.received), size(nic.transmitted), seconds(nic.seconds))
+        (nic.host or ABSENT, nic.interface, size(nic.received), size(nic.transmitted), seconds(nic.seconds))
         for nic in nics[:MOST_ROWS]
     )
     headers = ("host", "NIC", "received", "sent", "within")
@@ -237,48 +235,3 @@ def _nics(nics: Sequence[NicTotal]) -> Block:
 
 def _more(shown: int, total: int) -> tuple[str, ...]:
     return (f"{total - shown} more rows; --json has them all",) if total > shown else ()
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")
-
-
-def spans(ranks: Sequence[int]) -> str:
-    """Ascending ranks in brief: ``0-3, 6``."""
-    parts: list[list[int]] = []
-    for rank in ranks:
-        if parts and rank == parts[-1][1] + 1:
-            parts[-1][1] = rank
-        else:
-            parts.append([rank, rank])
-    shown = [str(low) if low == high else f"{low}-{high}" for low, high in parts[:MOST_ROWS]]
-    return ", ".join(shown) + (", ..." if len(parts) > MOST_ROWS else "")
-
-
-def seconds(value: float | None) -> str:
-    """A time with its unit, in three significant digits."""
-    if value is None:
-        return _ABSENT
-    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
-        if value >= scale:
-            return f"{_three(value / scale)} {unit}"
-    return f"{value * 1e9:.0f} ns" if value else "0 s"
-
-
-def size(value: float | None) -> str:
-    """A number of bytes with its decimal unit."""
-    if value is None:
-        return _ABSENT
-    for unit, scale in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if value >= scale:
-            return f"{_three(value / scale)} {unit}"
-    return f"{value:.0f} B"
-
-
-def rate(value: float | None) -> str:
-    """Bytes per second with their decimal unit."""
-    return _ABSENT if value is None else f"{size(value)}/s"
-
-
-def _three(value: float) -> str:
-    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"

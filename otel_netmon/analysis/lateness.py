@@ -1,0 +1,72 @@
+"""Who was late in which step, and by how much: a value for each rank and step.
+
+In one collective the rank that waited least came last (see ``waiting``). In a step a rank's waiting is the time in
+which it waited in at least one collective: of several in flight together each would count it again. By how much
+less a rank waited than the median of the others of its group, so much later it came.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from otel_netmon.analysis.waiting import Matcher, Part, Where
+from otel_netmon.covered import covered
+
+Waits = dict[int, list[tuple[float, float]]]
+"""By rank: when it began to wait, NaN where that is not known, and for how long."""
+
+
+def waits_of(part: Part, into: Waits) -> None:
+    """Add the waiting of each rank in one collective."""
+    shortest = min(part.seconds)
+    for rank, seconds, start in zip(part.ranks, part.seconds, part.starts, strict=True):
+        into[int(rank)].append((start, seconds - shortest))
+
+
+def length(waits: Sequence[tuple[float, float]]) -> float:
+    """Seconds in at least one of them; where it is not known when they began, one comes after the other: on a
+    device they do."""
+    if len(waits) == 1:
+        return waits[0][1]
+    if any(math.isnan(start) for start, _ in waits):
+        return sum(seconds for _, seconds in waits)
+    return covered((int(start * 1e9), int((start + seconds) * 1e9)) for start, seconds in waits) / 1e9
+
+
+def late(waited: Mapping[int, float]) -> dict[int, float]:
+    """By how much each rank waited less than the median of the others, where it did."""
+    ordered = sorted(waited.values())
+    count = len(ordered)
+    if count < 2:
+        return {}
+    middle = count // 2
+    # Without a value of the lower half, the median is this one.
+    usual = ordered[middle] if count % 2 == 0 else (ordered[middle] + ordered[middle + 1]) / 2
+    return {rank: usual - seconds for rank, seconds in waited.items() if seconds < usual}
+
+
+def in_step(
+    matcher: Matcher, places: Sequence[Where], sizes: Mapping[str, int]
+) -> tuple[dict[int, float], dict[int, float]]:
+    """Of the collectives of one trace: for how long each rank waited, and by how much it was late: in the group
+    where that was most, for it may be in several."""
+    by_group: dict[str, Waits] = {}
+    for where in places:
+        for part in matcher.parts(where, sizes):
+            if part is not None:
+                waits_of(part, by_group.setdefault(where[1], defaultdict(list)))
+    waited: dict[int, float] = {}
+    lateness: dict[int, float] = {}
+    for of_group in by_group.values():
+        waited = {rank: length(each) for rank, each in of_group.items()}
+        for rank, seconds in late(waited).items():
+            lateness[rank] = max(seconds, lateness.get(rank, 0.0))
+    if len(by_group) > 1:  # else that is it
+        waits: Waits = defaultdict(list)
+        for of_group in by_group.values():
+            for rank, each in of_group.items():
+                waits[rank] += each
+        waited = {rank: length(each) for rank, each in waits.items()}
+    return waited, lateness
