@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 
 from otel_netmon import semconv
 from otel_netmon.store import json_tables, sql
-from otel_netmon.store.compact import FOLDER, is_fresh, linked
+from otel_netmon.store.compact import FOLDER, is_fresh, linked, plainly_named
 from otel_netmon.store.engine import SCHEMES, Answer, Engine, EngineError, InProcess, Server, names, text
 from otel_netmon.store.files import telemetry_files
 from otel_netmon.store.problems import Problems
@@ -107,7 +107,8 @@ def opened(where: str) -> Iterator[Asked]:
         engine = InProcess(staging)
         try:
             if is_fresh(folder, paths):
-                yield Asked(engine, lambda name: _parquet(folder / FOLDER / f"{name}.parquet"), "Parquet files")
+                with plainly_named(folder / FOLDER) as place:
+                    yield Asked(engine, lambda name: _parquet(f"{place}/{name}.parquet"), "Parquet files")
             else:
                 with linked(paths) as lines:
                     engine.run(f"CREATE VIEW messages AS SELECT line, {json_tables.MESSAGES} FROM {lines}")
@@ -120,7 +121,5 @@ def opened(where: str) -> Iterator[Asked]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _parquet(path: Path) -> str:
-    # Braces and stars of the folder's name would be a pattern.
-    escaped = re.sub(r"([*?{}])", r"\\\1", str(path.resolve()))
-    return f"SELECT * FROM file({text(escaped)}, 'Parquet')"
+def _parquet(path: str) -> str:
+    return f"SELECT * FROM file({text(path)}, 'Parquet')"

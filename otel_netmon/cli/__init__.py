@@ -51,6 +51,26 @@ write one HTML page about DIR's telemetry: the verdict, where the time went, who
 Reads the same files as `summary` and says the same. The page needs no network and no other file, and its path is
 printed. `otel-netmon run` writes it beside the files.
 """
+_COMPACT: Final = """\
+write the telemetry files in DIR as typed Parquet files to DIR/compact, once
+
+They have a fiftieth of the size or less, and `query` then answers in a second or so, however long the run was. The
+telemetry files stay as they are. Needs chDB: pip install 'otel-netmon[analyze]'.
+"""
+_QUERY: Final = """\
+ask DIR's telemetry, or that in a ClickHouse database, in SQL
+
+SOURCE is a folder with telemetry files, or clickhouse://user:password@host:port/database (clickhouses:// with TLS)
+with the tables of the OpenTelemetry Collector's clickhouse exporter. QUESTION is one of
+  ops      operations: calls, bytes, durations, bandwidths
+  late     who came last to collectives, and what the others waited
+  exposed  how much of each step's communication the training waited for
+  links    between hosts: goodput, round-trip times, segments sent again
+  steps    each step: how long, where longest, own time
+  sql      the SELECT that follows, over the tables collectives, steps, peers, nics, hanging, heartbeats, exits,
+           last_calls, verdicts and points
+Needs chDB or, for a server, clickhouse-connect: pip install 'otel-netmon[analyze]'.
+"""
 _FLUSH: Final = """\
 deliver what earlier runs spooled in DIR because no collector accepted it
 
@@ -117,6 +137,15 @@ def _dispatch(parser: argparse.ArgumentParser, options: argparse.Namespace, comm
         from otel_netmon.cli.report import report
 
         return report(options.folder, options.output)
+    if options.action == "compact":
+        from otel_netmon.cli.query import make_compact
+
+        return make_compact(options.folder)
+    if options.action == "query":
+        from otel_netmon.cli.query import query
+
+        only = options.run_id, *options.step
+        return query(options.source, options.question, options.statement, only, as_json=options.json)
     if options.action == "flush":
         from otel_netmon.cli.flush import flush
 
@@ -184,12 +213,28 @@ def _parser() -> argparse.ArgumentParser:
     report = add("report", _REPORT, "DIR [-o FILE]")
     report.add_argument("folder", metavar="DIR", type=Path, help="the folder with the files")
     report.add_argument("-o", "--output", metavar="FILE", type=Path, help="the page; default: DIR/report.html")
+    compact = add("compact", _COMPACT, "DIR")
+    compact.add_argument("folder", metavar="DIR", type=Path, help="the folder with the files")
+    query = add("query", _QUERY, "SOURCE QUESTION [SELECT] [--run ID] [--step A:B] [--json]")
+    query.add_argument("source", metavar="SOURCE", help="a folder, or the URL of a ClickHouse database")
+    query.add_argument("question", metavar="QUESTION", help="ops, late, exposed, links, steps or sql")
+    query.add_argument("statement", metavar="SELECT", nargs="?", help="with sql: the query")
+    query.add_argument("--run", metavar="ID", dest="run_id", help="of this run alone")
+    query.add_argument("--step", metavar="A:B", type=_steps, default=(None, None), help="of these steps alone")
+    query.add_argument("--json", action="store_true", help="print JSON; the columns' names say their units")
     flush = add("flush", _FLUSH, "DIR", _FLUSH_EXIT)
     flush.add_argument("folder", metavar="DIR", type=Path, help="the spool folder (OTEL_NETMON_SPOOL_DIR)")
     build = add("build", _BUILD, "[--force]", _BUILD_EXIT)
     build.add_argument("--force", action="store_true", help="compile it even if it is there")
     add("doctor", _DOCTOR, "", _DOCTOR_EXIT)
     return parser
+
+
+def _steps(text: str) -> tuple[int | None, int | None]:
+    first, colon, last = text.partition(":")
+    if not all(part.isdecimal() or not part for part in (first, last)) or not (first or last):
+        raise argparse.ArgumentTypeError(f"{text!r} is no range of steps: give 7, 7:9, 7: or :9")
+    return int(first) if first else None, int(last or first) if last or not colon else None
 
 
 def _folder(text: str) -> Path:

@@ -72,18 +72,19 @@ def compact(folder: Path, *, progress: Progress = lambda _done, _total: None) ->
     except OSError as error:
         raise FolderError(f"{folder} cannot be written to: {error.strerror}") from None
     try:
-        engine = InProcess(str(partial / "staging"))
-        try:
-            tables = _Tables(engine)
-            for signal, batch in _batches({path: stats[path].st_size for path in paths}):
-                with linked(batch) as lines:
-                    tables.take(lines, signal)
-                done += sum(stats[path].st_size for path in batch)
-                progress(done, total)
-            corrupt = tables.corrupt
-            rows = tables.write(partial)
-        finally:
-            engine.close()
+        with plainly_named(partial) as place:
+            engine = InProcess(f"{place}/staging")
+            try:
+                tables = _Tables(engine)
+                for signal, batch in _batches({path: stats[path].st_size for path in paths}):
+                    with linked(batch) as lines:
+                        tables.take(lines, signal)
+                    done += sum(stats[path].st_size for path in batch)
+                    progress(done, total)
+                corrupt = tables.corrupt
+                rows = tables.write(place)
+            finally:
+                engine.close()
         shutil.rmtree(partial / "staging", ignore_errors=True)
         size = sum(each.stat().st_size for each in partial.glob("*.parquet"))
         found = Compacted(len(paths), total, corrupt + problems.files, rows, size)
@@ -110,9 +111,16 @@ def is_fresh(folder: Path, paths: Collection[Path]) -> bool:
 
 
 @contextmanager
+def plainly_named(folder: Path) -> Iterator[str]:
+    """Another path to it, without characters that the engine takes for a pattern."""
+    with tempfile.TemporaryDirectory(prefix="otel-netmon-") as place:
+        (Path(place) / "there").symlink_to(folder.resolve())
+        yield f"{place}/there"
+
+
+@contextmanager
 def linked(paths: Collection[Path]) -> Iterator[str]:
-    """A table function with the lines of these files, whatever their names: the engine takes a star or a brace for
-    a pattern, so it sees links to them in a folder of their own."""
+    """A table function with the lines of these files, whatever their names."""
     with tempfile.TemporaryDirectory(prefix="otel-netmon-") as folder:
         for number, path in enumerate(paths):
             (Path(folder) / f"{number}.jsonl").symlink_to(path.resolve())
@@ -164,11 +172,11 @@ class _Tables:
         for name in json_tables.TABLES:
             engine.run(f"TRUNCATE TABLE {name}")
 
-    def write(self, folder: Path) -> dict[str, int]:
+    def write(self, folder: str) -> dict[str, int]:
         """Write each table as a Parquet file; the rows of each."""
         rows: dict[str, int] = {}
         for name in sql.TABLES:
-            target = f"file({text(f'{folder / name}.parquet')}, 'Parquet')"
+            target = f"file({text(f'{folder}/{name}.parquet')}, 'Parquet')"
             self._engine.run(f"INSERT INTO FUNCTION {target} SELECT * FROM {name} ORDER BY {_order(name)}")
             rows[name] = int(self._engine.ask(f"SELECT count() FROM {name}").rows[0][0])
         return rows

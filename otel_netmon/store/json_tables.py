@@ -33,7 +33,7 @@ _NUMBER: Final = (
     f"Tuple(attributes {_PAIRS}, {_TIMES}, asInt Nullable(Int64), asDouble Nullable(Float64), flags UInt32)"
 )
 _BUCKETS: Final = (
-    f"Tuple(attributes {_PAIRS}, {_TIMES}, count UInt64, sum Float64, bucketCounts Array(UInt64), "
+    f"Tuple(attributes {_PAIRS}, {_TIMES}, count UInt64, sum Nullable(Float64), bucketCounts Array(UInt64), "
     "explicitBounds Array(Float64), flags UInt32)"
 )
 _METRIC: Final = (

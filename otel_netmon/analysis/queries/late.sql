@@ -10,7 +10,7 @@ WITH
       AND NOT (algbw IS NULL AND collectives.size > 0) AND trace_id NOT IN (SELECT trace_id FROM first_steps)
     GROUP BY trace_id, `group`, operation, sequence, who),
   matched AS (
-    SELECT trace_id, argMin(who, seconds) AS last, sum(seconds) - count() * min(seconds) AS waited, count() AS ranks
+    SELECT trace_id, argMin(who, (seconds, who)) AS last, sum(seconds) - count() * min(seconds) AS waited, count() AS ranks
     FROM calls
     GROUP BY trace_id, `group`, operation, sequence
     HAVING ranks = any(size_of_group) AND ranks > 1 AND max(times) = 1)

@@ -12,4 +12,4 @@ SELECT
 FROM peers
 WHERE from_host != to_host
 GROUP BY from_host, to_host
-ORDER BY goodput_bytes_per_s NULLS LAST, from_host, to_host
+ORDER BY bytes DESC, from_host, to_host

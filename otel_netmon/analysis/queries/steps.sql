@@ -5,13 +5,13 @@ SELECT
   count() AS ranks,
   quantileExact(0.49999999999)((end - start) / 1e9) AS median_s,
   max((end - start) / 1e9) AS longest_s,
-  argMax(coalesce(rank, source_rank), end - start) AS longest_on,
+  argMax(who, (end - start, -who)) AS longest_on,
   quantileExact(0.49999999999)((end - start) / 1e9 - collective_time) AS own_s,
   max((end - start) / 1e9 - collective_time) AS most_own_s,
-  argMax(coalesce(rank, source_rank), (end - start) / 1e9 - collective_time) AS most_own_on,
+  argMax(who, (ifNull((end - start) / 1e9 - collective_time, 0), -who)) AS most_own_on,
   max(data_time) AS most_data_s,
   max(gc_time) AS most_gc_s
-FROM steps
+FROM (SELECT *, coalesce(rank, source_rank, -1) AS who FROM steps)
 WHERE name = 'rank_step' AND step IS NOT NULL AND NOT ifNull(incomplete, false)
 GROUP BY run, step
 ORDER BY run, step
