@@ -98,9 +98,12 @@ def send(url: str, line: bytes) -> None:
 
 def test_every_row_is_the_same(folder: Path, database: str) -> None:
     for name in sql.TABLES:
-        query = f"SELECT * FROM {name}"
+        columns = "*"
+        if name == "points":  # the exporter writes their times in whole seconds
+            columns += " REPLACE (intDiv(time, 1000000000) AS time, intDiv(start_time, 1000000000) AS start_time)"
+        query = f"SELECT {columns} FROM {name}"
         rows = [
-            sorted(json.loads(netmon("query", source, "sql", query, "--json")), key=lambda row: json.dumps(row))
+            sorted(json.loads(netmon("query", source, "sql", query, "--json")), key=json.dumps)
             for source in (folder, database)
         ]
         assert rows[0] == rows[1], name
