@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple, Protocol
@@ -100,6 +101,7 @@ class Server:
             raise EngineError(
                 "needs clickhouse-connect, which is not installed: pip install 'otel-netmon[analyze]'"
             ) from None
+        logging.getLogger("clickhouse_connect").addHandler(logging.NullHandler())  # what it raises says it all
         parts = urlsplit(url)
         where = f"{_HTTP[parts.scheme]}{url[len(parts.scheme) :]}"
         try:

@@ -1,8 +1,8 @@
 """ClickHouse's HTTP interface over chDB, on loopback: enough for the Collector's exporter to make its tables and
 fill them, and for ClickHouse's own Python client to ask. ``python -m tests.e2e.clickhouse_bridge FOLDER PORT``.
 
-The Go client of the exporter sends blocks of the Native format's first revision, which chDB reads; it wants answers
-at its own, where block information comes first, and for each column a byte for its kind of serialisation.
+The Go client of the exporter sends blocks of the Native format's first revision, which chDB reads; it wants
+answers at its own, where block information comes first, and for each column a byte for its kind of serialisation.
 """
 
 from __future__ import annotations
