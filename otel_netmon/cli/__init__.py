@@ -71,6 +71,12 @@ with the tables of the OpenTelemetry Collector's clickhouse exporter. QUESTION i
            last_calls, verdicts and points
 Needs chDB or, for a server, clickhouse-connect: pip install 'otel-netmon[analyze]'.
 """
+_VIEWS: Final = """\
+print the SQL that makes views of records in a ClickHouse database
+
+They stand beside the tables of the OpenTelemetry Collector's clickhouse exporter and are named netmon_collectives,
+netmon_steps, … with typed columns. Pipe it into clickhouse-client. `otel-netmon query` needs none of them.
+"""
 _FLUSH: Final = """\
 deliver what earlier runs spooled in DIR because no collector accepted it
 
@@ -146,6 +152,11 @@ def _dispatch(parser: argparse.ArgumentParser, options: argparse.Namespace, comm
 
         only = options.run_id, *options.step
         return query(options.source, options.question, options.statement, only, as_json=options.json)
+    if options.action == "clickhouse-views":
+        from otel_netmon.store.views import statements
+
+        print("\n\n".join(f"{each};" for each in statements(materialized=options.materialized)))
+        return 0
     if options.action == "flush":
         from otel_netmon.cli.flush import flush
 
@@ -222,6 +233,12 @@ def _parser() -> argparse.ArgumentParser:
     query.add_argument("--run", metavar="ID", dest="run_id", help="of this run alone")
     query.add_argument("--step", metavar="A:B", type=_steps, default=(None, None), help="of these steps alone")
     query.add_argument("--json", action="store_true", help="print JSON; the columns' names say their units")
+    views = add("clickhouse-views", _VIEWS, "[--materialized]")
+    views.add_argument(
+        "--materialized",
+        action="store_true",
+        help="tables that each insert fills, quicker to ask: of what comes from then on",
+    )
     flush = add("flush", _FLUSH, "DIR", _FLUSH_EXIT)
     flush.add_argument("folder", metavar="DIR", type=Path, help="the spool folder (OTEL_NETMON_SPOOL_DIR)")
     build = add("build", _BUILD, "[--force]", _BUILD_EXIT)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from otel_netmon.store import json_tables, sql
+from otel_netmon.store import json_tables, sql, views
 from otel_netmon.store.engine import Engine, InProcess, text
 from otel_netmon.store.files import telemetry_files
 from otel_netmon.store.problems import FolderError, Problems
@@ -28,14 +28,6 @@ VERSION: Final = 1
 _SIGNALS: Final = ("traces", "logs", "metrics")
 _BATCH: Final = 128 << 20
 """Bytes of files that are staged at a time; a single file may have more."""
-_ORDER: Final = {
-    "collectives": "trace_id, start",
-    "steps": "trace_id, start",
-    "peers": "trace_id, at",
-    "nics": "at",
-    "points": "metric, time",
-}
-"""Rows are sorted by it, those of other tables by ``time``: what is alike lies together, and compresses."""
 
 
 class Compacted(NamedTuple):
@@ -154,9 +146,9 @@ class _Tables:
         none = f"(SELECT line, {json_tables.MESSAGES} FROM (SELECT '' AS line))"
         for name, query in json_tables.TABLES.items():
             empty = query.replace("FROM messages ", f"FROM {none} ")
-            engine.run(_created(name, "tuple()", empty))
+            engine.run(views.created(name, "", empty))
         for name, cls in sql.TABLES.items():
-            engine.run(_created(name, f"({_order(name)})", sql.select(cls)))
+            engine.run(views.created(name, views.order(name), sql.select(cls)))
 
     def take(self, lines: str, signal: str) -> None:
         """Take the column ``line`` of a table function; ``signal``: all that is there, ``""`` where not known."""
@@ -177,14 +169,6 @@ class _Tables:
         rows: dict[str, int] = {}
         for name in sql.TABLES:
             target = f"file({text(f'{folder}/{name}.parquet')}, 'Parquet')"
-            self._engine.run(f"INSERT INTO FUNCTION {target} SELECT * FROM {name} ORDER BY {_order(name)}")
+            self._engine.run(f"INSERT INTO FUNCTION {target} SELECT * FROM {name} ORDER BY {views.order(name)}")
             rows[name] = int(self._engine.ask(f"SELECT count() FROM {name}").rows[0][0])
         return rows
-
-
-def _order(name: str) -> str:
-    return _ORDER.get(name, "time")
-
-
-def _created(name: str, order: str, select: str) -> str:
-    return f"CREATE TABLE {name} ENGINE = MergeTree ORDER BY {order} AS SELECT * FROM ({select}) WHERE 0"

@@ -19,7 +19,8 @@ from otel_netmon.analysis.questions import QUESTIONS
 from otel_netmon.store import sql
 from tests.e2e.servers import free_ports, server
 from tests.installed import ROOT
-from tests.unit.store.test_questions import PYTHON, netmon, ran
+from tests.unit.store.test_questions import netmon, ran
+from tests.unit.store.test_sql import PYTHON
 
 Binary = Callable[[str], str]
 PROGRAM = Path(__file__).parent / "programs" / "train.py"
@@ -76,11 +77,19 @@ def database(
     collector = [binary("otelcol"), "--config", str(place / "config.yaml")]
     about = {"PYTHONPATH": str(ROOT)}
     with server(bridge, [http], place / "bridge.log", about), server(collector, [otlp], place / "otelcol.log", {}):
+        for statement in netmon("clickhouse-views", "--materialized").split(";\n"):
+            ask(http, statement.rstrip(";\n"))
         for path in sorted(folder.glob("*.jsonl")):
             signal = path.name.partition("-")[0]
             for line in path.read_bytes().splitlines():
                 send(f"http://127.0.0.1:{otlp}/v1/{signal}", line)
         yield f"clickhouse://127.0.0.1:{http}/otel"
+
+
+def ask(port: int, query: str) -> bytes:
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/?database=otel", query.encode())
+    with urllib.request.urlopen(request, timeout=60) as response:
+        return bytes(response.read())
 
 
 def send(url: str, line: bytes) -> None:
@@ -105,6 +114,22 @@ def test_every_row_is_the_same(folder: Path, database: str) -> None:
         rows = [
             sorted(json.loads(netmon("query", source, "sql", query, "--json")), key=json.dumps)
             for source in (folder, database)
+        ]
+        assert rows[0] == rows[1], name
+        assert rows[0] or name not in ("collectives", "steps", "points", "exits")
+
+
+@pytest.mark.parametrize("materialized", [True, False])
+def test_the_views_have_the_same_rows(database: str, materialized: bool) -> None:
+    port = int(database.rpartition(":")[2].partition("/")[0])
+    if not materialized:  # the tables of that name were made before there was anything
+        for statement in netmon("clickhouse-views").split(";\n"):
+            ask(port, statement.rstrip(";\n").replace(" VIEW netmon_", " VIEW view_"))
+    views = "netmon" if materialized else "view"
+    for name in sql.TABLES:
+        rows = [
+            json.loads(netmon("query", database, "sql", f"SELECT * FROM {table} ORDER BY ALL", "--json"))
+            for table in (name, f"{views}_{name}")
         ]
         assert rows[0] == rows[1], name
         assert rows[0] or name not in ("collectives", "steps", "points", "exits")
