@@ -13,6 +13,7 @@ from typing import Final
 from otel_netmon.analysis.bandwidths import Bandwidths
 from otel_netmon.analysis.details import Bandwidth, Details, Event, RankTime
 from otel_netmon.analysis.inside import PauseTable, choose, inside, shown
+from otel_netmon.analysis.last_calls import last_calls
 from otel_netmon.analysis.lateness import in_step
 from otel_netmon.analysis.links import links
 from otel_netmon.analysis.overlap import Overlaps
@@ -85,6 +86,7 @@ class DetailCollector:
             bandwidths=matching.bandwidths(),
             links=links(evidence.traffic, evidence.hosts),
             overlaps=overlaps,
+            last_calls=last_calls(evidence),
             unknown_overlaps=unknown,
         )
 

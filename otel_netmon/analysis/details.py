@@ -75,6 +75,8 @@ class InsideStep(NamedTuple):
     why: str
     aligned: str | None
     ranks: tuple[InsideRank, ...]
+    left_out: int = 0
+    """The shortest collectives, where there are too many to draw."""
 
 
 class Bandwidth(NamedTuple):
@@ -120,6 +122,19 @@ class Overlap(NamedTuple):
     rest: float
 
 
+class LastCall(NamedTuple):
+    """The first collective of a rank on a group that did not end well, and for how long it was in it; or its last
+    one, where all did."""
+
+    group: str
+    rank: int
+    sequence: int
+    operation: str
+    seconds: float | None
+    error: str | None
+    is_over: bool
+
+
 @dataclass(frozen=True)
 class Details:
     """All of it. Columns are the steps in the order of their numbers."""
@@ -139,5 +154,7 @@ class Details:
     bandwidths: tuple[Bandwidth, ...] = ()
     links: tuple[Link, ...] = ()
     overlaps: tuple[Overlap, ...] = ()
+    last_calls: tuple[LastCall, ...] = ()
+    """Of groups on which something hung or failed."""
     unknown_overlaps: int = 0
     """Steps of ranks of which no overlap is known: no times of collectives, or more of them than are packed."""

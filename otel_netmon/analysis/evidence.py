@@ -134,7 +134,9 @@ class EvidenceCollector:
 
     def _evidence(self, run: str | None, is_only: bool) -> Evidence:
         sizes = [size for of, size in self._world_size.items() if of in (run, None)]
-        evidence = Evidence(max(sizes, default=None), group_sizes=self._group_sizes)
+        largest = max(sizes, default=None)
+        world_size = None if largest is None else min(largest, _MOST_RANKS)  # whatever a damaged file says
+        evidence = Evidence(world_size, group_sizes=self._group_sizes)
         steps: dict[str, dict[int, tuple[int, StepSample]]] = defaultdict(dict)
         taken: list[Process] = []
         traffic: dict[int, list[PeerTraffic]] = defaultdict(list)

@@ -16,7 +16,7 @@ from otel_netmon.diagnosis.finding import Finding
 from otel_netmon.diagnosis.steps import StepTable
 
 MOST_RANKS: Final = 16
-_MOST_DRAWN: Final = 2000
+_MOST_DRAWN: Final = 1000
 """Collectives of a step that are shown, over all ranks; the longest ones."""
 
 Pauses = Callable[[int], tuple[tuple[str, float, float], ...]]
@@ -100,7 +100,8 @@ def inside(
                     at = start - offsets[rank] - left
                     what = part.operation, part.group, part.sequence, part.size
                     drawn[rank].append(Drawn(*what, at, seconds, seconds - shortest))
-    least = _least([one.seconds for each in drawn.values() for one in each])
+    durations = [one.seconds for each in drawn.values() for one in each]
+    least = _least(durations)
     return InsideStep(
         step,
         why,
@@ -116,6 +117,7 @@ def inside(
             )
             for rank in ranks
         ),
+        sum(seconds < least for seconds in durations),
     )
 
 

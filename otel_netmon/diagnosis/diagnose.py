@@ -91,9 +91,10 @@ def _persistent(evidence: Evidence, steps: list[int], live: bool) -> list[Findin
         windows = windows[-1:]
     stands: dict[tuple[Kind, tuple[int, ...], tuple[str, ...]], list[Finding]] = {}
     for some in windows:
-        for each in _in_window(Window(evidence, some), steps):
+        window = Window(evidence, some)
+        for each in _in_window(window, steps):
             key = each.kind, each.ranks, each.hosts
-            first = some[0] if each.first_step is None else each.first_step
+            first = window.slower_from if each.first_step is None else each.first_step
             stands.setdefault(key, []).append(replace(each, first_step=first, last_step=some[-1]))
     found = []
     for every in stands.values():

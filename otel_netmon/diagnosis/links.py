@@ -53,7 +53,9 @@ class Link:
         self.lossy += len(again) - again.count(0)
         self.rtts += known(readings.rtt[part])
         self.shortest_rtts += known(readings.shortest[part])
-        self.logs += [math.log(one / time) for one, time in zip(sent, busy, strict=True) if time and one > _MANY]
+        self.logs += [
+            math.log(one / time) for one, time in zip(sent, busy, strict=True) if time > 0 and one > _MANY
+        ]
 
     @property
     def rate(self) -> float:

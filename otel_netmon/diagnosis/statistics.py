@@ -10,7 +10,7 @@ from operator import attrgetter
 from typing import Final, Literal
 
 from otel_netmon.diagnosis.evidence import Evidence
-from otel_netmon.diagnosis.medians import known, median
+from otel_netmon.diagnosis.medians import known, median, rise
 from otel_netmon.diagnosis.steps import StepTable
 
 Quantity = Literal["own", "running", "data", "gc", "cpu", "run_queue", "issued"]
@@ -37,6 +37,11 @@ class Window:
         self._known: dict[Quantity, Comparison] = {}
         self.duration = median(table.usual() for table in self.tables)
         """Seconds of a step."""
+
+    @property
+    def slower_from(self) -> int:
+        """The step from which on steps take longer; its first, if they do not."""
+        return self.steps[rise([table.usual() for table in self.tables])]
 
     def _regular(self) -> list[int]:
         if len({table.members() for table in self.tables}) == 1:

@@ -24,6 +24,8 @@ _FEW: Final = 64
 _TOP: Final = 16
 _LINE: Final = 66
 _EVENTS: Final = 13
+_MOST_TITLES: Final = 80
+"""Events of a kind up to which each says what it was."""
 _KINDS: Final = {"data": "data stall", "gc": "garbage collection", "verdict": "live verdict"}
 
 
@@ -118,8 +120,8 @@ def _step_line(details: Details, scale: _Scale) -> list[str]:
     """The time of each step on the rank that took longest."""
     times = details.step_times
     worst = [max(times[at : at + scale.per]) for at in range(0, len(times), scale.per)]
-    high, usual = max(worst), median(times)
-    is_log = high > 8 * usual
+    high, usual = max(worst) or 1e-9, median(times)
+    is_log = high > 8 * usual and min(worst) > 0
     base = 0.8 * min(worst) if is_log else 0.0
 
     def y(value: float) -> float:
@@ -152,17 +154,25 @@ def _events(events: Sequence[Event], scale: _Scale) -> list[str]:
         words = f"{_KINDS[kind]} in {counted(len({event.step for event in mine}), 'step')}"
         right -= 7 * len(words) + 20
         found += [_mark(right, _TOP - 4, kind, ""), text(right + 8, _TOP - 4, words)]
-        for event in mine:
-            if event.step in first:
-                what = event.what or f"{_KINDS[kind]}, {time(event.seconds)} on rank {event.rank}"
-                found.append(_mark(scale.x(first[event.step] + 0.5), y + 5, kind, f"step {event.step}: {what}"))
+        known = [event for event in mine if event.step in first]
+        if len(known) > _MOST_TITLES:
+            places = sorted({first[event.step] for event in known})
+            shapes = "".join(f"M{number(scale.x(place + 0.5))} {number(y + 5)}{_shape(kind)}" for place in places)
+            found.append(f'<path d="{shapes}" class="p-{kind}"/>')
+            continue
+        for event in known:
+            what = event.what or f"{_KINDS[kind]}, {time(event.seconds)} on rank {event.rank}"
+            found.append(_mark(scale.x(first[event.step] + 0.5), y + 5, kind, f"step {event.step}: {what}"))
     return found
 
 
+def _shape(kind: str) -> str:
+    return "l-3.5-8h7z" if kind != "verdict" else "l-4-4 4-4 4 4z"
+
+
 def _mark(x: float, y: float, kind: str, title: str) -> str:
-    shape = "l-3.5-8h7z" if kind != "verdict" else "l-4-4 4-4 4 4z"
     about = f"<title>{escape(title)}</title>" if title else ""
-    return f'<path d="M{number(x)} {number(y)}{shape}" class="p-{kind}">{about}</path>'
+    return f'<path d="M{number(x)} {number(y)}{_shape(kind)}" class="p-{kind}">{about}</path>'
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from otel_netmon.analysis.details import Details
 from otel_netmon.analysis.results import Diagnosis, Summary
 from otel_netmon.diagnosis.finding import Finding, Kind
 from otel_netmon.report.blocks import Block, blocks
-from otel_netmon.report.sections import Section, sections
+from otel_netmon.report.section import Section
+from otel_netmon.report.sections import sections
 from otel_netmon.report.verdict import Card, cards, leading
 from otel_netmon.report.words import about, counted, fact, spans
 from otel_netmon.text import printable

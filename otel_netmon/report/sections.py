@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Final, NamedTuple
-
-from markupsafe import Markup
 
 from otel_netmon.analysis.details import Details, Link
 from otel_netmon.analysis.inside import shown
@@ -17,6 +14,8 @@ from otel_netmon.report.bars import BRIEF, OVERLAPPED, PARTS, bars, used
 from otel_netmon.report.between_hosts import matrices, rate_of, retransmits
 from otel_netmon.report.blocks import Block
 from otel_netmon.report.heat import heat_map
+from otel_netmon.report.last_calls import at_the_end
+from otel_netmon.report.section import Section
 from otel_netmon.report.steps import step_picture
 from otel_netmon.report.svg import time
 from otel_netmon.report.words import ABSENT, MOST_ROWS, counted, rate, share, size
@@ -28,22 +27,6 @@ _NO_STEPS: Final = (
 )
 _MOST_HOSTED: Final = 64
 """Ranks up to which rows name their hosts."""
-
-
-@dataclass(frozen=True)
-class Section:
-    """``missing`` stands in for the pictures and says why there are none."""
-
-    id: str
-    title: str
-    text: str = ""
-    pictures: tuple[Markup, ...] = ()
-    legend: Mapping[str, str] = field(default_factory=dict)
-    missing: str = ""
-    notes: tuple[str, ...] = ()
-    table: Block | None = None
-    of: str = ""
-    """How many rows of the table there are of how many."""
 
 
 class _View(NamedTuple):
@@ -69,7 +52,8 @@ def sections(summary: Summary, details: Details, finding: Finding | None) -> tup
     several = len({host for host in details.hosts.values() if host}) > 1
     hosts = details.hosts if several and len(details.hosts) <= _MOST_HOSTED else {}
     view = _View(summary, details, finding, caused, ranks, hosts, _strong(details, finding))
-    return _time(view), _late(view), _inside(view), _bandwidth(view), _hosts(details), _overlap(view)
+    ended = (at_the_end(details),) if details.last_calls else ()
+    return (*ended, _time(view), _late(view), _inside(view), _bandwidth(view), _hosts(details), _overlap(view))
 
 
 def _strong(details: Details, finding: Finding | None) -> tuple[int, ...]:

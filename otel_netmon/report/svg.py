@@ -54,6 +54,15 @@ def rect(x: float, y: float, width: float, height: float, kind: str, *, title: s
     return f"{shape}><title>{escape(title)}</title></rect>" if title else f"{shape}/>"
 
 
+def boxes(places: Iterable[tuple[float, float, float, float]], kind: str) -> str:
+    """Many bars as one path, without titles: x, y, width and height of each."""
+    shapes = "".join(
+        f"M{number(x)} {number(y)}h{number(max(width, 0.3))}v{number(height)}h-{number(max(width, 0.3))}z"
+        for x, y, width, height in places
+    )
+    return f'<path d="{shapes}" class="{kind}"/>' if shapes else ""
+
+
 def line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
     """A straight one."""
     return f'<path d="M{number(x1)} {number(y1)}L{number(x2)} {number(y2)}" class="{kind}"/>'

@@ -10,13 +10,18 @@ import pytest
 
 from otel_netmon import semconv
 from otel_netmon.analysis.bandwidths import Bandwidths
-from otel_netmon.analysis.inside import PauseTable, choose, shown
+from otel_netmon.analysis.details import LastCall
+from otel_netmon.analysis.inside import PauseTable, choose, inside, shown
+from otel_netmon.analysis.last_calls import last_calls
 from otel_netmon.analysis.lateness import in_step, late, length
 from otel_netmon.analysis.links import links
 from otel_netmon.analysis.overlap import Overlaps
 from otel_netmon.analysis.summary import examine, summarise
 from otel_netmon.analysis.waiting import Matcher
+from otel_netmon.diagnosis.evidence import CallSeen, Evidence
 from otel_netmon.diagnosis.finding import Finding, Kind
+from otel_netmon.diagnosis.links import Link
+from otel_netmon.diagnosis.steps import StepSample, StepTable
 from otel_netmon.diagnosis.traffic import Traffic
 from otel_netmon.records import Call, Collective, GroupUse, PeerTraffic, RankStep
 from tests.unit.analysis.synthetic import SIZE, write_run
@@ -224,3 +229,38 @@ def test_pauses_are_found_again() -> None:
     of = table.of([5])
     assert of(5, 3) == (("data", 0.0, 0.0005), ("gc", 0.002, 0.001))
     assert of(6, 3) == of(5, 4) == ()
+
+
+def test_of_too_many_collectives_the_shortest_are_left_out_and_counted() -> None:
+    matcher, table = Matcher(), StepTable()
+    for rank in (0, 1):
+        table.add(rank, StepSample(0, 10**9))
+        for number in range(600):
+            matcher.add((1, "0", "all_reduce"), number, 2, rank, 1e-6 * (number + 1), start=number * 1e-3)
+    parts = [part for part in matcher.parts((1, "0", "all_reduce"), {}) if part is not None]
+    found = inside(1, "", table, parts, ranks=(0, 1), pauses=lambda _rank: ())
+    shown_numbers = [one.sequence for one in found.ranks[0].collectives]
+    assert shown_numbers == list(range(100, 600))
+    assert found.left_out == 200
+
+
+def test_a_damaged_reading_has_no_rate() -> None:
+    of = Traffic([reading(2, "b", 1, 0.001, bytes_sent=10**9)._replace(busy_time=-1.0)])
+    link = Link()
+    link.add(of.peers[2], of.peers[2].between(0, 2))
+    assert link.logs == []
+    (found,) = links({0: of}, {0: "a"})
+    assert found.rate is None
+
+
+def test_the_last_calls_are_told_where_something_did_not_end() -> None:
+    ended, hung = CallSeen("all_reduce", 8, 0, 10**9), CallSeen("all_reduce", 8, 10**9, None)
+    evidence = Evidence(
+        calls={"0": {0: {4: ended, 5: hung, 6: hung}, 1: {3: ended, 4: ended}}, "fine": {0: {1: ended}}}
+    )
+    evidence.last_sign[0] = 11 * 10**9
+    assert last_calls(evidence) == (
+        LastCall("0", 1, 4, "all_reduce", None, None, is_over=True),
+        LastCall("0", 0, 5, "all_reduce", 10.0, None, is_over=False),
+    )
+    assert last_calls(Evidence(calls={"0": {0: {4: ended}}})) == ()

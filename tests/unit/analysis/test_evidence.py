@@ -49,3 +49,9 @@ def step(second: int, last: int, *, incomplete: bool = False) -> RankStep:
 def test_what_is_open(records: tuple[Known, ...], open_numbers: set[int]) -> None:
     calls = evidence_of(*records).calls.get("0", {}).get(1, {})
     assert {number for number, call in calls.items() if call.end is None} == open_numbers
+
+
+def test_a_damaged_file_makes_no_job_of_a_billion_ranks() -> None:
+    huge = SOURCE._replace(world_size=1 << 62)
+    evidence = evidence_of(step(1, 5)._replace(source=huge, world_size=None))
+    assert evidence.world_size == 1 << 20

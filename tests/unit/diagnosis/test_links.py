@@ -115,6 +115,25 @@ def test_no_link_is_blamed_without_cause(make: Callable[[], Evidence]) -> None:
     assert not finding.accuses, finding.sentence
 
 
+def test_the_step_from_which_on_a_link_is_slow() -> None:
+    """Known by the steps, which take longer from then on; the window has others as well."""
+    begin = 23
+
+    def later(evidence: Evidence, rank: int, readings: list[PeerTraffic]) -> list[PeerTraffic]:
+        since = evidence.steps[begin].start[rank]
+        quick = ring(job(steps=STEPS)).traffic[rank]
+        fast = {(peer, at): of.busy[place] for peer, of in quick.peers.items() for place, at in enumerate(of.at)}
+        return [
+            each if each.at > since else each._replace(busy_time=fast[each.peer, each.at]) for each in readings
+        ]
+
+    evidence = job(steps=STEPS, extra=lambda step, _: {"in_collectives": 0.2 * (step >= begin)})
+    (finding,) = diagnose(
+        ring(evidence, rate=of(2, SLOW, SLOW, 400.0), rtt=of(2, 0.008, 0.008, 0.003), change=later)
+    )
+    assert (finding.hosts, finding.first_step, finding.last_step) == (("h2",), begin, STEPS - 1)
+
+
 def test_a_link_that_is_a_little_slow_is_named_if_it_lasts() -> None:
     def findings(steps: int, *, live: bool = False) -> list[tuple[Kind, tuple[str, ...]]]:
         evidence = ring(job(steps=steps), rate=of(2, 335.0, 360.0, 400.0), rtt=of(2, 0.0033, 0.0033, 0.003))

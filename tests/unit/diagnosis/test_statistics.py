@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_netmon.diagnosis.evidence import Evidence
-from otel_netmon.diagnosis.medians import median
+from otel_netmon.diagnosis.medians import median, rise
 from otel_netmon.diagnosis.statistics import Window
 from otel_netmon.diagnosis.steps import StepSample, StepTable
 
@@ -52,6 +52,22 @@ def test_with_many_ranks_none_that_is_always_above_is_missed(rows: list[list[flo
         row[:] = [0.1 + 0.001 * value for value in row]
         row[17] += more
     assert window_of([list(row) for row in rows]).compare("data").above(more / 2) == [17]
+
+
+@pytest.mark.parametrize(
+    ("values", "place"),
+    [
+        ([], 0),
+        ([1.0], 0),
+        ([1.0, 1.1, 0.9, 1.0, 2.0, 2.1, 1.9], 4),
+        ([1.0, 2.0, 1.0, 2.0, 1.0, 2.0], 0),
+        ([2.0, 2.0, 2.0, 1.0, 1.0, 1.0], 0),
+        ([1.0, 1.0, 1.0, 1.05, 1.05, 1.05], 0),
+        ([1.0, math.nan, 2.0], 0),
+    ],
+)
+def test_where_values_rise(values: list[float], place: int) -> None:
+    assert rise(values) == place
 
 
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=9))

@@ -13,7 +13,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from otel_netmon.analysis.details import Details
+from otel_netmon.analysis.details import Details, LastCall
 from otel_netmon.analysis.results import Summary
 from otel_netmon.analysis.waiting import Waiting
 from otel_netmon.diagnosis.finding import Finding, Kind
@@ -69,6 +69,28 @@ def test_noise_everywhere_stays_small_too() -> None:
         rank: array("f", ((rank * 7919 + step * 104729) % 1009 / 100 for step in range(200))) for rank in range(64)
     }
     assert len(page(summary, replace(details, lateness=noise), "run").encode()) <= 200_000
+
+
+def test_steps_of_many_collectives_and_events_stay_small_too() -> None:
+    summary, details = made_up(4, 200)
+    (step, other) = details.inside
+    many = tuple(
+        row._replace(
+            collectives=tuple(
+                row.collectives[0]._replace(start=at / 1000, seconds=1e-3, waited=2e-4, sequence=at)
+                for at in range(100)
+            )
+        )
+        for row in step.ranks
+    )
+    inside = tuple(each._replace(ranks=many, left_out=7) for each in (step, other))
+    events = tuple(
+        details.events[0]._replace(step=at, kind=kind) for at in range(1, 201) for kind in ("gc", "data")
+    )
+    text = page(summary, replace(details, inside=inside, events=events), "run")
+    assert len(text.encode()) <= 100_000
+    assert "without the 7 shortest collectives" in text
+    assert "garbage collection in 200 steps" in text
 
 
 def test_the_policy_admits_our_own_script_and_style_and_nothing_else() -> None:
@@ -151,6 +173,28 @@ def test_steps_before_anything_was_late_have_an_empty_map() -> None:
     summary, details = made_up(4, 3)
     nobody = {rank: array("f", bytes(12)) for rank in range(4)}
     assert 'id="heat"' in page(summary, replace(details, lateness=nobody), "run")
+
+
+@pytest.mark.parametrize("seconds", [(0.0, 0.0, 0.0), (0.0, 0.0, 5.0), (1e-6, 1e-6, 1e5)])
+def test_steps_of_any_length_have_a_picture(seconds: tuple[float, ...]) -> None:
+    summary, details = made_up(4, 3)
+    assert 'id="heat"' in page(summary, replace(details, step_times=array("d", seconds)), "run")
+
+
+def test_what_hung_comes_first_with_those_that_are_behind() -> None:
+    summary, details = made_up(4, 30)
+    last = (
+        LastCall("0", 1, 79, "all_reduce", None, None, is_over=True),
+        LastCall("0", 0, 80, "all_reduce", 10.1, None, is_over=False),
+        LastCall("0", 2, 80, "all_reduce", 10.0, "RuntimeError", is_over=False),
+    )
+    text = page(summary, replace(details, last_calls=last), "run")
+    assert "1. What each rank was at when it ended" in text
+    cells = re.findall(r"<td[^>]*>([^<]*)</td>", text)
+    at = cells.index("79")
+    assert cells[at - 4 : at + 3] == ["1", "node000", "0", "all_reduce", "79", "ended", "-"]
+    assert "failed: RuntimeError" in cells and "did not end" in cells and "10.1 s" in cells
+    assert "when it ended" not in page(summary, details, "run")
 
 
 def test_one_host_has_no_network() -> None:
