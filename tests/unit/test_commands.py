@@ -86,7 +86,7 @@ def unknown_commands(text: str) -> Iterator[str]:
 
 
 def unknown_of_ours(words: list[str]) -> Iterator[str]:
-    command = re.split(r"[^a-z]", words[0])[0]
+    command = re.split(r"[^a-z-]", words[0])[0]
     if command not in options():
         yield command
         return
