@@ -1,4 +1,4 @@
-"""The command line: ``otel-netmon run | live | summary | diagnose | report | export | flush | build | doctor``."""
+"""The command line: ``otel-netmon run | live | summary | diagnose | report | query | export | …``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from otel_netmon.cli import sql
 from otel_netmon.cli.export import EXPORT, add_arguments, export
 from otel_netmon.streams import replace_missing, say
 from otel_netmon.version import __version__
@@ -132,6 +133,8 @@ def _dispatch(parser: argparse.ArgumentParser, options: argparse.Namespace, comm
         return report(options.folder, options.output)
     if options.action == "export":
         return export(options)
+    if options.action in sql.COMMANDS:
+        return sql.run(options)
     if options.action == "flush":
         from otel_netmon.cli.flush import flush
 
@@ -204,6 +207,7 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("folder", metavar="DIR", type=Path, help="the folder with the files")
     report.add_argument("-o", "--output", metavar="FILE", type=Path, help="the page; default: DIR/report.html")
     add_arguments(add("export", EXPORT, "perfetto | otlp ..."))
+    sql.add_commands(add)
     flush = add("flush", _FLUSH, "DIR", _FLUSH_EXIT)
     flush.add_argument("folder", metavar="DIR", type=Path, help="the spool folder (OTEL_NETMON_SPOOL_DIR)")
     build = add("build", _BUILD, "[--force]", _BUILD_EXIT)

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any, Final
 
+from otel_netmon.cli.arguments import steps
 from otel_netmon.values import Ranks
 
 EXPORT: Final = """\
@@ -49,7 +50,7 @@ def add_arguments(export: argparse.ArgumentParser) -> None:
     perfetto = add("perfetto", _PERFETTO, "DIR [--steps A:B] [--ranks RANKS] [-o FILE]", _PERFETTO_EXIT)
     perfetto.add_argument("folder", metavar="DIR", type=Path, help="the folder with the files")
     perfetto.add_argument(
-        "--steps", metavar="A:B", type=_steps, help="from step A to step B, both included; each may be left out"
+        "--steps", metavar="A:B", type=steps, help="from step A to step B, both included; each may be left out"
     )
     perfetto.add_argument(
         "--ranks", metavar="RANKS", type=_ranks, help="ranks and ranges, as 0,3-5, or /8 for every 8th"
@@ -85,17 +86,6 @@ def export(options: argparse.Namespace) -> int:
     return export_otlp(
         options.folder, options.endpoint, options.protocol, again=options.again, state=options.state
     )
-
-
-def _steps(text: str) -> range:
-    first, colon, last = text.partition(":")
-    try:
-        steps = range(int(first or 0), int(last) + 1 if last else 1 << 62)
-    except ValueError:
-        steps = range(0)
-    if not colon or not steps or steps[0] < 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not A:B, two numbers of steps with A <= B")
-    return steps
 
 
 def _ranks(text: str) -> Any:

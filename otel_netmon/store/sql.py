@@ -36,9 +36,29 @@ _AT: Final = "toUnixTimestamp64Nano(Timestamp)"
 _SPAN: Final = f"{_AT} AS `start`, {_AT} + toInt64(Duration) AS `end`, {_IDS}, {_PARENT}"
 
 
+TABLES: Final[dict[str, type[Any]]] = {
+    "collectives": Collective,
+    "steps": RankStep,
+    "peers": PeerTraffic,
+    "nics": HostTraffic,
+    "hanging": InFlight,
+    "heartbeats": Heartbeat,
+    "exits": RankExit,
+    "last_calls": LastCalls,
+    "verdicts": Verdict,
+    "points": HostSample,
+}
+"""By the name that queries have for it, what a row of a table is."""
+
+
 def select(cls: type[Any]) -> str:
     """The SELECT of a type of record; its columns are the same in the same order, whatever it is made from."""
-    return "\nUNION ALL\n".join(_SELECTS[cls]())
+    return "\nUNION ALL\n".join(selects(cls))
+
+
+def selects(cls: type[Any]) -> tuple[str, ...]:
+    """The same by parts, each of which reads one table of the exporter's."""
+    return tuple(_SELECTS[cls]())
 
 
 def _text(value: str) -> str:

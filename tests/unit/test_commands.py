@@ -80,7 +80,7 @@ def unknown_commands(text: str) -> Iterator[str]:
     """Commands that do not exist, options and variables that theirs does not have, files that are not there."""
     text = FENCE.sub(lambda block: re.sub("^", "    ", block[1], flags=re.MULTILINE), text)
     for program, rest in COMMAND.findall(text):
-        own = re.split(r" -- | # | {3,}|[\"'] ", rest)[0].split()
+        own = re.split(r" -- | # | \| | {3,}|[\"'] ", rest)[0].split()
         if program == "otel-netmon":
             yield from (f"{program} {one}" for one in unknown_of_ours(own))
         elif program == "make":
@@ -97,7 +97,7 @@ def unknown_commands(text: str) -> Iterator[str]:
 
 
 def unknown_of_ours(words: list[str]) -> Iterator[str]:
-    command = re.split(r"[^a-z]", words[0])[0]
+    command = re.findall(r"^(?:[a-z]+(?:-[a-z]+)*)?", words[0])[0]
     if command not in options():
         yield command
         return

@@ -1,0 +1,122 @@
+"""Questions to a run's telemetry, in SQL: the same text whether it lies in files or in a ClickHouse database.
+
+A query names the tables of ``store.sql.TABLES``. Where they come from is put before it: Parquet files that
+``compact`` wrote, JSON lines, or the tables of the Collector's exporter.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from otel_netmon import semconv
+from otel_netmon.store import json_tables, sql
+from otel_netmon.store.compact import FOLDER, is_fresh, linked, plainly_named
+from otel_netmon.store.engine import SCHEMES, Answer, Engine, EngineError, InProcess, Server, names, text
+from otel_netmon.store.files import telemetry_files
+from otel_netmon.store.problems import Problems
+
+QUESTIONS: Final = ("ops", "late", "exposed", "links", "steps")
+"""Those that have a query here."""
+_OF_STEPS: Final = ("collectives", "peers")
+"""Tables whose rows belong to a step by their trace."""
+_WITH: Final = re.compile(r"\s*(?:--[^\n]*\n\s*)*WITH\s", re.IGNORECASE)
+
+
+class Only(NamedTuple):
+    """Which steps of which run; ``None``: all."""
+
+    run_id: str | None = None
+    steps: range | None = None
+
+
+class Asked:
+    """Somewhere to ask."""
+
+    def __init__(self, engine: Engine, select: Callable[[str], str], about: str) -> None:
+        """``select`` gives the SELECT of a table; ``about`` says what is asked, for people."""
+        self._engine = engine
+        self._select = select
+        self.about = about
+
+    def ask(self, query: str, only: Only = Only()) -> Answer:  # noqa: B008 - a tuple
+        """Run ``query`` over the tables that it names; raises ``EngineError``."""
+        return self._engine.ask(self.full(query, only))
+
+    def full(self, query: str, only: Only = Only()) -> str:  # noqa: B008 - a tuple
+        """The query with its tables before it."""
+        named = {name for name in sql.TABLES if re.search(rf"\b{name}\b", query)}
+        if only != Only() and named & {*_OF_STEPS}:
+            named.add("steps")
+        tables = ",\n".join(f"{name} AS ({self._table(name, only)})" for name in sql.TABLES if name in named)
+        # The table of steps comes first: others may ask it.
+        if not tables:
+            return query
+        begun = _WITH.match(query)
+        return f"WITH {tables},\n{query[begun.end() :]}" if begun else f"WITH {tables}\n{query}"
+
+    def _table(self, name: str, only: Only) -> str:
+        select = self._select(name)
+        if only == Only():
+            return select
+        if name == "steps":
+            wanted = []
+            if only.run_id is not None:
+                wanted.append(f"run_id = {text(only.run_id)}")
+            if only.steps is not None:
+                wanted.append(f"step BETWEEN {only.steps[0]} AND {only.steps[-1]}")
+            return f"SELECT * FROM ({select}) WHERE {' AND '.join(wanted)}"
+        if name in _OF_STEPS:
+            return f"SELECT * FROM ({select}) WHERE trace_id IN (SELECT trace_id FROM steps)"
+        return select
+
+
+def question(name: str) -> str:
+    """The query of one of ``QUESTIONS``."""
+    query = resources.files(__package__).joinpath("queries").joinpath(f"{name}.sql").read_text()
+    return query.replace("{SYNCHRONISING}", names(sorted(semconv.SYNCHRONISING)))
+
+
+@contextmanager
+def opened(where: str) -> Iterator[Asked]:
+    """A folder with files, or the URL of a ClickHouse server. Raises ``FolderError`` and ``EngineError``."""
+    scheme = where.partition("://")[0]
+    if "://" in where:
+        if scheme not in SCHEMES:
+            known = " or ".join(f"{each}://" for each in SCHEMES)
+            raise EngineError(f"{scheme}:// is no database that is known here: give {known}, or a folder")
+        server = Server(where)
+        try:
+            yield Asked(server, lambda name: sql.select(sql.TABLES[name]), "ClickHouse")
+        finally:
+            server.close()
+        return
+    folder = Path(where)
+    paths = telemetry_files(folder, Problems())
+    staging = tempfile.mkdtemp(prefix="otel-netmon-")
+    try:
+        engine = InProcess(staging)
+        try:
+            if is_fresh(folder, paths):
+                with plainly_named(folder / FOLDER) as place:
+                    yield Asked(engine, lambda name: _parquet(f"{place}/{name}.parquet"), "Parquet files")
+            else:
+                with linked(paths) as lines:
+                    engine.run(f"CREATE VIEW messages AS SELECT line, {json_tables.MESSAGES} FROM {lines}")
+                    for name, query in json_tables.TABLES.items():
+                        engine.run(f"CREATE VIEW {name} AS {query}")
+                    yield Asked(engine, lambda name: sql.select(sql.TABLES[name]), "JSON lines")
+        finally:
+            engine.close()
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _parquet(path: str) -> str:
+    return f"SELECT * FROM file({text(path)}, 'Parquet')"
