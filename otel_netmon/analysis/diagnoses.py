@@ -6,15 +6,17 @@ from pathlib import Path
 
 from otel_netmon.analysis.dumps import dumps_in, evidence_of
 from otel_netmon.analysis.results import Diagnosis
-from otel_netmon.analysis.summary import Progress, summarise
+from otel_netmon.analysis.summary import Progress, Recorded, summarise
 from otel_netmon.diagnosis.diagnose import diagnose
 from otel_netmon.store.problems import FolderError
 
 DUMPS = "Flight Recorder dumps"
 
 
-def diagnoses_of(folder: Path, progress: Progress) -> tuple[Diagnosis, ...]:
+def diagnoses_of(folder: Path | Recorded, progress: Progress) -> tuple[Diagnosis, ...]:
     """One for each run, and one for the dumps if there are any; raises ``FolderError`` if there is neither."""
+    if isinstance(folder, Recorded):
+        return summarise(folder).diagnoses
     try:
         found = summarise(folder, progress=progress).diagnoses
     except FolderError:

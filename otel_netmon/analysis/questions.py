@@ -16,16 +16,20 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from otel_netmon import semconv
-from otel_netmon.store import json_tables, sql
+from otel_netmon.store import json_tables, sql, views
 from otel_netmon.store.compact import FOLDER, is_fresh, linked, plainly_named
 from otel_netmon.store.engine import SCHEMES, Answer, Engine, EngineError, InProcess, Server, names, text
 from otel_netmon.store.files import telemetry_files
 from otel_netmon.store.problems import Problems
+from otel_netmon.store.reader import Known
+from otel_netmon.store.rows import records
 
 QUESTIONS: Final = ("ops", "late", "exposed", "links", "steps")
 """Those that have a query here."""
 _OF_STEPS: Final = ("collectives", "peers")
-"""Tables whose rows belong to a step by their trace."""
+"""Tables whose rows belong to a step by their trace; those of others to a run by their process or their host."""
+_NEAR: Final = 60_000_000_000
+"""Nanoseconds before and behind a run's steps in which what is said of its hosts is of the run."""
 _WITH: Final = re.compile(r"\s*(?:--[^\n]*\n\s*)*WITH\s", re.IGNORECASE)
 
 
@@ -45,6 +49,12 @@ class Asked:
         self._select = select
         self.about = about
 
+    def records(self, only: Only = Only()) -> Iterator[Known]:  # noqa: B008 - a tuple
+        """All of it, each series of points in the order of time; raises ``EngineError``. Memory: a table's."""
+        for name, cls in sql.TABLES.items():
+            answer = self.ask(f"SELECT * FROM {name} ORDER BY {views.order(name)}", only)
+            yield from records(cls, answer)
+
     def ask(self, query: str, only: Only = Only()) -> Answer:  # noqa: B008 - a tuple
         """Run ``query`` over the tables that it names; raises ``EngineError``."""
         return self._engine.ask(self.full(query, only))
@@ -52,10 +62,10 @@ class Asked:
     def full(self, query: str, only: Only = Only()) -> str:  # noqa: B008 - a tuple
         """The query with its tables before it."""
         named = {name for name in sql.TABLES if re.search(rf"\b{name}\b", query)}
-        if only != Only() and named & {*_OF_STEPS}:
+        if only != Only() and named:
             named.add("steps")
-        tables = ",\n".join(f"{name} AS ({self._table(name, only)})" for name in sql.TABLES if name in named)
-        # The table of steps comes first: others may ask it.
+        first = sorted(sql.TABLES, key=lambda name: name != "steps")  # others ask it
+        tables = ",\n".join(f"{name} AS ({self._table(name, only)})" for name in first if name in named)
         if not tables:
             return query
         begun = _WITH.match(query)
@@ -74,7 +84,12 @@ class Asked:
             return f"SELECT * FROM ({select}) WHERE {' AND '.join(wanted)}"
         if name in _OF_STEPS:
             return f"SELECT * FROM ({select}) WHERE trace_id IN (SELECT trace_id FROM steps)"
-        return select
+        # A host's own processes have no rank and tell no run.
+        own = "source_instance IN (SELECT source_instance FROM steps)"
+        near = f"{'at' if name == 'nics' else 'time'} BETWEEN (SELECT min(start) FROM steps) - {_NEAR}"
+        near += f" AND (SELECT max(end) FROM steps) + {_NEAR}"
+        host = f"source_rank IS NULL AND source_host IN (SELECT source_host FROM steps) AND {near}"
+        return f"SELECT * FROM ({select}) WHERE {own} OR ({host})"
 
 
 def question(name: str) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from otel_netmon import semconv
 from otel_netmon.analysis.apart import find_apart
@@ -44,8 +44,16 @@ Progress = Callable[[int, int], None]
 """Is told how many bytes of how many were read."""
 
 
+class Recorded(NamedTuple):
+    """A run that lies elsewhere than in files."""
+
+    name: str
+    records: Iterable[Known]
+    """Each series of points in the order of time."""
+
+
 def summarise(
-    folder: Path, *, exclude: Collection[str] = (), progress: Progress = lambda _done, _total: None
+    folder: Path | Recorded, *, exclude: Collection[str] = (), progress: Progress = lambda _done, _total: None
 ) -> Summary:
     """Read the files in ``folder`` and sum them up; raises ``FolderError`` when they hold no telemetry.
 
@@ -55,7 +63,7 @@ def summarise(
 
 
 def examine(
-    folder: Path, *, exclude: Collection[str] = (), progress: Progress = lambda _done, _total: None
+    folder: Path | Recorded, *, exclude: Collection[str] = (), progress: Progress = lambda _done, _total: None
 ) -> tuple[Summary, Details]:
     """The same summary, and what pictures of the run need beside it; the files are read once."""
     found = _Findings(DetailCollector())
@@ -63,8 +71,14 @@ def examine(
     return summary, found.details(summary)
 
 
-def _read(folder: Path, exclude: Collection[str], progress: Progress, found: _Findings) -> Summary:
+def _read(folder: Path | Recorded, exclude: Collection[str], progress: Progress, found: _Findings) -> Summary:
     problems = Problems()
+    if isinstance(folder, Recorded):
+        for record in folder.records:
+            found.take(record)
+        if not found.records:
+            raise FolderError(f"{folder.name} holds no telemetry of that run")
+        return found.summary(folder.name, 0, 0, problems)
     paths = telemetry_files(folder, problems, exclude)
     total = sum(path.lstat().st_size for path in paths)
     done = 0
@@ -81,7 +95,7 @@ def _read(folder: Path, exclude: Collection[str], progress: Progress, found: _Fi
         raise FolderError(
             f"{folder} holds no telemetry: nothing in its {len(paths)} files could be read as OTLP JSON"
         )
-    return found.summary(folder, len(paths), total, problems)
+    return found.summary(str(folder), len(paths), total, problems)
 
 
 class _Findings:
@@ -172,7 +186,7 @@ class _Findings:
             self._has_roots |= is_root
             self._done[trace][0 if is_root else rank or 0] = step.step, (step.end - step.start) / 1e9
 
-    def summary(self, folder: Path, files: int, size: int, problems: Problems) -> Summary:
+    def summary(self, folder: str, files: int, size: int, problems: Problems) -> Summary:
         """What it came to; the arguments are passed on."""
         counted, ended = self._counted.collectives(), self._operations.ended()
         missing, sampled_out = self._coverage.of(ended, counted, self._counted.steps())
@@ -205,7 +219,7 @@ class _Findings:
                 bad_records=problems.records,
                 skipped_files=problems.files,
             ),
-            folder=str(folder),
+            folder=folder,
             files=files,
             size=size,
         )

@@ -11,6 +11,7 @@ from typing import Final
 
 from otel_netmon.cli import sql
 from otel_netmon.cli.export import EXPORT, add_arguments, export
+from otel_netmon.cli.source import place
 from otel_netmon.streams import replace_missing, say
 from otel_netmon.version import __version__
 
@@ -122,15 +123,15 @@ def _dispatch(parser: argparse.ArgumentParser, options: argparse.Namespace, comm
     if options.action == "summary":
         from otel_netmon.cli.summary import show
 
-        return show(options.folder, as_json=options.json)
+        return show(options.folder, options.run_id, as_json=options.json)
     if options.action == "diagnose":
         from otel_netmon.cli.diagnose import show as show_diagnosis
 
-        return show_diagnosis(options.folder, as_json=options.json)
+        return show_diagnosis(options.folder, options.run_id, as_json=options.json)
     if options.action == "report":
         from otel_netmon.cli.report import report
 
-        return report(options.folder, options.output)
+        return report(options.folder, options.run_id, options.output)
     if options.action == "export":
         return export(options)
     if options.action in sql.COMMANDS:
@@ -195,16 +196,16 @@ def _parser() -> argparse.ArgumentParser:
     live.add_argument(
         "folder", metavar="DIR", type=Path, nargs="?", help="default: the newest in ./otel-netmon-runs"
     )
-    summary = add("summary", _SUMMARY, "DIR [--json]")
-    summary.add_argument("folder", metavar="DIR", type=Path, help="the folder with the files")
+    summary = add("summary", _SUMMARY, "DIR [--run ID] [--json]")
+    _add_source(summary)
     summary.add_argument(
         "--json", action="store_true", help="print JSON; units are seconds, bytes and bytes per second"
     )
-    diagnose = add("diagnose", _DIAGNOSE, "DIR [--json]")
-    diagnose.add_argument("folder", metavar="DIR", type=Path, help="the folder with the files")
+    diagnose = add("diagnose", _DIAGNOSE, "DIR [--run ID] [--json]")
+    _add_source(diagnose)
     diagnose.add_argument("--json", action="store_true", help="print JSON; each fact says its unit")
-    report = add("report", _REPORT, "DIR [-o FILE]")
-    report.add_argument("folder", metavar="DIR", type=Path, help="the folder with the files")
+    report = add("report", _REPORT, "DIR [--run ID] [-o FILE]")
+    _add_source(report)
     report.add_argument("-o", "--output", metavar="FILE", type=Path, help="the page; default: DIR/report.html")
     add_arguments(add("export", EXPORT, "perfetto | otlp ..."))
     sql.add_commands(add)
@@ -214,6 +215,12 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--force", action="store_true", help="compile it even if it is there")
     add("doctor", _DOCTOR, "", _DOCTOR_EXIT)
     return parser
+
+
+def _add_source(command: argparse.ArgumentParser) -> None:
+    where = "the folder with the files, or the URL of a ClickHouse database, see `otel-netmon query --help`"
+    command.add_argument("folder", metavar="DIR", type=place, help=where)
+    command.add_argument("--run", metavar="ID", dest="run_id", help="of this run of the database alone")
 
 
 def _folder(text: str) -> Path:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from otel_netmon.analysis.diagnoses import DUMPS, diagnoses_of
 from otel_netmon.analysis.results import Diagnosis
+from otel_netmon.cli.source import source
 from otel_netmon.cli.summary import reading
 from otel_netmon.diagnosis.finding import SCHEMA
 from otel_netmon.report.words import about, fact
@@ -18,11 +19,11 @@ from otel_netmon.store.problems import FolderError
 _WIDTH = 100
 
 
-def show(folder: Path, *, as_json: bool) -> int:
-    """Print who is to blame in ``folder`` to stdout; 2 with one sentence on stderr when there is nothing in it."""
+def show(where: Path | str, run_id: str | None, *, as_json: bool) -> int:
+    """Print who is to blame there to stdout; 2 with one sentence on stderr when there is nothing in it."""
     try:
-        with reading() as progress:
-            diagnoses = diagnoses_of(folder, progress)
+        with source(where, run_id) as found, reading() as progress:
+            diagnoses = diagnoses_of(found, progress)
     except FolderError as error:
         print(f"otel-netmon: {error}", file=sys.stderr)
         return 2

@@ -13,7 +13,7 @@ from otel_netmon.cli.summary import reading
 from otel_netmon.report import words
 from otel_netmon.report.blocks import Block, plain
 from otel_netmon.store.compact import FOLDER, compact
-from otel_netmon.store.engine import Answer, EngineError
+from otel_netmon.store.engine import Answer
 from otel_netmon.store.problems import FolderError
 from otel_netmon.streams import say
 from otel_netmon.text import printable
@@ -38,7 +38,7 @@ def query(
     try:
         with opened(where) as source:
             answer = source.ask(question(asked) if statement is None else statement, Only(run_id, steps))
-    except (FolderError, EngineError) as error:
+    except FolderError as error:
         return _failed(str(error))
     if as_json:
         print(json.dumps([*answer.dicts()], indent=1))
@@ -55,7 +55,7 @@ def make_compact(folder: Path) -> int:
     try:
         with reading() as progress:
             done = compact(folder, progress=progress)
-    except (FolderError, EngineError) as error:
+    except FolderError as error:
         return _failed(str(error))
     rows = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in done.rows.items() if count)
     lost = f"; {words.counted(done.corrupt, 'line')} could not be read" if done.corrupt else ""

@@ -13,17 +13,18 @@ from typing import Final, TextIO
 
 from otel_netmon.analysis.results import Summary
 from otel_netmon.analysis.summary import Progress, summarise
+from otel_netmon.cli.source import source
 from otel_netmon.report.blocks import Block, blocks, plain
 from otel_netmon.store.problems import FolderError
 
 _SILENT_SECONDS: Final = 1.0
 
 
-def show(folder: Path, *, as_json: bool) -> int:
-    """Print the summary of ``folder`` to stdout; 2 with one sentence on stderr when there is nothing in it."""
+def show(where: Path | str, run_id: str | None, *, as_json: bool) -> int:
+    """Print the summary of what is there to stdout; 2 with one sentence on stderr when there is nothing in it."""
     try:
-        with reading() as progress:
-            summary = summarise(folder, progress=progress)
+        with source(where, run_id) as found, reading() as progress:
+            summary = summarise(found, progress=progress)
     except FolderError as error:
         print(f"otel-netmon: {error}", file=sys.stderr)
         return 2

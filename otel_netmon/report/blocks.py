@@ -38,7 +38,9 @@ def blocks(summary: Summary) -> list[Block]:
         *((("sampled", _sampled(summary)),) if summary.losses.sampled_out else ()),
         ("dropped", _losses(summary.losses)),
         ("unreadable", _unreadable(summary.losses)),
-        ("files", f"{folder} ({counted(summary.files, 'file')}, {size(summary.size)})"),
+        ("files", f"{folder} ({counted(summary.files, 'file')}, {size(summary.size)})")
+        if summary.files
+        else ("from", folder),
     )
     runs = f": {len(summary.runs)} runs in one folder" if len(summary.runs) > 1 else ""
     return [

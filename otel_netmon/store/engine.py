@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
+from otel_netmon.store.problems import FolderError
+
 SCHEMES: Final = ("clickhouse", "clickhouses")
 """Of the URL of a server, without and with TLS."""
 _HTTP: Final = {"clickhouse": "http", "clickhouses": "https"}
@@ -22,7 +24,7 @@ _SAID: Final = 600
 """Characters of an engine's error that are passed on."""
 
 
-class EngineError(Exception):
+class EngineError(FolderError):
     """There is no engine, or it refuses; the message is one sentence for people."""
 
 

@@ -142,6 +142,20 @@ def test_every_question_has_the_same_answer(folder: Path, database: str) -> None
         assert len(said[name].splitlines()) > 2, said[name]
 
 
+def test_summary_and_verdict_are_those_of_the_files(folder: Path, database: str, tmp_path: Path) -> None:
+    (run,) = json.loads(netmon("summary", folder, "--json"))["runs"]
+
+    def said(command: str, *where: str | Path) -> list[str]:
+        lines = netmon(command, *where).splitlines()
+        return [line for line in lines if not line.startswith(("  files", "  from", "  vm"))]
+
+    for command in "summary", "diagnose":
+        assert said(command, database, "--run", run) == said(command, folder)
+    page = tmp_path / "page.html"
+    assert netmon("report", database, "--run", run, "-o", page).strip() == str(page)
+    assert "clickhouse://127.0.0.1" in page.read_text()
+
+
 def test_a_server_that_is_not_there_is_said_in_a_sentence() -> None:
     (port,) = free_ports(1)
     done = ran("-m", "otel_netmon.cli", "query", f"clickhouse://me:secret@127.0.0.1:{port}/otel", "ops")

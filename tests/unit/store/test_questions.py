@@ -213,3 +213,25 @@ def test_values_have_their_units() -> None:
     block = table(answer)
     assert block.headers == ("rank", "p50", "io", "size", "left")
     assert block.rows == (("1", "500 ms", "2.00 GB/s", "7", "25%"), ("2", "-", "-", "-", "-"))
+
+
+RECORDS = """
+import json, sys
+from otel_netmon.analysis.questions import Only, opened
+from otel_netmon.analysis.summary import Recorded, summarise
+with opened(sys.argv[1]) as asked:
+    summary = summarise(Recorded(sys.argv[1], asked.records(Only(*sys.argv[2:]))))
+print(json.dumps(summary.to_dict()))
+"""
+
+
+def test_a_summary_of_rows_is_that_of_the_files(folder: Path) -> None:
+    expected = json.loads(json.dumps(summarise(folder).to_dict()))
+    done = ran("-c", RECORDS, str(folder))
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout)
+    for name in ("files", "size"):
+        del expected[name], found[name]
+    assert found == expected
+    nothing = ran("-c", RECORDS, str(folder), "another run")
+    assert "holds no telemetry of that run" in nothing.stderr
