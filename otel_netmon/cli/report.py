@@ -40,8 +40,8 @@ def report(where: Path | str, run_id: str | None, output: Path | None) -> int:
 def write(
     summary: Summary, details: Details, folder: Path, output: Path | None = None, *, name: str | None = None
 ) -> Path:
-    """Write the page, whole or not at all, and say where it is; raises ``OSError``. ``name``: what it is of, if that
-    is not ``folder``."""
+    """Write the page, whole or not at all, and say where it is; raises ``OSError``. ``name``: of what it is, where
+    that is not ``folder``."""
     from otel_netmon.report.page import page
 
     path = folder / NAME if output is None else output
