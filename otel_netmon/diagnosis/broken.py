@@ -131,11 +131,16 @@ def _missing(evidence: Evidence, stuck: list[Stuck], origins: set[int]) -> list[
     for rank in sorted(origins - still.keys()):
         (dead if _is_dead(evidence, stuck, rank) else hung).append(rank)
     found = [_frozen(evidence, _widest(stuck, list(still)), still)] if still else []
-    unheard = [rank for rank in dead if rank not in evidence.exits and rank in evidence.silent]
+    unheard = [
+        rank
+        for rank in (*dead, *hung)
+        if rank not in evidence.exits and evidence.silent.get(rank, 0.0) > limit.UNHEARD_SECONDS
+    ]
     if 2 * len(unheard) >= len(evidence.hosts):
         # Who hears of nobody any more is as likely to be the one that is cut off.
-        found.append(_unheard(evidence, _widest(stuck, dead), unheard))
+        found.append(_unheard(evidence, _widest(stuck, unheard), unheard))
         dead = [rank for rank in dead if rank not in unheard]
+        hung = [rank for rank in hung if rank not in unheard]
     if dead:
         found.append(_dead(evidence, _widest(stuck, dead), dead))
     if hung:

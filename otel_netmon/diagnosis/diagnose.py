@@ -139,7 +139,9 @@ def _in_window(window: Window, steps: list[int]) -> list[Finding]:
     links = []
     for each in network.find(window, steps):
         hosts = {host for pair in each.pairs for host in pair}
-        if each.kind is Kind.LOSSY or not (starved & hosts or slow_ranks.are_throttled(window, hosts)):
+        # With a late rank connections are idle in each step, and slow to start again.
+        is_explained = starved & hosts or slow_ranks.are_throttled(window, hosts) or (ranks and _is_weak(each))
+        if each.kind is Kind.LOSSY or not is_explained:
             links.append(each)
     return ranks + links
 

@@ -121,6 +121,8 @@ WAIT_SECONDS: Final = 2.0
 """For which all have to wait in a collective, for its network to be looked at."""
 SILENT_SECONDS: Final = 6.0
 """Without a sign, after which a rank is called silent. Heartbeats and digests come every 2 s or sooner."""
+UNHEARD_SECONDS: Final = 3.0
+"""With which a sign did not come: where that is so of half of the ranks, none of them is called dead or hung."""
 LOST_SECONDS: Final = 15.0
 """The same, where nothing hangs."""
 BACKOFF: Final = 2

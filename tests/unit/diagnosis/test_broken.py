@@ -175,6 +175,16 @@ def test_who_hears_of_nobody_any_more_accuses_nobody() -> None:
     assert any((each.kind, each.ranks) == (Kind.DEAD, (2,)) for each in diagnose(evidence, live=True))
 
 
+def test_silence_comes_at_different_times_to_who_hears_of_nobody() -> None:
+    """Digests come every 2 s, each rank's at its own moment."""
+    evidence = hanging(without=(1, 2, 3))
+    evidence.silent = {0: 0.1, 1: 6.3, 2: 5.1, 3: 4.4}
+    assert not any(each.accuses for each in diagnose(evidence, live=True))
+    evidence.silent = {0: 0.1, 1: 6.3, 2: 1.0, 3: 0.5}
+    dead, hung = (each for each in diagnose(evidence, live=True) if each.kind in (Kind.DEAD, Kind.HUNG))
+    assert (dead.ranks, hung.ranks) == ((1,), (2, 3))
+
+
 def test_all_in_it_and_no_sign_of_why_names_nobody() -> None:
     finding = diagnose(hanging())[0]
     assert (finding.kind, finding.accuses, finding.confidence) == (Kind.STUCK, False, Confidence.LOW)

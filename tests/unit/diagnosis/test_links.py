@@ -115,6 +115,15 @@ def test_no_link_is_blamed_without_cause(make: Callable[[], Evidence]) -> None:
     assert not finding.accuses, finding.sentence
 
 
+def test_a_late_rank_explains_a_link_that_is_a_little_slow() -> None:
+    evidence = ring(
+        job(steps=STEPS, extra=lambda _, rank: {"own": 0.04 * (rank == 0)}),
+        rate=of(2, 335.0, 360.0, 400.0),
+        rtt=of(2, 0.0033, 0.0033, 0.003),
+    )
+    assert [(each.kind, each.ranks) for each in diagnose(evidence)] == [(Kind.SLOW_RANK, (0,))]
+
+
 def test_the_step_from_which_on_a_link_is_slow() -> None:
     """Known by the steps, which take longer from then on; the window has others as well."""
     begin = 23
