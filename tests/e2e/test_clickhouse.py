@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -32,8 +33,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("torch", reason="the job needs torch: pip install torch")
     folder = tmp_path_factory.mktemp("run")
     done = subprocess.run(
-        ["otel-netmon", "run", "--output", str(folder), "--", "torchrun", "--standalone", "--nproc-per-node", "2",
-         str(PROGRAM), "30"],
+        [sys.executable, "-m", "otel_netmon.cli", "run", "--output", str(folder), "--",
+         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(PROGRAM), "30"],
         capture_output=True, text=True, timeout=150,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -23,6 +24,15 @@ from tests.unit.analysis.synthetic import write_metrics, write_run
 
 PROTOCOLS: tuple[Protocol, ...] = ("grpc", "http/protobuf")
 RANKS, STEPS = 4, 150
+
+
+@pytest.fixture(autouse=True)
+def environment() -> Iterator[None]:
+    """The command puts its destination into the environment, as its own process may."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @pytest.fixture

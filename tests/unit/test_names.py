@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, metadata
 from pathlib import Path
 from pkgutil import iter_modules, resolve_name
 
@@ -23,8 +23,11 @@ from opentelemetry.semconv._incubating.metrics import hw_metrics, system_metrics
 
 from benchmarks.rows import ROWS
 from otel_netmon import config, semconv
+from otel_netmon.analysis.questions import QUESTIONS, question
 from otel_netmon.diagnosis.finding import Kind
 from otel_netmon.monitors import registry
+from otel_netmon.store import json_tables, sql
+from otel_netmon.store.engine import SCHEMES
 from tests.conftest import BINARIES
 
 ROOT = Path(__file__).parents[2]
@@ -136,8 +139,20 @@ def words() -> frozenset[str]:
     found = {one.name for one in registry.BUILT_IN} | set(of_entry_points())
     found |= {path.stem for path in ROOT.glob("otel_netmon/**/*")} | {"otel_netmon", *ROWS}
     found |= {semconv.STATE_IN_FLIGHT, semconv.STATE_LATE, semconv.CLOCK_HOST, semconv.CLOCK_DEVICE}
-    found |= {kind.value for kind in Kind}
+    found |= {kind.value for kind in Kind} | of_sql()
+    found |= set(metadata("otel-netmon").get_all("Provides-Extra") or ())
     return frozenset(found | labels())
+
+
+@cache
+def of_sql() -> frozenset[str]:
+    """Tables, their columns, and those of the answers to our own questions."""
+    found = {*sql.TABLES, *json_tables.TABLES, *SCHEMES, "sql"}
+    for name, cls in sql.TABLES.items():
+        found |= {*cls._fields, name}
+    for name in QUESTIONS:
+        found |= set(re.findall(r"\bAS (\w+)", question(name)))
+    return frozenset(found)
 
 
 @cache
