@@ -6,8 +6,9 @@ from pathlib import Path
 
 from otel_netmon.analysis.dumps import dumps_in, evidence_of
 from otel_netmon.analysis.results import Diagnosis
-from otel_netmon.analysis.summary import Progress, Recorded, summarise
+from otel_netmon.analysis.summary import Recorded, summarise
 from otel_netmon.diagnosis.diagnose import diagnose
+from otel_netmon.store.files import Progress
 from otel_netmon.store.problems import FolderError
 
 DUMPS = "Flight Recorder dumps"

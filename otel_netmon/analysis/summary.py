@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -32,16 +32,13 @@ from otel_netmon.records import (
     Source,
     Verdict,
 )
-from otel_netmon.store.files import telemetry_files
+from otel_netmon.store.files import Progress, telemetry_files
 from otel_netmon.store.problems import FolderError, Problems
 from otel_netmon.store.reader import Known, read
 
 _OF_STEPS: Final = (Collective, RankStep, Heartbeat, InFlight)
 _Other = RankStep | Heartbeat | InFlight | PeerTraffic | HostTraffic | Verdict | RankExit | LastCalls
 _NOBODY: Final = Source()
-
-Progress = Callable[[int, int], None]
-"""Is told how many bytes of how many were read."""
 
 
 class Recorded(NamedTuple):

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Final, TextIO
 
 from otel_netmon.analysis.results import Summary
-from otel_netmon.analysis.summary import Progress, summarise
+from otel_netmon.analysis.summary import summarise
 from otel_netmon.cli.source import source
 from otel_netmon.report.blocks import Block, blocks, plain
+from otel_netmon.store.files import Progress
 from otel_netmon.store.problems import FolderError
 
 _SILENT_SECONDS: Final = 1.0

@@ -9,14 +9,14 @@ import json
 import shutil
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from otel_netmon.store import json_tables, sql, views
 from otel_netmon.store.engine import Engine, InProcess, text
-from otel_netmon.store.files import telemetry_files
+from otel_netmon.store.files import Progress, telemetry_files
 from otel_netmon.store.problems import FolderError, Problems
 from otel_netmon.version import __version__
 
@@ -43,10 +43,6 @@ class Compacted(NamedTuple):
     """By table."""
     compact_size: int
     """Bytes of the Parquet files."""
-
-
-Progress = Callable[[int, int], None]
-"""Is told how many bytes of how many were taken in."""
 
 
 def compact(folder: Path, *, progress: Progress = lambda _done, _total: None) -> Compacted:

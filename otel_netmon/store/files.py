@@ -14,6 +14,9 @@ from otel_netmon.store.problems import FolderError, Problems
 MAX_LINE: Final = 64 << 20
 """Bytes of the longest line that is read; the SDK writes at most 512 spans, below 1 MB, on one."""
 
+Progress = Callable[[int, int], None]
+"""Is told how many bytes of how many were read."""
+
 _SUFFIXES: Final = (".jsonl", ".json")
 
 

@@ -21,6 +21,7 @@ from otel_netmon.records import (
     Source,
     Verdict,
 )
+from otel_netmon.store.engine import text
 
 _READ: Final = {
     "string": "if(mapContains({map}, {key}), {map}[{key}], NULL)",
@@ -61,12 +62,8 @@ def selects(cls: type[Any]) -> tuple[str, ...]:
     return tuple(_SELECTS[cls]())
 
 
-def _text(value: str) -> str:
-    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
 def _read(attribute: semconv.Attribute, of: str) -> str:
-    return _READ[attribute.type].format(map=of, key=_text(attribute))
+    return _READ[attribute.type].format(map=of, key=text(attribute))
 
 
 def _from(table: str, where: str, fields: str) -> str:
@@ -101,20 +98,20 @@ def _steps() -> Iterator[str]:
         f"assumeNotNull({start}) AS `start`, {_AT} AS `end`, {_IDS}, CAST(NULL, 'Nullable(String)') AS `parent_id`"
     )
     for period, event in semconv.EVENT_OF_PERIOD.items():
-        where = f"EventName = {_text(event)} AND {start} IS NOT NULL"
-        yield _query(RankStep, "LogAttributes", "otel_logs", where, own, f"{_text(period)} AS `name`")
+        where = f"EventName = {text(event)} AND {start} IS NOT NULL"
+        yield _query(RankStep, "LogAttributes", "otel_logs", where, own, f"{text(period)} AS `name`")
 
 
 def _traffic() -> Iterator[str]:
     own = "toUnixTimestamp64Nano({}) AS `at`, TraceId AS `trace_id`, nullIf(SpanId, '') AS `parent_id`"
     events = "otel_traces ARRAY JOIN Events.Timestamp AS moment, Events.Name AS event, Events.Attributes AS said"
-    is_one = f"= {_text(semconv.EVENT_TCP_PEER)}"
+    is_one = f"= {text(semconv.EVENT_TCP_PEER)}"
     yield _query(PeerTraffic, "said", events, f"event {is_one}", own.format("moment"))
     yield _query(PeerTraffic, "LogAttributes", "otel_logs", f"EventName {is_one}", own.format("Timestamp"))
 
 
 def _logged(cls: type[Any], event: str, own: str) -> Iterator[str]:
-    yield _query(cls, "LogAttributes", "otel_logs", f"EventName = {_text(event)}", own)
+    yield _query(cls, "LogAttributes", "otel_logs", f"EventName = {text(event)}", own)
 
 
 def _samples() -> Iterator[str]:
