@@ -123,7 +123,7 @@ def opened(where: str) -> Iterator[Asked]:
                     yield Asked(engine, lambda name: _parquet(f"{place}/{name}.parquet"), "Parquet files")
             else:
                 with linked(paths) as lines:
-                    engine.run(f"CREATE VIEW messages AS SELECT line, {json_tables.MESSAGES} FROM {lines}")
+                    engine.run(json_tables.messages(lines))
                     for name, query in json_tables.TABLES.items():
                         engine.run(f"CREATE VIEW {name} AS {query}")
                     yield Asked(engine, lambda name: sql.select(sql.TABLES[name]), "JSON lines")

@@ -139,20 +139,19 @@ class _Tables:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.corrupt = 0
-        none = f"(SELECT line, {json_tables.MESSAGES} FROM (SELECT '' AS line))"
+        engine.run(json_tables.messages("(SELECT '' AS line)"))
         for name, query in json_tables.TABLES.items():
-            empty = query.replace("FROM messages ", f"FROM {none} ")
-            engine.run(views.created(name, "", empty))
+            engine.run(views.created(name, "", query))
         for name, cls in sql.TABLES.items():
             engine.run(views.created(name, views.order(name), sql.select(cls)))
 
     def take(self, lines: str, signal: str) -> None:
         """Take the column ``line`` of a table function; ``signal``: all that is there, ``""`` where not known."""
         engine = self._engine
-        messages = f"(SELECT line, {json_tables.MESSAGES} FROM {lines})"
+        engine.run(json_tables.messages(lines))
         for name, query in json_tables.TABLES.items():
             if name.startswith(f"otel_{signal}"):
-                engine.run(f"INSERT INTO {name} {query.replace('FROM messages ', f'FROM {messages} ')}")
+                engine.run(f"INSERT INTO {name} {query}")
         self.corrupt += int(engine.ask(f"SELECT countIf({json_tables.IS_BAD}) FROM {lines}").rows[0][0])
         for name, cls in sql.TABLES.items():
             for part in sql.selects(cls):

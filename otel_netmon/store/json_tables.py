@@ -47,13 +47,18 @@ _MESSAGES: Final = {
     "resourceMetrics": _message("scopeMetrics", "metrics", _METRIC),
 }
 
-MESSAGES: Final = ", ".join(
+_COLUMNS: Final = ", ".join(
     f"if(position(left(line, 64), '\"{name}\"') > 0, JSONExtract(line, '{name}', '{kind}'), []) AS `{name}`"
     for name, kind in _MESSAGES.items()
 )
-"""Columns made of ``line``; empty where the line has none, or is no JSON."""
+"""Made of ``line``; empty where the line has none, or is no JSON."""
 IS_BAD: Final = "NOT isValidJSON(line) AND notEmpty(trim(line))"
 """Of ``line``: whether it is damaged."""
+
+
+def messages(lines: str) -> str:
+    """The statement that has the view ``messages``, which ``TABLES`` read, be of a table function's ``line``s."""
+    return f"CREATE OR REPLACE VIEW messages AS SELECT line, {_COLUMNS} FROM {lines}"
 
 
 def _as_map(pairs: str) -> str:
@@ -158,4 +163,4 @@ TABLES: Final = {
     "otel_metrics_sum": _points("sum", _NUMBERS, {**_TEMPORALITY, "IsMonotonic": "isMonotonic"}),
     "otel_metrics_histogram": _points("histogram", _BUCKETED, _TEMPORALITY),
 }
-"""The SELECT of each, out of a table ``messages`` with the columns ``MESSAGES``."""
+"""The SELECT of each, out of the view ``messages``."""
