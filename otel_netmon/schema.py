@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping
+from itertools import accumulate
 from typing import Any, Final, NamedTuple, TypeVar, get_type_hints
 
 from otel_netmon import semconv
@@ -78,25 +79,28 @@ def _rows(cls: Any) -> _Packed:
 
 def _pack_calls(calls: tuple[Call, ...]) -> dict[str, list[Any]]:
     operations, groups, starts, durations = zip(*calls, strict=True)
+    before = (0, *starts[:-1])
     kinds = [*zip(operations, groups, strict=True)]
     places = {kind: place for place, kind in enumerate(dict.fromkeys(kinds))}
     return {
         "kinds": [*places],
         "kind": [*map(places.__getitem__, kinds)],
-        "start": [*starts],
+        "after": [start - last for start, last in zip(starts, before, strict=True)],
         "duration": [*durations],
     }
 
 
-def packed_calls(kinds: Collection[tuple[str, str]], places: str, starts: str, durations: str) -> str:
+def packed_calls(kinds: Collection[tuple[str, str]], places: str, afters: str, durations: str) -> str:
     """Calls in the text of their attribute, without one by one: operation and group by place, and columns whose
     values are separated by commas."""
-    return f'{{"kinds":{as_json(kinds)},"kind":[{places}],"start":[{starts}],"duration":[{durations}]}}'
+    return f'{{"kinds":{as_json(kinds)},"kind":[{places}],"after":[{afters}],"duration":[{durations}]}}'
 
 
 def _unpack_calls(found: Any) -> tuple[Call, ...]:
     kinds: list[Any] = [_row((str, str), each) for each in found["kinds"]]
-    places, starts, durations = found["kind"], found["start"], found["duration"]
+    places, durations = found["kind"], found["duration"]
+    # Older files have starts, all from that of the step.
+    starts = [*accumulate(found["after"])] if "after" in found else found["start"]
     for column, some in ((places, places), (starts, starts), (durations, [d for d in durations if d is not None])):
         if {*map(type, some)} - {int} or (some and not -_MOST <= min(some) <= max(some) < _MOST):
             raise TypeError(f"{column!r} are no integers")

@@ -61,8 +61,8 @@ class Summary(NamedTuple):
     uses: list[Use]
     places: str
     """Of the first calls by their start, separated by commas: where they are in ``uses``, and in microseconds
-    their start from that of the step or the first, and their durations."""
-    starts: str
+    their start after that of the one before (of the first: of the step), and their durations."""
+    afters: str
     durations: str
 
 

@@ -210,6 +210,6 @@ def _plain_sums(calls: PlainCalls, start: int, end: int) -> Sums:
         GroupUse(group.name, count, some, duration // 1000, last, group.size or None)
         for group, (count, some, duration, last) in groups.items()
     ]
-    packed = packed_calls(kinds, found.places, found.starts, found.durations)
+    packed = packed_calls(kinds, found.places, found.afters, found.durations)
     issuing = None if found.issuing < 0 else found.issuing
     return Sums(found.first, len(calls), size, found.busy, issuing, tuple(uses[:_MOST_GROUPS]), packed)

@@ -171,7 +171,8 @@ STEP_GROUPS: Final = _text(
 STEP_COLLECTIVES: Final = _text(
     "torch.distributed.step.collectives",
     "JSON, of at most the first 512 collectives: `kinds` are pairs of operation and group, `kind` is an index "
-    "into them, `start` (from that of the step) and `duration` are µs; a duration that is not known is `null`",
+    "into them, `after` (the start of the one before, or of the step) and `duration` are µs; a duration that is "
+    "not known is `null`",
     _NO_COLLECTIVE,
 )
 STEP_PAUSES: Final = _text(

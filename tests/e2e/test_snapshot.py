@@ -80,7 +80,7 @@ def attributes(item: dict[str, Any]) -> Iterator[str]:
     for pair in sorted(item.get("attributes", ()), key=lambda pair: str(pair["key"])):
         ((kind, value),), name = pair["value"].items(), pair["key"]
         if name in PACKED:
-            value = re.sub(r'"(start|duration)":\[[^]]*\]', r'"\1":…', value)
+            value = re.sub(r'"(after|duration)":\[[^]]*\]', r'"\1":…', value)
             value = re.sub(r"(\[\"[^\"]*\",\d+,\d+,)\d+", r"\1…", value)
         elif kind == "doubleValue" or name in OF_THE_MACHINE:
             value = "…"

@@ -138,7 +138,7 @@ py::tuple summary(const py::bytes& bytes, size_t first, size_t count, int64_t st
   for (const Series& one : all.series) {
     rows.append(py::make_tuple(one.kind, one.calls, one.size, one.duration, one.last_sequence));
   }
-  return py::make_tuple(all.first, all.busy, all.issuing, rows, all.places, all.starts, all.durations);
+  return py::make_tuple(all.first, all.busy, all.issuing, rows, all.places, all.afters, all.durations);
 }
 
 // The spans of plain calls, but for so many bytes of the first; or none, and records for which a template is missing.

@@ -55,8 +55,9 @@ struct Summary {
   int64_t first, busy = 0;  // start of the first call; nanoseconds with at least one in flight, until `end`
   int64_t issuing = -1;  // until the last asynchronous one began, without those before that their callers waited in
   std::vector<Series> series{};
-  // Of the first calls, by their start: in which series, and start and duration in microseconds.
-  std::string places{}, starts{}, durations{};
+  // Of the first calls, by their start: in which series, and in microseconds after the start of
+  // the one before, or of the step, and duration.
+  std::string places{}, afters{}, durations{};
 };
 
 // The kinds of plain calls, by numbers: each is for calls with the same SIZE and KIND, whose sequence numbers take as
@@ -124,10 +125,13 @@ class PlainKinds {
     }
     const int64_t since = std::min(all.first, start);
     std::sort(calls.begin(), calls.begin() + std::min(most, count));
+    int64_t before = 0;  // microseconds
     for (size_t at = 0; at < std::min(most, count); ++at) {
       const auto [begun, place, ended, is_async] = calls[at];
+      const int64_t from_since = (begun - since) / 1000;
       all.places += (at ? "," : "") + std::to_string(place);
-      all.starts += (at ? "," : "") + std::to_string((begun - since) / 1000);
+      all.afters += (at ? "," : "") + std::to_string(from_since - before);
+      before = from_since;
       all.durations += (at ? "," : "") + std::to_string((ended - begun) / 1000);
     }
     std::sort(calls.begin(), calls.end());

@@ -41,14 +41,15 @@ def test_packed_attributes_that_are_not() -> None:
     assert (found.groups, wrong) == ((GroupUse("0", 1, 2, None, 4, 8),), 0)
 
 
-CALLS: dict[str, Any] = {"kinds": [["all_reduce", "0"]], "kind": [0, 0], "start": [1, 5], "duration": [2, None]}
+CALLS: dict[str, Any] = {"kinds": [["all_reduce", "0"]], "kind": [0, 0], "after": [1, 4], "duration": [2, None]}
 
 
 @pytest.mark.parametrize(
     "bad",
     [
         *({"kind": [0, 1]}, {"kind": [0, -1]}, {"kind": [0, True]}, {"kind": [0]}, {"kind": None}),
-        *({"start": [1, 2.5]}, {"start": ["1", "2"]}, {"start": [1, 1 << 63]}, {"start": "12"}),
+        *({"after": [1, 2.5]}, {"after": ["1", "2"]}, {"after": [1, 1 << 63]}, {"after": "12"}),
+        *({"after": [True, 1]}, {"after": [(1 << 63) - 1, 1]}, {"after": [1]}, {"after": None}),
         *({"duration": [1, False]}, {"duration": [-(1 << 64), 1]}, {"kinds": [["all_reduce"]]}, {"kinds": 7}),
     ],
 )
@@ -57,6 +58,12 @@ def test_packed_calls_that_are_damaged(bad: dict[str, Any]) -> None:
     assert (good.calls, wrong) == ((Call("all_reduce", "0", 1, 2), Call("all_reduce", "0", 5, None)), 0)
     found, wrong = step_of(semconv.STEP_COLLECTIVES, json.dumps(CALLS | bad))
     assert (found.calls, wrong) == ((), 1)
+
+
+def test_packed_calls_of_older_files() -> None:
+    old = {key: value for key, value in CALLS.items() if key != "after"} | {"start": [1, 5]}
+    found, wrong = step_of(semconv.STEP_COLLECTIVES, json.dumps(old))
+    assert (found.calls, wrong) == ((Call("all_reduce", "0", 1, 2), Call("all_reduce", "0", 5, None)), 0)
 
 
 def test_a_heartbeat_with_an_age_beyond_all_numbers() -> None:
