@@ -89,15 +89,23 @@ class Config:
         "Seconds between two rounds of the background thread that creates spans; unset: 1 where collectives are "
         "captured natively, else 0.25.",
     )
-    trace_every: int = _var(
-        1,
+    volume: str = _var(
+        "auto",
+        choice("auto", "full", "steps"),
+        "What goes out. full: a span for each collective; steps: a record for each step of each rank, and "
+        "collectives of every 100th and of slow and failed steps only; auto: full up to 64 ranks.",
+    )
+    trace_every: int | None = _var(
+        None,
         number(1, 1_000_000_000, int),
-        "Trace every Nth training step only, the same on all ranks; metrics and `rank_step` still cover all.",
+        "Trace every Nth training step only, the same on all ranks; metrics and `rank_step` still cover all. "
+        "Unset: every one, or with volume `steps` every 100th.",
     )
     trace_ranks: Ranks | None = _var(
         None,
         RANKS,
-        "Ranks that create spans for single collectives; metrics and `rank_step` still cover all. Unset: all.",
+        "Ranks that create spans for single collectives; metrics and `rank_step` still cover all. Unset: all, "
+        "or with volume `steps` as many as 5,000 spans a trace allow.",
     )
     window: float = _var(
         60.0,
@@ -148,6 +156,16 @@ class Config:
         256 << 20,
         number(0, 1 << 40, int),
         "Bytes that each process may keep there per signal; beyond that the oldest are dropped. 0 keeps nothing.",
+    )
+    steps_dir: Path | None = _var(
+        None,
+        PATH,
+        "Where, with volume `steps`, each rank keeps its last steps whole; unset: a private folder in /tmp.",
+    )
+    steps_max_bytes: int = _var(
+        32 << 20,
+        number(0, 1 << 40, int),
+        "Bytes that each rank may keep there; the oldest steps go first. 0 keeps nothing.",
     )
     output_dir: Path | None = _var(
         None, PATH, "Where the exporter `otel_netmon_file` writes; `otel-netmon run` sets it."

@@ -43,7 +43,7 @@ class LiveDiagnosis:
         self._job = job
         self._meter_provider = meter_provider
         self.observer = OwnRank(rank, world_size, socket.gethostname(), throttled)
-        self._watch = Watch(rank, world_size, self.observer.outbox, self._connect, self._tell)
+        self._watch = Watch(rank, world_size, self.observer.outbox, self._connect, self._tell, slow=job.slow)
         self._writer: VerdictWriter | None = None
         """Made on the rank that diagnoses; the others have no such metrics."""
         self._told_once: set[Key] = set()

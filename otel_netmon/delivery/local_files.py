@@ -91,11 +91,14 @@ class JsonFile:
                 raise OSError(f"{config.OUTPUT_DIR} is not set")
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-            host = file_part(socket.gethostname())
-            name = f"{self._signal}-{host}-{label}-{os.getpid()}-{secrets.token_hex(3)}.jsonl"
-            self._fd = os.open(folder / name, flags, 0o600)
+            self._fd = os.open(folder / f"{file_name(self._signal, label)}.jsonl", flags, 0o600)
             self._size, self._label = 0, label
         return self._fd
+
+
+def file_name(signal: Signal, label: str) -> str:
+    """Of a file of this process, another one each time; without its suffix."""
+    return f"{signal}-{file_part(socket.gethostname())}-{label}-{os.getpid()}-{secrets.token_hex(3)}"
 
 
 def process_label() -> str:

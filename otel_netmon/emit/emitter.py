@@ -6,6 +6,7 @@ known; its parents' ids are computed, so it need not wait for the step to end.
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections import deque
@@ -25,6 +26,8 @@ from otel_netmon.emit.intervals import Interval, StepResolver, Tie, of_step, tie
 from otel_netmon.emit.log_events import LogEvents
 from otel_netmon.emit.metrics import CollectiveMetrics
 from otel_netmon.emit.progress import Progress
+from otel_netmon.emit.step_writer import StepWriter, step_files
+from otel_netmon.emit.unsent import Unsent, has_failed
 from otel_netmon.emit.waiting import Waiting
 from otel_netmon.guard import log_once
 from otel_netmon.job import identity
@@ -89,6 +92,9 @@ class Emitter:
         self._epoch = time.time_ns() - time.monotonic_ns()
         self._intervals = StepResolver(self._epoch, int(settings.window * 1e9), job.token)
         self._evidence = EvidenceWriter(spans, logs, self._epoch, self._member, observer)
+        files = None if self._chosen.is_full else step_files(settings, spans)
+        self._records = StepWriter(self._evidence, self._chosen, job.slow, files)
+        self._unsent = Unsent(self._chosen.last_calls)
         self._opened = 0
         """When the last step that ended did."""
         self._begun = time.monotonic_ns()
@@ -163,6 +169,7 @@ class Emitter:
             self._pace.give_way()
         for interval in [interval for interval in self._stats if self._intervals.ended(interval, now - _PATIENCE)]:
             self._counted(self._emit_interval, run_id, interval, *self._intervals.bounds(interval))
+        self._counted(self._records.release, run_id, now + self._epoch)
         self._metrics.feed_steps()
         self._counted(self._spans.flush)
 
@@ -227,6 +234,7 @@ class Emitter:
             is_open, length = of_step(last.index, last.key), last.end - last.start
             if is_open in self._stats or (is_present and last.index > 0 and length > _LONG):
                 self._counted(self._emit_interval, run_id, is_open, last.start, last.end, last)
+        self._counted(functools.partial(self._records.release, is_last=True), run_id, now + self._epoch)
         self._metrics.feed_steps()
         self._counted(self._spans.flush)
 
@@ -245,8 +253,10 @@ class Emitter:
             self._emit_events(run_id, interval, calls.events())
             return
         self._stats_of(interval).add_plain(calls)
-        if self._chosen.has_calls and self._chosen.has(run_id, interval):
+        if self._chosen.has_calls(run_id, interval):
             spans.append((calls, Trace(*self._parent(run_id, interval), self._epoch, 0)))
+        else:
+            self._unsent.add_plain(interval, calls)
 
     def _emit_events(self, run_id: str, interval: Interval, events: Sequence[CollectiveEvent]) -> None:
         stats = self._stats_of(interval)
@@ -259,12 +269,15 @@ class Emitter:
                     below.append(event)
                 else:
                     self._counted(self._emit_tied, of_group, event)
-        if below and self._chosen.has_calls:
+        if below:
             self._counted(self._emit_below_step, run_id, interval, below, spans=len(below))
 
     def _emit_below_step(self, run_id: str, interval: Interval, events: Sequence[CollectiveEvent]) -> None:
-        if not self._chosen.has(run_id, interval):
-            return
+        if not self._chosen.has_calls(run_id, interval):
+            self._unsent.add(interval, events)
+            if not any(map(has_failed, events)) or not self._chosen.choose(run_id, interval):
+                return
+            events = self._unsent.take(interval)
         trace_id, parent_id = self._parent(run_id, interval)
         if self._spans.packs:
             self._spans.emit_events(events, trace_id, parent_id, self._epoch)
@@ -299,10 +312,6 @@ class Emitter:
         record = rank_step(interval, self._rank, self._stats.pop(interval, None), step, (start, end))
         if step is not None and step.complete and record.step is not None:
             self._metrics.record_step((end - record.start) / 1e9, record.collective_time or 0.0)
-        in_trace = self._chosen.has(run_id, interval)
-        self._chosen.forget(interval)
-        record = record._replace(
-            run_id=run_id, attempt=self._attempt or None, sampled=in_trace and self._chosen.has_calls
-        )
+        record = record._replace(run_id=run_id, attempt=self._attempt or None)
         is_root = self._rank.rank == 0 or (interval.kind == semconv.SPAN_WINDOW and bool(self._token))
-        self._evidence.write(interval.kind, interval.key, record, in_trace=in_trace, is_root=is_root)
+        self._records.add(run_id, interval, record, is_root=is_root)

@@ -8,7 +8,7 @@ not wait for its end, which may never come: it is a log event at once.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from otel_netmon import schema, semconv
 from otel_netmon.delivery.packed import Place
@@ -41,6 +41,15 @@ _ON_RANK: Final = {
 _INCOMPLETE: Final = RankStep._fields.index("incomplete") + 1
 
 
+class Told(NamedTuple):
+    """What is told of an interval, with times since the epoch. ``kind`` is that of the root of its trace."""
+
+    kind: str
+    record: RankStep
+    traffic: list[PeerTraffic]
+    place: Place
+
+
 class EvidenceWriter:
     """Writes one process's records of intervals. Used by one thread at a time."""
 
@@ -54,11 +63,8 @@ class EvidenceWriter:
         """What makes a time of the monotonic clock one of the epoch, in nanoseconds."""
         self._member = member
 
-    def write(self, kind: str, key: str, record: RankStep, *, in_trace: bool, is_root: bool) -> None:
-        """Write a record, whose times are monotonic: a span of the trace that ``key`` is of, if ``in_trace``.
-
-        ``is_root``: this process also makes the root of the trace.
-        """
+    def prepared(self, kind: str, key: str, record: RankStep) -> Told:
+        """A record, whose times are monotonic, with what belongs to it; in the trace that ``key`` is of."""
         run_id = record.run_id or ""
         trace_id, root = identity.trace_id(run_id, key), identity.root_id(run_id, key)
         span_id = identity.rank_id(run_id, key, self._member)
@@ -69,19 +75,22 @@ class EvidenceWriter:
         record = record._replace(
             name=_ON_RANK[kind], start=record.start + self._epoch, end=record.end + self._epoch
         )
-        place = Place(trace_id, root, span_id, record.start, record.end)
-        if in_trace:
-            self._write_spans(kind, record, traffic, place, is_root)
-        elif self._logs.ready():
-            self._write_logs(record, traffic, place)
-        else:
-            traffic = []
         if len(seen) > len(traffic):
             peers.readings.unseen(len(seen) - len(traffic))
+        return Told(kind, record, traffic, Place(trace_id, root, span_id, record.start, record.end))
 
-    def _write_spans(
-        self, kind: str, record: RankStep, traffic: list[PeerTraffic], place: Place, is_root: bool
-    ) -> None:
+    def write(self, told: Told, *, as_span: bool, is_root: bool) -> None:
+        """Write a record as a span of its trace, or as a log event. ``is_root``: this process also makes the root
+        of the trace."""
+        if as_span:
+            self._write_spans(told, is_root)
+        elif self._logs.ready():
+            self._write_logs(told)
+        elif told.traffic:
+            peers.readings.unseen(len(told.traffic))
+
+    def _write_spans(self, told: Told, is_root: bool) -> None:
+        kind, record, traffic, place = told
         links = list(self._spans.links)
         if record.attempt and (kind == semconv.SPAN_SETUP or record.step == 0):
             before, key = identity.previous(record.run_id or "", record.attempt), of_step(SETUP).key
@@ -93,7 +102,8 @@ class EvidenceWriter:
             above = place._replace(parent_id=None, span_id=place.parent_id or 0)
             self._spans.emit(kind, above, schema.attributes(RankStep(kind, *of_the_job)), links=links)
 
-    def _write_logs(self, record: RankStep, traffic: list[PeerTraffic], place: Place) -> None:
+    def _write_logs(self, told: Told) -> None:
+        _, record, traffic, place = told
         ids = place.trace_id, place.span_id
         what = record.name if record.step is None else f"{record.name} {record.step}"
         attributes = {**schema.attributes(record), str(semconv.STEP_START): record.start}

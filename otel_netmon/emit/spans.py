@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import trace
 from opentelemetry.context import Context
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace.id_generator import IdGenerator
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from otel_netmon import schema, semconv
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from otel_netmon.emit.attribute_sets import AttributeSet
     from otel_netmon.emit.packed_spans import PackedSpanWriter
 
+SCOPE: Final = InstrumentationScope(semconv.SCOPE_COLLECTIVES, __version__, semconv.SCHEMA_URL)
 _SAMPLED: Final = trace.TraceFlags(trace.TraceFlags.SAMPLED)
 _EMPTY: Final = Context()
 
@@ -128,6 +131,12 @@ class SpanWriter:
             fast.emit(event, about, place)
         else:
             fast.packs.collective(event, about, place)
+
+    @property
+    def resource(self) -> Resource:
+        """That of the provider, as far as it tells."""
+        found = getattr(self._made_from, "resource", None)
+        return found if isinstance(found, Resource) else Resource.get_empty()
 
     def flush(self) -> None:
         """Hand the spans that were made to the processors: those that are encoded here are packed until then."""

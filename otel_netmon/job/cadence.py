@@ -37,6 +37,9 @@ class Cadence:
         self._is_first = is_first
         self._store = store
         self._seen: list[tuple[int, int]] = []
+        self._ended = self._asked = 0
+        """Steps that ended, and how many had when the store was asked last: not before the first rank can have
+        written, and once a step."""
         self._agreed: tuple[int, int] | None = None
         """The count at which step 0 would have begun, and the collectives of a step."""
 
@@ -52,6 +55,7 @@ class Cadence:
 
     def closed(self, step: Step) -> None:
         """A step ended: the first rank learns from it."""
+        self._ended += 1
         count = _counts(step.key)
         learns = self._every > 1 and self._is_first and self._agreed is None
         if learns and step.index != SETUP and count is not None and len(self._seen) < _LOOKED_AT:
@@ -61,6 +65,9 @@ class Cadence:
         """Write, or ask once for, what is agreed. Never waits for another rank."""
         if self._every == 1 or self._agreed is not None:
             return
+        if len(self._seen) < _LOOKED_AT if self._is_first else not _LOOKED_AT <= self._ended != self._asked:
+            return
+        self._asked = self._ended
         store = self._store()
         if store is None:
             return
@@ -70,8 +77,6 @@ class Cadence:
             self._agreed = _agreed(store.read(STORE_KEY))
 
     def _write(self, store: JobStore) -> None:
-        if len(self._seen) < _LOOKED_AT:
-            return
         lengths = [after - before for (_, before), (_, after) in zip(self._seen, self._seen[1:], strict=False)]
         length = statistics.median_low(lengths)
         number, begun = self._seen[-1]

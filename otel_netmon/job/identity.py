@@ -28,6 +28,11 @@ def trace_id(run_id: str, interval: str) -> int:
 
 
 @functools.lru_cache(maxsize=64)
+def tie_of(trace_id: int) -> int:
+    """What ties a step to the same one of other ranks, in 32 bits."""
+    return trace_id & 0xFFFFFFFF
+
+
 def root_id(run_id: str, interval: str) -> int:
     """64-bit id of the root span of an interval, which rank 0 emits."""
     return int.from_bytes(_digest(run_id, "root", interval)[:8], "big") or 1

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from otel_netmon.job.identity import NONCE, RunId
+from otel_netmon.job.slow_steps import SlowSteps
 from otel_netmon.job.store import JobStore, store_of
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Job:
 
     def __post_init__(self) -> None:
         self.begun = SharedCount()
+        self.slow = SlowSteps()
         self.token = "" if self.rank.rank is not None else secrets.token_hex(8)
         """Identifies this process in its job where no rank does."""
 

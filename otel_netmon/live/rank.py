@@ -8,6 +8,7 @@ from typing import Final, NamedTuple, Protocol
 
 from otel_netmon.diagnosis.evidence import CallSeen
 from otel_netmon.diagnosis.steps import sample_of
+from otel_netmon.job import identity
 from otel_netmon.job.groups import Group
 from otel_netmon.live.digest import MOST_CALLS, MOST_GROUPS, DigestedCall, GroupHead
 from otel_netmon.live.outbox import Outbox, Standing
@@ -16,7 +17,6 @@ from otel_netmon.records import HostTraffic, PeerTraffic, RankStep
 _HANGS: Final = 2_000_000_000
 """Nanoseconds in flight from which on a call is told one by one."""
 _REMEMBERED: Final = 128
-_TIE: Final = 0xFFFFFFFF
 
 
 class CallLike(Protocol):
@@ -65,7 +65,7 @@ class OwnRank:
         self._spans[record.step] = trace_id, span_id
         if len(self._spans) > _REMEMBERED:
             del self._spans[next(iter(self._spans))]
-        self.outbox.step(record.step, trace_id & _TIE, sample_of(record))
+        self.outbox.step(record.step, identity.tie_of(trace_id), sample_of(record))
 
     def traffic(self, readings: Iterable[PeerTraffic]) -> None:
         """Readings of this rank's connections."""

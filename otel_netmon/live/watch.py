@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from otel_netmon import threads
+from otel_netmon.job.slow_steps import SlowSteps
 from otel_netmon.live.digest import pack
 from otel_netmon.live.exchange import Exchange, Leader, StoreGone
 from otel_netmon.live.judge import Judge, Look
@@ -43,10 +44,13 @@ class Watch:
         connect: Callable[[], Exchange | None],
         tell: Callable[[Look], None],
         *,
+        slow: SlowSteps | None = None,
         interval: float = INTERVAL,
         patience: float = PATIENCE,
     ) -> None:
-        """``connect`` gives the exchange once there is one; ``tell`` is told on the rank that leads, each look."""
+        """``connect`` gives the exchange once there is one; ``tell`` is told on the rank that leads, each look.
+        ``slow``: this rank's slow steps, which the leader's are for all."""
+        self._slow = slow or SlowSteps()
         self._rank = rank
         self._world_size = world_size
         self._outbox = outbox
@@ -68,6 +72,7 @@ class Watch:
 
     def start(self) -> None:
         """Start the thread."""
+        self._slow.share(True)
         self._thread = threads.start(self._run, "otel-netmon-live")
 
     def stop(self, timeout: float) -> None:
@@ -77,6 +82,12 @@ class Watch:
             self._thread.join(timeout)
 
     def _run(self) -> None:
+        try:
+            self._go_on()
+        finally:
+            self._slow.share(False)
+
+    def _go_on(self) -> None:
         failed = 0
         # Not all ranks at the same moment: one server answers them.
         self._stop.wait(self._interval * (self._rank % 64) / 64)
@@ -123,6 +134,8 @@ class Watch:
             self._leader, self._leader_seen = leader, now
         if leader is not None and leader.rank != self._rank:
             self._told = leader.told
+            if now == self._leader_seen:
+                self._slow.hear(leader.slow)
         is_mine = leader is not None and leader.rank == self._rank
         patience = self._patience * (1 + _STAGGER * min(self._rank, _MOST_STAGGERED))
         if leader is None and self._rank == 0:
@@ -132,6 +145,7 @@ class Watch:
             _logger.info("otel-netmon: rank %d diagnoses from now on: the one before is silent", self._rank)
         if is_mine:
             self._beats += 1
-            self._leader, self._leader_seen = Leader(self._rank, self._beats, stride, self._told), now
+            slow = self._slow.lead()
+            self._leader, self._leader_seen = Leader(self._rank, self._beats, stride, self._told, slow), now
             exchange.lead(self._leader)
         return is_mine

@@ -46,9 +46,9 @@ def settings_with(**settings: Any) -> Config:
     return Config(**{"window": 0.0, "stall_after": 0.0, "heartbeat": 0.0, **settings})
 
 
-def job_of(rank: int | None, attempt: int = 0) -> Job:
-    """A job of four ranks, all on one host, without a store."""
-    return Job(RankIdentity(rank, rank, 4), RunId(None, 0.0, attempt=attempt), None)
+def job_of(rank: int | None, attempt: int = 0, ranks: int = 4) -> Job:
+    """A job of so many ranks, all on one host, without a store."""
+    return Job(RankIdentity(rank, rank, ranks), RunId(None, 0.0, attempt=attempt), None)
 
 
 class Rank:
@@ -62,20 +62,22 @@ class Rank:
         *,
         sampler: Sampler | None = None,
         hold: int = 100,
-        trace_every: int = 1,
+        trace_every: int | None = None,
         window: int = 0,
         attempt: int = 0,
+        ranks: int = 4,
         **more: Any,
     ) -> None:
         self.exported = InMemorySpanExporter()
-        provider = TracerProvider(sampler=sampler)
+        provider = self.provider = TracerProvider(sampler=sampler)
         provider.add_span_processor(SimpleSpanProcessor(self.exported))
         self.reader = InMemoryMetricReader()
         self.ring = EventRing(1000)
         self.meter_provider = MeterProvider([self.reader])
         sink = CollectiveMetrics.of(self.meter_provider, self.ring)
         settings = settings_with(ring_size=hold, trace_every=trace_every, window=window / 1e9, **more)
-        self.emitter = Emitter(sink, SpanWriter(provider), settings, job_of(rank, attempt))
+        self.job = job_of(rank, attempt, ranks)
+        self.emitter = Emitter(sink, SpanWriter(provider), settings, self.job)
         self.group = Group("0", 4, rank, "gloo")
 
     def event(

@@ -7,9 +7,7 @@ import time
 from typing import Any
 
 import pytest
-from opentelemetry import _logs
-from opentelemetry.sdk._logs import LoggerProvider
-from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
+from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
@@ -43,17 +41,6 @@ STEPS = [
     Step(n, last_boundary=n + 1, start=n * 10_000_000, end=(n + 1) * 10_000_000, used=USED, key=f"{n}.0")
     for n in range(4)
 ]
-
-
-@pytest.fixture
-def logged(monkeypatch: pytest.MonkeyPatch) -> InMemoryLogRecordExporter:
-    """Where log events go, through a provider that is there for one test."""
-    exporter = InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]  # untyped in the SDK
-    provider = LoggerProvider()
-    provider.add_log_record_processor(SimpleLogRecordProcessor(exporter))
-    monkeypatch.setattr(_logs, "get_logger_provider", lambda: provider)
-    peers.readings.until(1 << 62)
-    return exporter
 
 
 def events_in(exporter: InMemoryLogRecordExporter, name: str) -> list[Any]:

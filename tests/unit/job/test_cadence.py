@@ -43,9 +43,23 @@ def test_it_is_the_same_steps_on_a_rank_that_has_counted_one_more() -> None:
     regular = keys([*range(0, 600, 6)])
     shifted = [(number + 1, key) for number, key in regular]
     chosen = play(first, regular)
-    other.poll()
-    assert other.takes(0, "0.0")
-    assert play(other, shifted)[1:] == chosen[1:]
+    play(other, shifted[:8])  # it asks then: before, the first rank cannot know
+    assert play(other, shifted[8:]) == [key for key in chosen if key in dict(shifted[8:]).values()]
+
+
+def test_the_store_is_asked_once_a_step_and_not_before_there_can_be_an_answer() -> None:
+    asked = []
+    step = 0
+
+    def store() -> None:
+        asked.append(step)
+
+    other = Cadence(5, store=store)
+    for step, (_, key) in enumerate(keys(list(range(0, 72, 6))), 1):
+        other.closed(Step(step, step + 1, 0, 1, key=key))
+        for _ in range(4):
+            other.poll()
+    assert asked == [8, 9, 10, 11, 12]
 
 
 def test_without_a_word_of_the_first_rank_it_goes_by_the_numbers() -> None:
@@ -73,4 +87,4 @@ def test_what_others_wrote_there_is_not_believed() -> None:
         store.write("otel_netmon/cadence", nonsense)
         cadence = Cadence(3, store=lambda store=store: store)  # type: ignore[misc]  # mypy infers no lambda with defaults
         cadence.closed(Step(SETUP, 0, 0, 1, key="0.0"))
-        assert play(cadence, keys(list(range(0, 36, 6)))) == ["0.0", "18.0"]
+        assert play(cadence, keys(list(range(0, 72, 6)))) == ["0.0", "18.0", "36.0", "54.0"]

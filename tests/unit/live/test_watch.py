@@ -13,6 +13,7 @@ import pytest
 
 from otel_netmon.diagnosis.finding import Kind
 from otel_netmon.diagnosis.steps import StepSample
+from otel_netmon.job.slow_steps import SlowSteps
 from otel_netmon.live.exchange import Exchange, Leader, StoreGone
 from otel_netmon.live.judge import Look
 from otel_netmon.live.outbox import Outbox, Standing
@@ -37,6 +38,7 @@ class Rank:
     number: int
     outbox: Outbox
     watch: Watch
+    slow: SlowSteps
     told: list[Change] = field(default_factory=list)
     looks: list[Look] = field(default_factory=list)
     steps: int = 0
@@ -59,8 +61,9 @@ def make(rank: int, store: Any, **options: float) -> Rank:
         told.extend(look.changes)
 
     prefixed = dist.PrefixStore("group", store)
-    watch = Watch(rank, RANKS, outbox, lambda: Exchange(prefixed, "run"), tell, **options)
-    return Rank(rank, outbox, watch, told, looks)
+    slow = SlowSteps()
+    watch = Watch(rank, RANKS, outbox, lambda: Exchange(prefixed, "run"), tell, slow=slow, **options)
+    return Rank(rank, outbox, watch, slow, told, looks)
 
 
 def test_the_first_rank_names_the_late_one(server: Any) -> None:
@@ -187,10 +190,12 @@ def test_only_digests_that_are_there_are_read(server: Any) -> None:
     exchange.publish(3, b"three")
     assert list(exchange.read(range(5))) == [(1, b"one"), (3, b"three")]
     assert exchange.leader() is None
-    for leader in Leader(3, 7, 2), Leader(3, 8, 2, tuple(range(2**32 - 16, 2**32))):
+    marks = tuple(range(2**32 - 16, 2**32))
+    for about in (2,), (2, marks), (1, marks, marks), (1, (), (7,)):
+        leader = Leader(3, 7, *about)
         exchange.lead(leader)
         assert exchange.leader() == leader
-    for nonsense in ("nonsense", "1 2", "1 2 -3", "1 2 3 x", "9" * 300):
+    for nonsense in ("nonsense", "1 2", "1 2 3", "1 2 3 -4", "1 2 3 0 x", "9" * 300):
         server.set("otel_netmon/live/run/leader", nonsense)
         assert exchange.leader() is None
 
