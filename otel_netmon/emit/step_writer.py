@@ -42,8 +42,6 @@ class _Pending(NamedTuple):
     told: Told
     is_root: bool
     tie: int
-    since: int
-    """See ``SlowSteps.closed``."""
 
 
 class StepWriter:
@@ -81,8 +79,8 @@ class StepWriter:
             self._evidence.write(told, as_span=as_span, is_root=is_root)
         elif is_step:
             tie = identity.tie_of(told.place.trace_id)
-            since = self._slow.closed(tie, (record.end - record.start) / 1e9)
-            self._pending.append(_Pending(interval, told, is_root, tie, since))
+            self._slow.closed(interval.number, tie, (record.end - record.start) / 1e9)
+            self._pending.append(_Pending(interval, told, is_root, tie))
         else:
             self._write_short(told)
 
@@ -91,12 +89,12 @@ class StepWriter:
         ``is_last``."""
         while self._pending:
             one = self._pending[0]
-            is_slow = self._slow.verdict(one.tie, one.since)
+            is_slow = self._slow.verdict(one.interval.number, one.tie)
             if is_slow is None:
                 is_late = is_last or len(self._pending) > _MOST or now - one.told.place.end > _PATIENCE
                 if not is_late:
                     break
-                is_slow = self._slow.own_verdict(one.tie)
+                is_slow = self._slow.without_a_word(one.tie)
             self._pending.popleft()
             if is_slow:
                 as_span = self._chosen.has_rank and self._chosen.is_sampled(run_id, one.interval)

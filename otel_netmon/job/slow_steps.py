@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import statistics
 from collections import deque
-from collections.abc import Iterable
-from typing import Final
+from typing import Final, NamedTuple
 
 from otel_netmon import threads
 
 SLOW: Final = 1.2
 """Times the running median."""
+NEAR: Final = 1.1
+"""The same for a step that others may find slow."""
 WINDOW: Final = 64
 """Steps that the median is of."""
 _LEAST: Final = 8
@@ -26,73 +27,87 @@ _BURST: Final = 8
 """... in a row: a job that got slower for good is slow until the median follows."""
 MOST: Final = 16
 """Steps that are told to the others, the last ones."""
-WORDS: Final = 2
-"""Times that the leader has to speak after a step, before what it does not call slow is not: the first word may be
-older than the step."""
+_APART: Final = 2
+"""Steps by which ranks may count apart, where one did a step more or less than others."""
+
+
+class Judged(NamedTuple):
+    """A rank's word: the number of its last step that it has judged (-1: none), and the last slow ones, by their
+    ``tie``, see ``identity.tie_of``."""
+
+    last: int = -1
+    slow: tuple[int, ...] = ()
 
 
 class SlowRule:
     """The rule for one rank's steps, in their order. Used by one thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: float = SLOW) -> None:
+        self._limit = limit
         self._last: deque[float] = deque(maxlen=WINDOW)
         self._may = float(_BURST)
 
     def takes(self, seconds: float) -> bool:
         """Whether a step that took so long is one; some 3 µs."""
         known = len(self._last) >= _LEAST
-        is_slow = known and seconds > SLOW * statistics.median(self._last) and self._may >= 1
+        is_slow = known and seconds > self._limit * statistics.median(self._last) and self._may >= 1
         self._last.append(seconds)
         self._may = min(self._may + _SHARE, _BURST) - is_slow
         return is_slow
 
 
 class SlowSteps:
-    """One job's. Steps go by their ``tie``, see ``identity.tie_of``. Used by any thread; nothing here waits."""
+    """One job's. Used by any thread; nothing here waits."""
 
     def __init__(self) -> None:
         self._lock = threads.Lock()
-        self._rule = SlowRule()
-        self._own: deque[int] = deque(maxlen=MOST)
+        self._rule, self._near_rule = SlowRule(), SlowRule(NEAR)
+        self._own: deque[int] = deque(maxlen=4 * MOST)
+        self._near: deque[int] = deque(maxlen=4 * MOST)
         self._heard: deque[int] = deque(maxlen=4 * MOST)
-        self._words = 0
-        self._is_shared = self._leads = False
+        self._last = self._heard_last = -1
+        self._leads = False
+        self._is_shared: bool | None = None
+        """Not any more, or (``None``) never."""
 
-    def closed(self, tie: int, seconds: float) -> int:
-        """A step of this rank's ended, the next one; what to give as ``since`` when asking for it."""
+    def closed(self, number: int, tie: int, seconds: float) -> None:
+        """A step of this rank's ended, the next one."""
         with self._lock:
+            self._last = number
             if self._rule.takes(seconds):
                 self._own.append(tie)
-            return self._words
+            if self._near_rule.takes(seconds):
+                self._near.append(tie)
 
-    def verdict(self, tie: int, since: int) -> bool | None:
+    def verdict(self, number: int, tie: int) -> bool | None:
         """Whether the step is slow; ``None``: whoever leads has not said it yet."""
         with self._lock:
-            if self._leads or not self._is_shared:
+            if self._leads or self._is_shared is None:
                 return tie in self._own
-            if tie in self._heard:
-                return True
-            return False if self._words >= since + WORDS else None
+            if tie in self._heard or self._heard_last >= number + _APART:
+                return tie in self._heard
+            return None if self._is_shared else tie in self._near
 
-    def own_verdict(self, tie: int) -> bool:
-        """The same by this rank alone, where the leader is silent."""
+    def without_a_word(self, tie: int) -> bool:
+        """The same where the leader will not say it any more: also of steps that only it may have found slow, so
+        that what is whole there is whole everywhere."""
         with self._lock:
-            return tie in self._own
+            return tie in self._near
 
     def share(self, is_shared: bool) -> None:
         """Whether the ranks tell one another anything from now on."""
         with self._lock:
             self._is_shared = is_shared
 
-    def lead(self) -> tuple[int, ...]:
+    def lead(self) -> Judged:
         """This rank leads: what it has to tell the others."""
         with self._lock:
             self._leads = True
-            return tuple(self._own)
+            return Judged(self._last, tuple(self._own)[-MOST:])
 
-    def hear(self, ties: Iterable[int]) -> None:
-        """Another leads, and says that these are slow."""
+    def hear(self, word: Judged) -> None:
+        """Another leads, and says this."""
         with self._lock:
             self._leads = False
-            self._words += 1
-            self._heard.extend(tie for tie in ties if tie not in self._heard)
+            self._heard_last = word.last
+            self._heard.extend(tie for tie in word.slow if tie not in self._heard)

@@ -12,13 +12,13 @@ from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from typing import Any, Final, NamedTuple
 
-from otel_netmon.job import slow_steps
+from otel_netmon.job.slow_steps import MOST, Judged
 
 _logger = logging.getLogger(__name__)
 
 _TIMEOUT: Final = timedelta(seconds=5)
 _MOST_TOLD: Final = 16
-_LONGEST: Final = 64 + 11 * (_MOST_TOLD + slow_steps.MOST)
+_LONGEST: Final = 80 + 11 * (_MOST_TOLD + MOST)
 _AT_ONCE: Final = 512
 """Keys that are read in one call."""
 
@@ -33,8 +33,8 @@ class Leader(NamedTuple):
     """Of the steps that all are to tell, see ``Outbox``."""
     told: tuple[int, ...] = ()
     """What stands, see ``settling.mark_of``: who leads next need not tell it again."""
-    slow: tuple[int, ...] = ()
-    """Its slow steps, see ``SlowSteps``."""
+    judged: Judged = Judged()
+    """Which of its steps were slow."""
 
 
 class StoreGone(Exception):
@@ -79,15 +79,16 @@ class Exchange:
         if not self._guarded(self._store.check, [key]):
             return None
         words = bytes(self._guarded(self._store.get, key)[:_LONGEST]).split()
-        if len(words) < 4 or not all(map(bytes.isdigit, words)):
+        if len(words) < 5 or not all(map(bytes.isdigit, words)):
             return None
-        rank, beat, stride, count, *marks = map(int, words)
-        return Leader(rank, beat, stride, tuple(marks[:count]), tuple(marks[count:]))
+        rank, beat, stride, steps, count, *marks = map(int, words)
+        return Leader(rank, beat, stride, tuple(marks[:count]), Judged(steps - 1, tuple(marks[count:])))
 
     def lead(self, leader: Leader) -> None:
         """Say who leads, and lives."""
         told = leader.told[:_MOST_TOLD]
-        words = *leader[:3], len(told), *told, *leader.slow[-slow_steps.MOST :]
+        last, slow = leader.judged
+        words = *leader[:3], last + 1, len(told), *told, *slow[-MOST:]
         self._guarded(self._store.set, f"{self._prefix}leader", " ".join(map(str, words)))
 
     @staticmethod

@@ -135,7 +135,7 @@ class Watch:
         if leader is not None and leader.rank != self._rank:
             self._told = leader.told
             if now == self._leader_seen:
-                self._slow.hear(leader.slow)
+                self._slow.hear(leader.judged)
         is_mine = leader is not None and leader.rank == self._rank
         patience = self._patience * (1 + _STAGGER * min(self._rank, _MOST_STAGGERED))
         if leader is None and self._rank == 0:
@@ -145,7 +145,7 @@ class Watch:
             _logger.info("otel-netmon: rank %d diagnoses from now on: the one before is silent", self._rank)
         if is_mine:
             self._beats += 1
-            slow = self._slow.lead()
-            self._leader, self._leader_seen = Leader(self._rank, self._beats, stride, self._told, slow), now
+            judged = self._slow.lead()
+            self._leader, self._leader_seen = Leader(self._rank, self._beats, stride, self._told, judged), now
             exchange.lead(self._leader)
         return is_mine

@@ -28,18 +28,25 @@ SAMPLED = {
 }
 
 
-def train(folder: Path, environ: dict[str, str], *options: str) -> None:
+def train(
+    folder: Path,
+    environ: dict[str, str],
+    *options: str,
+    program: Path = PROGRAM,
+    arguments: tuple[str, ...] = (str(STEPS),),
+    expected: int = 0,
+) -> None:
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "MASTER_", "TORCH_"))}
     clean |= {"PYTHONPATH": python_path(folder / "site") or str(ROOT), "OMP_NUM_THREADS": "1"}
     code, output = run(
         (
             *(sys.executable, "-m", "otel_netmon.cli", "run", *options, "--"),
             *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"),
-            *(str(PROGRAM), str(STEPS)),
+            *(str(program), *arguments),
         ),
         {**clean, "OTEL_NETMON_HEARTBEAT": "0.5", **environ},
     )
-    assert code == 0, output
+    assert code == expected, output
 
 
 def check(folder: Path, sampled: set[int]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from otel_netmon.job.slow_steps import MOST, SlowRule, SlowSteps
+from otel_netmon.job.slow_steps import MOST, Judged, SlowRule, SlowSteps
 
 
 def slow_ones(seconds: list[float]) -> list[int]:
@@ -23,7 +23,15 @@ def test_a_job_that_got_slower_for_good_is_slow_for_a_while_only() -> None:
 
 
 def play(of: SlowSteps, seconds: list[float]) -> list[bool | None]:
-    return [of.verdict(tie, of.closed(tie, each)) for tie, each in enumerate(seconds)]
+    found = []
+    for number, each in enumerate(seconds):
+        of.closed(number, 100 + number, each)
+        found.append(of.verdict(number, 100 + number))
+    return found
+
+
+def verdicts(of: SlowSteps, count: int) -> list[bool | None]:
+    return [of.verdict(number, 100 + number) for number in range(count)]
 
 
 STEPS = [1.0] * 10 + [2.0, 1.0]
@@ -37,19 +45,25 @@ def test_others_go_by_what_the_leader_says() -> None:
     leader, other = SlowSteps(), SlowSteps()
     for each in leader, other:
         each.share(True)
-    assert leader.lead() == ()
+    assert leader.lead() == Judged()
     assert play(leader, STEPS) == [False] * 10 + [True, False]
-    # this rank's own step 4 was short, and its step 11 slow: it does not matter
-    own = [*STEPS[:10], 1.0, 2.0]
-    assert play(other, own) == [None] * 12
-    other.hear(leader.lead())
-    assert [other.verdict(tie, 0) for tie in range(12)] == [None] * 10 + [True, None]
-    other.hear(leader.lead())  # the first word may have been older than the step
-    assert [other.verdict(tie, 0) for tie in range(12)] == [False] * 10 + [True, False]
-    assert other.verdict(11, since=2) is None
-    assert other.own_verdict(11) and not other.own_verdict(10)
+    # this rank's own step 10 was short, and its step 11 slow: it does not matter
+    assert play(other, [*STEPS[:10], 1.0, 2.0]) == [None] * 12
+    other.hear(Judged(8, ()))
+    assert verdicts(other, 12) == [False] * 7 + [None] * 5
+    other.hear(leader.lead())  # which has judged step 11: who counts one more is not told something else
+    assert verdicts(other, 12) == [False] * 10 + [True, None]
+
+
+def test_what_the_leader_does_not_come_to_say_is_whole_where_it_may_be_slow() -> None:
+    other = SlowSteps()
+    other.share(True)
+    play(other, [*STEPS, 1.15, 1.05])
+    other.hear(Judged(10, ()))
+    assert verdicts(other, 14) == [False] * 9 + [None] * 5
+    assert [other.without_a_word(100 + number) for number in range(9, 14)] == [False, True, False, True, False]
     other.share(False)  # nobody speaks any more
-    assert (other.verdict(11, since=2), other.verdict(10, since=2)) == (True, True)
+    assert verdicts(other, 14) == [False] * 9 + [False, True, False, True, False]
 
 
 def test_who_leads_next_goes_by_its_own_and_who_led_by_the_next() -> None:
@@ -57,15 +71,16 @@ def test_who_leads_next_goes_by_its_own_and_who_led_by_the_next() -> None:
     for each in first, second:
         each.share(True)
     first.lead()
-    second.hear(())
+    second.hear(Judged())
     second.lead()
-    first.hear((99,))
-    assert second.verdict(5, second.closed(5, 1.0)) is False
-    assert first.verdict(99, 0) is True and first.verdict(98, first.closed(98, 1.0)) is None
+    first.hear(Judged(4, (99,)))
+    second.closed(5, 105, 1.0)
+    assert second.verdict(5, 105) is False
+    assert first.verdict(5, 99) is True and first.verdict(5, 105) is None
 
 
 def test_what_is_told_is_bounded() -> None:
     leader = SlowSteps()
     for tie in range(3000):
-        leader.closed(tie, 2.0 if tie % 20 == 19 else 1.0)
-    assert leader.lead() == tuple(range(2999 - 20 * (MOST - 1), 3000, 20))
+        leader.closed(tie, tie, 2.0 if tie % 20 == 19 else 1.0)
+    assert leader.lead() == Judged(2999, tuple(range(2999 - 20 * (MOST - 1), 3000, 20)))

@@ -13,7 +13,7 @@ import pytest
 
 from otel_netmon.diagnosis.finding import Kind
 from otel_netmon.diagnosis.steps import StepSample
-from otel_netmon.job.slow_steps import SlowSteps
+from otel_netmon.job.slow_steps import Judged, SlowSteps
 from otel_netmon.live.exchange import Exchange, Leader, StoreGone
 from otel_netmon.live.judge import Look
 from otel_netmon.live.outbox import Outbox, Standing
@@ -191,11 +191,11 @@ def test_only_digests_that_are_there_are_read(server: Any) -> None:
     assert list(exchange.read(range(5))) == [(1, b"one"), (3, b"three")]
     assert exchange.leader() is None
     marks = tuple(range(2**32 - 16, 2**32))
-    for about in (2,), (2, marks), (1, marks, marks), (1, (), (7,)):
+    for about in (2,), (2, marks), (1, marks, Judged(10**9, marks)), (1, (), Judged(-1, (7,))):
         leader = Leader(3, 7, *about)
         exchange.lead(leader)
         assert exchange.leader() == leader
-    for nonsense in ("nonsense", "1 2", "1 2 3", "1 2 3 -4", "1 2 3 0 x", "9" * 300):
+    for nonsense in ("nonsense", "1 2", "1 2 3 4", "1 2 3 -4 5", "1 2 3 0 0 x", "9" * 300):
         server.set("otel_netmon/live/run/leader", nonsense)
         assert exchange.leader() is None
 
@@ -203,3 +203,37 @@ def test_only_digests_that_are_there_are_read(server: Any) -> None:
 def test_a_store_without_clients_of_its_own_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreGone):
         Exchange(object(), "run")
+
+
+def test_the_leaders_slow_steps_are_those_of_all(server: Any) -> None:
+    ranks = [make(rank, server, patience=0.2) for rank in range(2)]
+    for rank in ranks:
+        rank.slow.share(True)
+        for number in range(20):
+            rank.slow.closed(number, 100 + number, 2.0 if number in (10, 15 + rank.number) else 1.0)
+
+    def verdicts(rank: Rank, count: int) -> list[bool | None]:
+        return [rank.slow.verdict(number, 100 + number) for number in range(count)]
+
+    for _ in range(2):  # the other one is first: it has not heard of these yet
+        for rank in reversed(ranks):
+            rank.watch.look()
+    assert verdicts(ranks[0], 18) == verdicts(ranks[1], 18) == [number in (10, 15) for number in range(18)]
+    ranks[1].watch.look()
+    time.sleep(0.4)  # rank 0 is silent: rank 1 leads
+    ranks[1].watch.look()
+    for number, seconds in enumerate((1.0, 2.0), 20):
+        ranks[1].slow.closed(number, 100 + number, seconds)
+    assert verdicts(ranks[1], 22)[-2:] == [False, True]
+    for rank in reversed(ranks):
+        rank.watch.look()
+    assert ranks[0].slow.verdict(21, 121) is True
+
+
+def test_without_the_thread_each_rank_goes_by_its_own(server: Any) -> None:
+    rank = make(3, server)
+    rank.watch.start()
+    rank.slow.closed(1, 101, 1.0)
+    assert rank.slow.verdict(1, 101) is None
+    rank.watch.stop(10)
+    assert rank.slow.verdict(1, 101) is False
