@@ -42,8 +42,9 @@ class Judged(NamedTuple):
 class SlowRule:
     """The rule for one rank's steps, in their order. Used by one thread."""
 
-    def __init__(self, limit: float = SLOW) -> None:
+    def __init__(self, limit: float = SLOW, share: float = _SHARE) -> None:
         self._limit = limit
+        self._share = share
         self._last: deque[float] = deque(maxlen=WINDOW)
         self._may = float(_BURST)
 
@@ -52,8 +53,13 @@ class SlowRule:
         known = len(self._last) >= _LEAST
         is_slow = known and seconds > self._limit * statistics.median(self._last) and self._may >= 1
         self._last.append(seconds)
-        self._may = min(self._may + _SHARE, _BURST) - is_slow
+        self._may = min(self._may + self._share, _BURST) - is_slow
         return is_slow
+
+
+def near_rule() -> SlowRule:
+    """That of steps that others may find slow: of a few seconds, and so without a limit to how many."""
+    return SlowRule(NEAR, 1.0)
 
 
 class SlowSteps:
@@ -61,7 +67,7 @@ class SlowSteps:
 
     def __init__(self) -> None:
         self._lock = threads.Lock()
-        self._rule, self._near_rule = SlowRule(), SlowRule(NEAR)
+        self._rule, self._near_rule = SlowRule(), near_rule()
         self._own: deque[int] = deque(maxlen=4 * MOST)
         self._near: deque[int] = deque(maxlen=4 * MOST)
         self._heard: deque[int] = deque(maxlen=4 * MOST)

@@ -1,7 +1,7 @@
-"""How the diagnosis fares on recorded runs: ``python -m tests.faults.evaluate [FOLDER] [NAME...]``.
+"""How the diagnosis fares on recorded runs: ``python -m tests.faults.evaluate [--thinned] [FOLDER] [NAME...]``.
 
 The only place that reads ``truth.json``. Each run is diagnosed from all of its telemetry, and from what could have
-been known every half second.
+been known every half second; with ``--thinned``, from what a job of thousands of ranks would have sent.
 """
 
 from __future__ import annotations
@@ -9,21 +9,26 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 
+from otel_netmon.analysis.evidence import collect, diagnoses
+from otel_netmon.analysis.results import Diagnosis
 from otel_netmon.analysis.summary import summarise
 from otel_netmon.diagnosis.diagnose import diagnose
 from otel_netmon.diagnosis.finding import Finding
 from otel_netmon.live.settling import Change, Settling
 from otel_netmon.live.watch import INTERVAL, SOONER
-from otel_netmon.store.problems import FolderError
+from otel_netmon.store.problems import FolderError, Problems
+from otel_netmon.store.reader import read
 
 from .grading import Grade, Graded, Truth, by_waiting, grade_rank, share, short
 from .replay import looks, told
+from .thinned import Agreement, Thinned
 
 
 @dataclass
@@ -60,24 +65,24 @@ class Result:
     live_wrong: list[tuple[float, str]] = field(default_factory=list)
     ended_after: float | None = None
     """When a job was over that ended by its fault, and that its last verdict explains."""
+    agreement: Agreement | None = None
 
 
-def evaluate(folder: Path) -> Result:
+def evaluate(folder: Path, *, is_thinned: bool = False) -> Result:
     """Grade one run."""
     truth = Truth(json.loads((folder / "truth.json").read_text()))
-    try:
-        summary = summarise(folder / "telemetry")
-        findings = max(summary.diagnoses, key=lambda each: each.ranks).findings if summary.diagnoses else ()
-        old = by_waiting(summary.waiting)
-    except FolderError:
-        findings, old = (), None
+    thinned = Thinned(folder / "telemetry") if is_thinned else None
+    found, old = _found(folder / "telemetry", thinned)
+    findings = max(found, key=lambda each: each.ranks).findings if found else ()
     graded = truth.grade(findings)
     result = Result(
         folder.name, truth.name, not truth.culprits, graded.grade, graded.top,
         tuple(truth.grade([each]).top for each in findings[1:]), tuple(each.sentence for each in findings),
         graded.also_wrong, grade_rank(truth, old), old,
     )  # fmt: skip
-    _replay(result, folder, truth)
+    if thinned is not None:
+        result.agreement = thinned.agreement
+    _replay(result, folder, truth, thinned)
     _really_told(result, folder, truth)
     if truth.culprits and truth.onset is not None and any(truth.codes.values()) and truth.ended:
         # The job is over, and what `otel-netmon run` says of all of it is what there is.
@@ -90,9 +95,22 @@ def evaluate(folder: Path) -> Result:
     return result
 
 
-def _replay(result: Result, folder: Path, truth: Truth) -> None:
+def _found(telemetry: Path, thinned: Thinned | None) -> tuple[Sequence[Diagnosis], int | None]:
+    """The verdicts on all of it, and whom waiting accuses."""
+    if thinned is not None:
+        files = sorted(telemetry.glob("*.jsonl"))
+        records = (each for file in files for each in thinned.keep(read(file, Problems())))
+        return diagnoses(collect(records)), None
+    try:
+        summary = summarise(telemetry)
+    except FolderError:
+        return (), None
+    return summary.diagnoses, by_waiting(summary.waiting)
+
+
+def _replay(result: Result, folder: Path, truth: Truth, thinned: Thinned | None) -> None:
     began, last, settling, due = None, None, Settling(), 0
-    for at, evidence in looks(folder, truth):
+    for at, evidence in looks(folder, truth, keep=thinned.keep if thinned is not None else list):
         began = at if began is None else began
         findings = diagnose(evidence, live=True)
         live = truth.grade(findings)
@@ -198,6 +216,12 @@ def _sums(results: list[Result]) -> list[str]:
         f"live: false alarms {sum(len(each.false_alarms) for each in results)} of {before} looks without a fault, "
         f"a wrong culprit in {sum(len(each.wrong) for each in faults)} of {after} looks after the onset",
     ]
+    agreed = sum((each.agreement for each in results if each.agreement is not None), Agreement())
+    if agreed.by_any:
+        lines.append(
+            f"slow steps: {agreed.by_any} by a rank alone, {agreed.by_all} of them on all; {agreed.by_first} by "
+            f"rank 0, whole on all ranks if they hear of it, {agreed.near} of them also if they do not"
+        )
     told = sorted(each.told_after for each in faults if each.told_after is not None)
     lines.append(
         f"told, when two looks {INTERVAL * SOONER:.0f} to {INTERVAL:.0f} s apart agree: wrong "
@@ -231,12 +255,12 @@ def _sums(results: list[Result]) -> list[str]:
     return lines
 
 
-def main(folder: Path, patterns: list[str] | None = None) -> int:
+def main(folder: Path, patterns: list[str] | None = None, *, is_thinned: bool = False) -> int:
     """Grade all runs in ``folder``; 1 if a culprit was wrong or an alarm false."""
     runs = [path.parent for path in sorted(folder.glob("*/truth.json"))]
     runs = [path for path in runs if not patterns or any(fnmatch(path.name, each) for each in patterns)]
     with ProcessPoolExecutor(2) as pool:
-        results = list(pool.map(evaluate, runs))
+        results = list(pool.map(partial(evaluate, is_thinned=is_thinned), runs))
     for each in results:
         if each.grade is not Grade.RIGHT or any((each.also_wrong, each.wrong, each.false_alarms, each.live_wrong)):
             print(f"{each.run}: {each.grade.value}: {' | '.join(each.sentences)}")
@@ -254,10 +278,11 @@ def main(folder: Path, patterns: list[str] | None = None) -> int:
     print()
     print(table(results))
     kept = [asdict(each) for each in results]
-    (folder / "results.json").write_text(json.dumps(kept, indent=1))
+    (folder / f"results{'-thinned' * is_thinned}.json").write_text(json.dumps(kept, indent=1))
     return int(any(map(_is_bad, results)))
 
 
 if __name__ == "__main__":
-    arguments = sys.argv[1:]
-    sys.exit(main(Path(arguments[0] if arguments else "build/faults"), arguments[1:]))
+    arguments = [each for each in sys.argv[1:] if each != "--thinned"]
+    wanted = Path(arguments[0] if arguments else "build/faults")
+    sys.exit(main(wanted, arguments[1:], is_thinned="--thinned" in sys.argv))

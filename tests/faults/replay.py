@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,8 +32,10 @@ class _Line(NamedTuple):
     records: list[Known]
 
 
-def looks(folder: Path, truth: Truth) -> Iterator[tuple[int, Evidence]]:
-    """The time of each look, and the evidence then, of the run that has the most ranks."""
+def looks(
+    folder: Path, truth: Truth, *, keep: Callable[[list[Known]], list[Known]] = list
+) -> Iterator[tuple[int, Evidence]]:
+    """The time of each look, and the evidence then, of the run with the most ranks; of what ``keep`` leaves."""
     lines = _lines(folder)
     if not lines:
         return
@@ -42,7 +44,7 @@ def looks(folder: Path, truth: Truth) -> Iterator[tuple[int, Evidence]]:
     at = lines[0].at + EVERY
     while at <= lines[-1].at + EVERY:
         while place < len(lines) and lines[place].at <= at:
-            for record in lines[place].records:
+            for record in keep(lines[place].records):
                 collector.take(record)
                 rank = record.source.rank if record.source else None
                 if rank is not None:
