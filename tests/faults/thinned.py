@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import functools
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,24 +41,20 @@ class Thinned:
         steps: dict[int, list[RankStep]] = defaultdict(list)
         for file in sorted(telemetry.glob("*.jsonl")):
             for record in read(file, Problems()):
-                if (
-                    isinstance(record, RankStep)
-                    and record.name == semconv.SPAN_RANK_STEP
-                    and not record.incomplete
-                ):
+                if isinstance(record, RankStep) and _is_complete(record):
                     steps[record.rank or 0].append(record)
         slow = {rank: _slow(of, SlowRule()) for rank, of in steps.items()}
         near = {rank: _slow(of, near_rule()) for rank, of in steps.items()}
-        common = set.intersection(*({step.trace_id for step in of} for of in steps.values())) if steps else set()
-        first = slow.get(0, set())
-        self._whole = first | {
-            s.trace_id for of in steps.values() for s in of if s.step is not None and not s.step % EVERY
-        }
+        every = {one.trace_id for of in steps.values() for one in of if not (one.step or 0) % EVERY}
+        self._whole = every | slow.get(0, set())
+        common = _in_all([{one.trace_id for one in of} for of in steps.values()])
+        of_any = {trace for of in slow.values() for trace in of}
+        first = common & slow.get(0, set())
         self.agreement = Agreement(
-            len(common & set.union(*slow.values())) if slow else 0,
-            len(common & set.intersection(*slow.values())) if slow else 0,
-            len(common & first),
-            len(common & first & set.intersection(*near.values())) if near else 0,
+            len(common & of_any),
+            len(common & _in_all(slow.values())),
+            len(first),
+            len(first & _in_all(near.values())),
         )
 
     def keep(self, records: Iterable[Known]) -> list[Known]:
@@ -79,7 +75,7 @@ def _is_complete(step: RankStep) -> bool:
     return step.name == semconv.SPAN_RANK_STEP and not step.incomplete and step.step is not None
 
 
-def _in_all(some: Iterable[set[str]]) -> set[str]:
+def _in_all(some: Collection[set[str]]) -> set[str]:
     return functools.reduce(set.intersection, some) if some else set()
 
 
