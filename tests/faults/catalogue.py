@@ -161,6 +161,9 @@ _SEVERAL = (
 DEFAULTS: Final = {"OTEL_NETMON_INTERVAL": "", "OTEL_NETMON_STALL_AFTER": "", "OTEL_NETMON_HEARTBEAT": ""}
 """The package's own settings, where the lab has quicker ones."""
 
+FEW: Final = {"OTEL_NETMON_VOLUME": "steps"}
+"""As from 65 ranks on."""
+
 CLEAN: Final = (
     Case("none", "nothing"),
     Case("none_busy", "nothing; a busy loop on each core", busy_loops=2),
@@ -183,6 +186,7 @@ CLEAN: Final = (
     Case("none_dispatcher", "nothing; captured on the dispatcher", env={"OTEL_NETMON_CAPTURE": "dispatcher"}),
     Case("none_sampled", "nothing; every 10th step is traced", env={"OTEL_NETMON_TRACE_EVERY": "10"}),
     Case("none_rank_0", "nothing; only rank 0 is traced", env={"OTEL_NETMON_TRACE_RANKS": "0"}),
+    Case("none_few", "nothing; single collectives of few steps go out", env=FEW),
     Case("none_2", "nothing; 2 ranks", hosts=2),
     Case("none_8", "nothing; 8 ranks, 2 on a host", per_host=2),
     Case("none_fast", "nothing; links of 2 Gbit/s", link=2000),
@@ -191,7 +195,7 @@ CLEAN: Final = (
 
 
 def _variants() -> tuple[Case, ...]:
-    by_name = {case.name: case for case in (*_SLOW, *_NETWORK)}
+    by_name = {case.name: case for case in (*_SLOW, *_NETWORK, *_BROKEN)}
     first = [
         replace(by_name[name], name=f"{name}_first", how=f"{by_name[name].how}; from the start", from_step=0)
         for name in ("straggler", "data", "rate_up")
@@ -206,7 +210,13 @@ def _variants() -> tuple[Case, ...]:
                 env={"OTEL_NETMON_TRACE_EVERY": "10"})
         for name in ("straggler", "late_bucket", "rate_up")
     ]  # fmt: skip
-    return (*first, *default, *sampled)
+    few = [
+        replace(by_name[name], name=f"{name}_few", how=f"{by_name[name].how}; single collectives of few steps go out",
+                env=FEW)
+        for name in ("straggler", "late_bucket", "data", "rate_up", "loss_down", "cut", "hang", "kill", "exception",
+                     "desync_op", "desync_size")
+    ]  # fmt: skip
+    return (*first, *default, *sampled, *few)
 
 
 FAULTS: Final = (*_SLOW, *_NETWORK, *_BROKEN, *_SEVERAL, *_variants())
