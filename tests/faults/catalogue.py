@@ -186,7 +186,7 @@ CLEAN: Final = (
     Case("none_dispatcher", "nothing; captured on the dispatcher", env={"OTEL_NETMON_CAPTURE": "dispatcher"}),
     Case("none_sampled", "nothing; every 10th step is traced", env={"OTEL_NETMON_TRACE_EVERY": "10"}),
     Case("none_rank_0", "nothing; only rank 0 is traced", env={"OTEL_NETMON_TRACE_RANKS": "0"}),
-    Case("none_few", "nothing; single collectives of few steps go out", env=FEW),
+    Case("none_few", "nothing; collectives of few steps go out", env=FEW),
     Case("none_2", "nothing; 2 ranks", hosts=2),
     Case("none_8", "nothing; 8 ranks, 2 on a host", per_host=2),
     Case("none_fast", "nothing; links of 2 Gbit/s", link=2000),
@@ -211,10 +211,10 @@ def _variants() -> tuple[Case, ...]:
         for name in ("straggler", "late_bucket", "rate_up")
     ]  # fmt: skip
     few = [
-        replace(by_name[name], name=f"{name}_few", how=f"{by_name[name].how}; single collectives of few steps go out",
+        replace(by_name[name], name=f"{name}_few", how=f"{by_name[name].how}; collectives of few steps go out",
                 env=FEW)
-        for name in ("straggler", "late_bucket", "data", "rate_up", "loss_down", "cut", "hang", "kill", "exception",
-                     "desync_op", "desync_size")
+        for name in ("straggler", "late_bucket", "data", "rate_up", "loss_down", "cut", "hang", "kill",
+                     "exception", "desync_op", "desync_size")
     ]  # fmt: skip
     return (*first, *default, *sampled, *few)
 
