@@ -7,6 +7,7 @@ how they fare (``live``), the one that leads says which of its own steps were sl
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import deque
 from typing import Final, NamedTuple
@@ -15,6 +16,8 @@ from otel_netmon import threads
 
 SLOW: Final = 1.2
 """Times the running median."""
+MUCH: Final = 2.0
+"""The same for a step that is called slow also where those that are less slow are too many."""
 NEAR: Final = 1.1
 """The same for a step that others may find slow."""
 WINDOW: Final = 64
@@ -22,7 +25,7 @@ WINDOW: Final = 64
 _LEAST: Final = 8
 """Steps before that are needed to call one slow."""
 _SHARE: Final = 0.05
-"""Of the steps that may be called slow in the long run, and ..."""
+"""Of the steps that may be called slow in the long run by each of the two limits, and ..."""
 _BURST: Final = 8
 """... in a row: a job that got slower for good is slow until the median follows."""
 MOST: Final = 16
@@ -42,24 +45,34 @@ class Judged(NamedTuple):
 class SlowRule:
     """The rule for one rank's steps, in their order. Used by one thread."""
 
-    def __init__(self, limit: float = SLOW, share: float = _SHARE) -> None:
-        self._limit = limit
-        self._share = share
+    def __init__(self, *, is_near: bool = False) -> None:
+        """``is_near``: that of steps that others may find slow, of which it is asked for a few seconds only, and
+        so without a limit to how many."""
+        share = 1.0 if is_near else _SHARE
         self._last: deque[float] = deque(maxlen=WINDOW)
-        self._may = float(_BURST)
+        self._limits = [(MUCH, _Some(share)), (NEAR if is_near else SLOW, _Some(share))]
 
     def takes(self, seconds: float) -> bool:
-        """Whether a step that took so long is one; some 3 µs."""
-        known = len(self._last) >= _LEAST
-        is_slow = known and seconds > self._limit * statistics.median(self._last) and self._may >= 1
+        """Whether a step that took so long is one; some 5 µs."""
+        usual = statistics.median(self._last) if len(self._last) >= _LEAST else math.inf
         self._last.append(seconds)
-        self._may = min(self._may + self._share, _BURST) - is_slow
+        is_slow = False
+        for limit, some in self._limits:
+            is_slow = some.one_more(seconds > limit * usual and not is_slow) or is_slow
         return is_slow
 
 
-def near_rule() -> SlowRule:
-    """That of steps that others may find slow: of a few seconds, and so without a limit to how many."""
-    return SlowRule(NEAR, 1.0)
+class _Some:
+    """Lets some of many pass."""
+
+    def __init__(self, share: float) -> None:
+        self._share = share
+        self._may = float(_BURST)
+
+    def one_more(self, is_wanted: bool) -> bool:
+        passes = is_wanted and self._may >= 1
+        self._may = min(self._may + self._share, _BURST) - passes
+        return passes
 
 
 class SlowSteps:
@@ -67,7 +80,7 @@ class SlowSteps:
 
     def __init__(self) -> None:
         self._lock = threads.Lock()
-        self._rule, self._near_rule = SlowRule(), near_rule()
+        self._rule, self._near_rule = SlowRule(), SlowRule(is_near=True)
         self._own: deque[int] = deque(maxlen=4 * MOST)
         self._near: deque[int] = deque(maxlen=4 * MOST)
         self._heard: deque[int] = deque(maxlen=4 * MOST)

@@ -107,6 +107,7 @@ def test_what_a_run_adds_later_is_sent_later(folder: Path, faulty: Faulty) -> No
     assert faulty.spans == spans
 
 
+@pytest.mark.row("`export otlp` is killed, or its collector fails, in the middle")
 def test_a_collector_that_fails_in_the_middle_gets_the_rest_at_the_next_start(
     folder: Path, faulty: Faulty, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -146,6 +147,7 @@ def test_it_waits_as_long_as_the_collector_asks(folder: Path, faulty: Faulty) ->
     assert faulty.spans == span_ids(folder)
 
 
+@pytest.mark.row("`export otlp` is killed, or its collector fails, in the middle")
 def test_killed_in_the_middle_it_goes_on_and_at_most_one_request_comes_twice(folder: Path, faulty: Faulty) -> None:
     port = free_port()
     faulty.delay = 0.1

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from otel_netmon import semconv
 from otel_netmon.emit.chosen import EVERY
-from otel_netmon.job.slow_steps import SlowRule, near_rule
+from otel_netmon.job.slow_steps import SlowRule
 from otel_netmon.records import Collective, RankStep
 from otel_netmon.store.problems import Problems
 from otel_netmon.store.reader import Known, read
@@ -44,7 +44,7 @@ class Thinned:
                 if isinstance(record, RankStep) and _is_complete(record):
                     steps[record.rank or 0].append(record)
         slow = {rank: _slow(of, SlowRule()) for rank, of in steps.items()}
-        near = {rank: _slow(of, near_rule()) for rank, of in steps.items()}
+        near = {rank: _slow(of, SlowRule(is_near=True)) for rank, of in steps.items()}
         every = {one.trace_id for of in steps.values() for one in of if not (one.step or 0) % EVERY}
         self._whole = every | slow.get(0, set())
         common = _in_all([{one.trace_id for one in of} for of in steps.values()])

@@ -1,5 +1,7 @@
-"""DDP training: STEPS steps of some 40 ms, each 30th of ten times as long; with a reason rank 1 ends by itself."""
+"""DDP training: STEPS steps of 0.1 s, each 30th six times as long; then rank 1 may `exit`, or be killed."""
 
+import os
+import signal
 import sys
 import time
 
@@ -12,12 +14,14 @@ rank, steps, fails = dist.get_rank(), int(sys.argv[1]), len(sys.argv) > 2
 model = DistributedDataParallel(torch.nn.Linear(8, 8))
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 for step in range(steps):
-    time.sleep(0.4 if step % 30 == 29 and rank == 1 else 0.04)
+    time.sleep(0.6 if step % 30 == 29 and rank == 1 else 0.1)
     model(torch.ones(2, 8)).sum().backward()
     optimizer.step()
     optimizer.zero_grad()
 if fails and rank == 1:
-    sys.exit(3)
+    if sys.argv[2] == "exit":
+        sys.exit(3)
+    os.kill(os.getpid(), signal.SIGKILL)
 if fails:
     dist.all_reduce(torch.ones(3))
 dist.destroy_process_group()

@@ -17,9 +17,18 @@ def test_a_step_is_slow_by_the_running_median() -> None:
 
 
 def test_a_job_that_got_slower_for_good_is_slow_for_a_while_only() -> None:
-    found = slow_ones([1.0] * 100 + [2.0] * 300)
+    found = slow_ones([1.0] * 100 + [1.5] * 300)
     assert 8 <= len(found) <= 8 + 300 * 0.05 and found[0] == 100
     assert found[-1] < 140  # the median has followed
+
+
+def test_what_is_much_too_slow_does_not_drown_in_what_is_a_little() -> None:
+    seconds = [1.0, 1.0, 1.3] * 200
+    few = len(slow_ones(seconds))
+    assert 600 * 0.05 <= few <= 600 * 0.05 + 8
+    seconds[300:600:60] = [3.0] * 5
+    found = slow_ones(seconds)
+    assert {*range(300, 600, 60)} <= {*found} and len(found) <= few + 5
 
 
 def play(of: SlowSteps, seconds: list[float]) -> list[bool | None]:
