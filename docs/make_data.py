@@ -50,8 +50,8 @@ _LOGS: Final = f"""
 ## Log events
 
 What a rank did in a step is told for *every* step. Where it has no span (by a sampler, `OTEL_NETMON_TRACE_EVERY`,
-or in a large job: [volume.md](volume.md)), it is a log event with the attributes of the span, the ids that it would
-have had, and `{semconv.STEP_START}`; its time stamp is the end. So is the traffic with each peer, as
+or in a large job: [volume.md](volume.md)), it is a log event with the attributes of the span, the ids that the
+span would have, and `{semconv.STEP_START}`; its time stamp is the end. So is the traffic with each peer, as
 `{semconv.EVENT_TCP_PEER}`; also that of a step that has been open for 2 s, which does not wait for its end.
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from opentelemetry import trace
@@ -68,6 +69,7 @@ class Rank:
         ranks: int = 4,
         **more: Any,
     ) -> None:
+        self.made = time.monotonic_ns()
         self.exported = InMemorySpanExporter()
         provider = self.provider = TracerProvider(sampler=sampler)
         provider.add_span_processor(SimpleSpanProcessor(self.exported))

@@ -20,6 +20,8 @@ from otel_netmon.delivery.otlp_protobuf import Protobuf, varint
 from otel_netmon.emit.attribute_sets import AttributeSet
 from otel_netmon.emit.encoding import CollectiveEncoder, Trace
 from otel_netmon.emit.interval_stats import IntervalStats
+from otel_netmon.emit.intervals import of_step
+from otel_netmon.emit.unsent import Unsent
 from otel_netmon.job.collective_window import window
 from otel_netmon.job.identity import RunId
 from otel_netmon.job.roles import RankIdentity
@@ -283,3 +285,20 @@ def test_a_record_has_the_size_that_python_thinks() -> None:
     from otel_netmon.capture.native import loader
 
     assert loader.load().RECORD_BYTES == RECORD_BYTES == loader.RECORD.size == _RECORD.size
+
+
+def test_the_last_ones_before_one_that_fails_are_events_again(native: Captured) -> None:
+    call(300)
+    calls = taken(native, 300)
+    about_of(calls)
+    unsent, step = Unsent(40), of_step(3)
+    unsent.add_plain(of_step(2), calls)
+    for first in range(0, 300, 30):
+        unsent.add_plain(step, calls.part(first, 30))
+    assert sum(map(len, unsent._plain)) < 70
+    failed = CollectiveEvent(calls.events()[-1].kind, 1 << 62, 0, 301)
+    failed.error = "RuntimeError"
+    unsent.add(step, [failed])
+    expected = sorted(calls.events(), key=lambda event: event.start)[-39:]
+    assert [event.sequence for event in unsent.take(step)] == [*(event.sequence for event in expected), 301]
+    assert not unsent.take(step)

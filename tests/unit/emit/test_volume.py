@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +26,6 @@ from tests.unit.emit.a_rank import RUN, Rank, context, job_of, settings_with
 from tests.unit.emit.test_evidence import events_in, record_of
 
 MS = 1_000_000
-BASE = time.monotonic_ns()
-"""Steps are of now: a rank that waits long for the leader goes by itself."""
 NAME = semconv.EVENT_OF_PERIOD["rank_step"]
 
 
@@ -38,7 +35,7 @@ def a_rank(folder: Path, rank: int = 0, **more: Any) -> Rank:
 
 def train(rank: Rank, lengths: list[int], *, first: int = 0, calls: int = 2) -> None:
     """Steps of so many ms, with some collectives each."""
-    start = BASE + 1000 * MS * first
+    start = rank.made + 1000 * MS * first
     for number, length in enumerate(lengths, first):
         end = start + length * MS
         step = Step(number, last_boundary=number + 1, start=start, end=end, key=f"{number}.0")
