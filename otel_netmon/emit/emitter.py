@@ -11,32 +11,29 @@ import logging
 import time
 from collections import deque
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from otel_netmon import semconv
-from otel_netmon.delivery.packed import Place
 from otel_netmon.emit.attribute_sets import AttributeSets
 from otel_netmon.emit.attributes import rank_step
 from otel_netmon.emit.chosen import Chosen
-from otel_netmon.emit.encoding import Trace
+from otel_netmon.emit.collective_spans import CollectiveSpans, Losses
 from otel_netmon.emit.evidence import EvidenceWriter
 from otel_netmon.emit.hangs import HangDetector, HeartbeatSender
 from otel_netmon.emit.interval_stats import IntervalStats
-from otel_netmon.emit.intervals import Interval, StepResolver, Tie, of_step, tied_by_group
+from otel_netmon.emit.intervals import Interval, StepResolver, of_step, tied_by_group
 from otel_netmon.emit.log_events import LogEvents
 from otel_netmon.emit.metrics import CollectiveMetrics
 from otel_netmon.emit.progress import Progress
 from otel_netmon.emit.step_writer import StepWriter, step_files
-from otel_netmon.emit.unsent import Unsent, has_failed
 from otel_netmon.emit.waiting import Waiting
-from otel_netmon.guard import log_once
 from otel_netmon.job import identity
 from otel_netmon.job.steps import SETUP, Step, StepMarks
 from otel_netmon.records import Heartbeat
 from otel_netmon.threads import Pace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from otel_netmon.capture.event import CollectiveEvent
     from otel_netmon.capture.plain import PlainCalls
@@ -94,7 +91,8 @@ class Emitter:
         self._evidence = EvidenceWriter(spans, logs, self._epoch, self._member, observer)
         files = None if self._chosen.is_full else step_files(settings, spans)
         self._records = StepWriter(self._evidence, self._chosen, job.slow, files)
-        self._unsent = Unsent(self._chosen.last_calls)
+        self._losses = Losses()
+        self._collectives = CollectiveSpans(spans, self._chosen, self._member, self._epoch, self._losses.guarded)
         self._opened = 0
         """When the last step that ended did."""
         self._begun = time.monotonic_ns()
@@ -102,8 +100,11 @@ class Emitter:
         self._steps: deque[Step] = deque()
         """Ended, and not emitted yet."""
         self._stats: dict[Interval, IntervalStats] = {}
-        self.lost = 0
+
+    @property
+    def lost(self) -> int:
         """Spans lost: no provider or run id came while more than ``ring_size`` waited, or the provider failed."""
+        return self._losses.count
 
     def take(self, events: list[CollectiveEvent]) -> None:
         """Feed the metrics; keep the events for their spans."""
@@ -112,7 +113,7 @@ class Emitter:
             self._metrics.record(some)
         self._metrics.record_overwritten(self._abouts.of)
         self._progress.end(events)
-        self.lost += self._waiting.add(events)
+        self._losses.count += self._waiting.add(events)
 
     def take_plain(self, calls: PlainCalls) -> None:
         """The same with plain calls."""
@@ -121,7 +122,7 @@ class Emitter:
         self._metrics.record_plain(series)
         for one in series:
             self._progress.reach(one.kind.group, one.last_sequence)
-        self.lost += self._waiting.add_plain(calls)
+        self._losses.count += self._waiting.add_plain(calls)
 
     def marks(self, marks: StepMarks, unmarked: int = 0) -> None:
         """What ``StepTracker`` said: call this before the events that it is about are taken.
@@ -144,14 +145,13 @@ class Emitter:
         if run_id is None or not self._spans.ready():
             return
         known, plain = self._waiting.take_known(self._intervals, self._pace, last_call=last_call)
-        spans: list[tuple[PlainCalls, Trace]] = []
         for interval, calls in plain:
-            self._counted(self._add_plain, run_id, interval, calls, spans, spans=len(calls))
-        self._counted(self._spans.emit_plain, spans, spans=sum(len(calls) for calls, _ in spans))
+            self._losses.guarded(self._add_plain, run_id, interval, calls, spans=len(calls))
+        self._collectives.make_plain()
         for interval, events in known.items():
             for few in self._pace.pieces(events, _AT_ONCE):
-                self._emit_events(run_id, interval, few)
-        self._counted(self._spans.flush)
+                self._add(run_id, interval, few)
+        self._losses.guarded(self._spans.flush)
 
     def emit_intervals(self, run_id: str | None, in_flight: int | None) -> None:
         """Make the spans of the steps and windows that ended.
@@ -165,21 +165,13 @@ class Emitter:
             step = self._steps[0]
             if in_flight is not None and in_flight < step.last_boundary and now - step.end < _PATIENCE:
                 break
-            self._counted(self._emit_step, run_id, self._steps.popleft())
+            self._losses.guarded(self._emit_step, run_id, self._steps.popleft())
             self._pace.give_way()
         for interval in [interval for interval in self._stats if self._intervals.ended(interval, now - _PATIENCE)]:
-            self._counted(self._emit_interval, run_id, interval, *self._intervals.bounds(interval))
-        self._counted(self._records.release, run_id, now + self._epoch)
+            self._losses.guarded(self._emit_interval, run_id, interval, *self._intervals.bounds(interval))
+        self._losses.guarded(self._records.release, run_id, now + self._epoch)
         self._metrics.feed_steps()
-        self._counted(self._spans.flush)
-
-    def _counted(self, make: Callable[..., None], *what: Any, spans: int = 1) -> None:
-        """Make so many spans. Samplers and processors are the user's: what they raise costs those, no others."""
-        try:
-            make(*what)
-        except Exception as error:  # noqa: BLE001  # law 1, see above
-            self.lost += spans
-            log_once(_logger, error, "otel-netmon: a span is lost, its sampler or processor failed")
+        self._losses.guarded(self._spans.flush)
 
     def watch(self, run_id: str | None, in_flight: list[CollectiveEvent], at: int | None = None) -> None:
         """Report collectives that hang, and that this rank lives. ``at``: when these were in flight."""
@@ -226,17 +218,17 @@ class Emitter:
         for interval in list(self._stats):
             if interval.kind == semconv.SPAN_WINDOW:
                 start, end = self._intervals.bounds(interval)
-                self._counted(self._emit_interval, run_id, interval, start, min(end, now))
+                self._losses.guarded(self._emit_interval, run_id, interval, start, min(end, now))
             elif last is not None and interval == of_step(SETUP):  # no step ever came
                 setup = replace(last, index=SETUP, end=now, key="")
-                self._counted(self._emit_step, run_id, setup)
+                self._losses.guarded(self._emit_step, run_id, setup)
         if last is not None:
             is_open, length = of_step(last.index, last.key), last.end - last.start
             if is_open in self._stats or (is_present and last.index > 0 and length > _LONG):
-                self._counted(self._emit_interval, run_id, is_open, last.start, last.end, last)
-        self._counted(functools.partial(self._records.release, is_last=True), run_id, now + self._epoch)
+                self._losses.guarded(self._emit_interval, run_id, is_open, last.start, last.end, last)
+        self._losses.guarded(functools.partial(self._records.release, is_last=True), run_id, now + self._epoch)
         self._metrics.feed_steps()
-        self._counted(self._spans.flush)
+        self._losses.guarded(self._spans.flush)
 
     def _stats_of(self, interval: Interval) -> IntervalStats:
         stats = self._stats.get(interval)
@@ -246,59 +238,16 @@ class Emitter:
                 del self._stats[next(iter(self._stats))]
         return stats
 
-    def _add_plain(
-        self, run_id: str, interval: Interval, calls: PlainCalls, spans: list[tuple[PlainCalls, Trace]]
-    ) -> None:
-        if not self._spans.packs:
-            self._emit_events(run_id, interval, calls.events())
-            return
-        self._stats_of(interval).add_plain(calls)
-        if self._chosen.has_calls(run_id, interval):
-            spans.append((calls, Trace(*self._parent(run_id, interval), self._epoch, 0)))
-        else:
-            self._unsent.add_plain(interval, calls)
-
-    def _emit_events(self, run_id: str, interval: Interval, events: Sequence[CollectiveEvent]) -> None:
-        stats = self._stats_of(interval)
-        stats.add(events)
-        below = [event for event in events if event.kind.group.run_id is None]
-        if len(below) < len(events):
-            for event in events:
-                of_group = tied_by_group(event)
-                if of_group is None:
-                    below.append(event)
-                else:
-                    self._counted(self._emit_tied, of_group, event)
-        if below:
-            self._counted(self._emit_below_step, run_id, interval, below, spans=len(below))
-
-    def _emit_below_step(self, run_id: str, interval: Interval, events: Sequence[CollectiveEvent]) -> None:
-        if not self._chosen.has_calls(run_id, interval):
-            self._unsent.add(interval, events)
-            if not any(map(has_failed, events)) or not self._chosen.choose(run_id, interval):
-                return
-            events = self._unsent.take(interval)
-        trace_id, parent_id = self._parent(run_id, interval)
+    def _add_plain(self, run_id: str, interval: Interval, calls: PlainCalls) -> None:
         if self._spans.packs:
-            self._spans.emit_events(events, trace_id, parent_id, self._epoch)
+            self._stats_of(interval).add_plain(calls)
+            self._collectives.add_plain(run_id, interval, calls)
         else:
-            for event in events:
-                self._counted(self._emit_event, event, trace_id, parent_id, event.span_id)
+            self._add(run_id, interval, calls.events())
 
-    def _parent(self, run_id: str, interval: Interval) -> tuple[int, int]:
-        """Ids of the trace and of this rank's span in it."""
-        return identity.trace_id(run_id, interval.key), identity.rank_id(run_id, interval.key, self._member)
-
-    def _emit_tied(self, of_group: Tie, event: CollectiveEvent) -> None:
-        if self._chosen.has_tied(of_group, event.operation.name):
-            is_root = of_group.is_root
-            parent_id, span_id = (None, of_group.root_id) if is_root else (of_group.root_id, event.span_id)
-            self._emit_event(event, of_group.trace_id, parent_id, span_id)
-
-    def _emit_event(self, event: CollectiveEvent, trace_id: int, parent_id: int | None, span_id: int) -> None:
-        start = event.start + self._epoch
-        end = (time.monotonic_ns() if event.end is None else event.end) + self._epoch
-        self._spans.emit_event(event, event.kind.about, Place(trace_id, parent_id, span_id, start, end))
+    def _add(self, run_id: str, interval: Interval, events: Sequence[CollectiveEvent]) -> None:
+        self._stats_of(interval).add(events)
+        self._collectives.add(run_id, interval, events)
 
     def _emit_step(self, run_id: str, step: Step) -> None:
         interval = of_step(step.index, step.key)

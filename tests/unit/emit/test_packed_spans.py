@@ -276,7 +276,7 @@ def encoded(*, ours: bool, text: bool) -> list[Any]:
         provider.add_span_processor(Watching())
     rank.emitter._spans._given = provider
     rank.emitter._epoch = 10**18
-    rank.emitter._evidence._epoch = 10**18
+    rank.emitter._evidence._epoch = rank.emitter._collectives._epoch = 10**18
     events = [rank.event(start=1000 + i, end=2000 + i, error="RuntimeError" if i == 3 else None) for i in range(5)]
     rank.play(STEP, events=events)
     return kept.spans
