@@ -14,7 +14,7 @@ from otel_netmon.analysis.bandwidths import Bandwidths
 from otel_netmon.analysis.details import Bandwidth, Details, Event, RankTime
 from otel_netmon.analysis.inside import PauseTable, choose, inside, shown
 from otel_netmon.analysis.last_calls import last_calls
-from otel_netmon.analysis.lateness import in_step
+from otel_netmon.analysis.lateness import by_sums, in_step
 from otel_netmon.analysis.links import links
 from otel_netmon.analysis.overlap import Overlaps
 from otel_netmon.analysis.waiting import Matcher, Part
@@ -87,6 +87,7 @@ class DetailCollector:
             links=links(evidence.traffic, evidence.hosts),
             overlaps=overlaps,
             last_calls=last_calls(evidence),
+            by_sums=grid.by_sums,
             unknown_overlaps=unknown,
         )
 
@@ -153,6 +154,8 @@ class _Grid:
         self._steps = steps
         self.times = array("d", (max(known(table.duration)) for _, table in steps))
         self._median = median(self.times)
+        self.by_sums = 0
+        """Columns without, but with lateness."""
         self.matched: set[int] = set()
         """Columns with a collective that was seen on all its ranks."""
         ranks = {rank for _, table in steps for rank in table}
@@ -163,6 +166,9 @@ class _Grid:
             waited, lateness = in_step(matching.matcher, places, matching.sizes)
             if waited:
                 self.matched.add(column)
+            else:
+                lateness = by_sums(table)
+                self.by_sums += bool(lateness)
             for rank, seconds in lateness.items():
                 if rank in self.lateness:
                     self.lateness[rank][column] = seconds

@@ -156,5 +156,7 @@ class Details:
     overlaps: tuple[Overlap, ...] = ()
     last_calls: tuple[LastCall, ...] = ()
     """Of groups on which something hung or failed."""
+    by_sums: int = 0
+    """Steps whose lateness is made of sums, see ``lateness``."""
     unknown_overlaps: int = 0
     """Steps of ranks of which no overlap is known: no times of collectives, or more of them than are packed."""

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from otel_netmon.analysis.waiting import Matcher, Part, Where
 from otel_netmon.covered import covered
+from otel_netmon.diagnosis.steps import StepTable
 
 Waits = dict[int, list[tuple[float, float]]]
 """By rank: when it began to wait, NaN where that is not known, and for how long."""
@@ -45,6 +46,17 @@ def late(waited: Mapping[int, float]) -> dict[int, float]:
     # Without a value of the lower half, the median is this one.
     usual = ordered[middle] if count % 2 == 0 else (ordered[middle] + ordered[middle + 1]) / 2
     return {rank: usual - seconds for rank, seconds in waited.items() if seconds < usual}
+
+
+def by_sums(table: StepTable) -> dict[int, float]:
+    """The same of a step of which no single collective is known: by how much less time a rank had in collectives
+    than the median of those that had the same ones to do."""
+    alike: dict[object, dict[int, float]] = defaultdict(dict)
+    for rank in table:
+        inside = table.duration[rank] - table.own[rank]
+        if not math.isnan(inside):
+            alike[table.work[rank]][rank] = inside
+    return {rank: seconds for each in alike.values() for rank, seconds in late(each).items()}
 
 
 def in_step(

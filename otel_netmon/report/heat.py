@@ -89,12 +89,18 @@ def heat_map(
     top = _TOP + _LINE + 32.0
     body = [*_step_line(details, scale), *_events(details.events, scale)]
     ranks = sorted(details.lateness)
-    body += [text(LEFT + WIDTH + 8, top - 18, "each other rank"), text(LEFT + WIDTH + 8, top - 5, "waited for it")]
+    if caused:
+        said = ("each other rank", top - 18), ("waited for it", top - 5)
+        body += [text(LEFT + WIDTH + 8, y, word) for word, y in said]
     if len(ranks) > _FEW:
-        worst = sorted(sorted(ranks, key=lambda rank: -caused.get(rank, 0.0))[:_ENLARGED])
+        by_sums = details.by_sums > 0
+        cost = {rank: sum(details.lateness[rank]) if by_sums else caused.get(rank, 0.0) for rank in ranks}
+        worst = sorted(sorted(ranks, key=lambda rank: -cost[rank])[:_ENLARGED])
         body += _Rows([[rank] for rank in worst], top, 15.0).drawn(details, scale, labels)
         top += 15 * len(worst) + 26
-        words = f"all {len(ranks)} ranks; above, the {len(worst)} that were waited for most"
+        words = (
+            f"all {len(ranks)} ranks; above, the {len(worst)} that were {'late' if by_sums else 'waited for'} most"
+        )
         body.append(text(LEFT, top - 7, words))
     per = math.ceil(len(ranks) / _MOST_ROWS)
     rows = [ranks[at : at + per] for at in range(0, len(ranks), per)]

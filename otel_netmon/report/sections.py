@@ -113,6 +113,15 @@ def _time(view: _View) -> Section:
     )
 
 
+_WAITED: Final = "What each other rank waited is the summary's: added up over all collectives."
+
+
+def _left_out(view: _View) -> str:
+    """Why there may be few single collectives."""
+    some = view.summary.losses.sampled_out
+    return f" {counted(some, 'collective')} were not sent: see OTEL_NETMON_VOLUME." if some else ""
+
+
 def _late(view: _View) -> Section:
     summary, details = view.summary, view.details
     title = "Who came late, and when"
@@ -120,7 +129,8 @@ def _late(view: _View) -> Section:
         return Section("late", title, missing=_NO_STEPS)
     if len(details.times) == 1:
         return Section("late", title, missing="There are steps of one rank only: late is who others wait for.")
-    if summary.waiting is None or not summary.waiting.matched:
+    waiting = summary.waiting
+    if not details.by_sums and (waiting is None or not waiting.matched):
         return Section(
             "late",
             title,
@@ -128,7 +138,12 @@ def _late(view: _View) -> Section:
             " ranks waited for one another. Either the telemetry of some ranks is not in this folder, or the"
             f" collectives ran on a device and were not timed ({_TIMING} has the Flight Recorder time them).",
         )
-    unmatched = summary.waiting.unmatched
+    unmatched = waiting.unmatched if waiting is not None else 0
+    steps = f"{counted(details.by_sums, 'step')}" + f" of {len(details.steps)}" * (details.by_sums > 1)
+    by_sums = (
+        f"In {steps} single collectives are not known on all ranks: there a rank is late by as much as it spent"
+        " less time in collectives than the median of those that had the same ones."
+    )
     return Section(
         "late",
         title,
@@ -137,7 +152,12 @@ def _late(view: _View) -> Section:
         " Point at a cell, or focus the picture and press the arrow keys, to read it.",
         (heat_map(details, view.caused, view.strong, view.hosts),),
         notes=(
-            "What each other rank waited is the summary's: added up over all collectives.",
+            *((by_sums,) if details.by_sums else ()),
+            *(
+                ("What each other rank waited is the summary's: added up over all collectives.",)
+                if view.caused
+                else ()
+            ),
             *((f"{counted(unmatched, 'collective')} were not seen on all of their ranks.",) if unmatched else ()),
         ),
     )
@@ -147,7 +167,8 @@ def _inside(view: _View) -> Section:
     details = view.details
     title = "Inside two steps"
     if not details.inside:
-        missing = "No step with a collective that was seen on all its ranks." if details.steps else _NO_STEPS
+        missing = f"No step with a collective that was seen on all its ranks.{_left_out(view)}"
+        missing = missing if details.steps else _NO_STEPS
         return Section("inside", title, missing=missing)
     ranks = len(details.inside[0].ranks)
     words = (
@@ -250,7 +271,7 @@ def _overlap(view: _View) -> Section:
     if not details.overlaps:
         missing = (
             "Not known: no step tells when each of its collectives began and how long it took. On a device that"
-            f" needs {_TIMING}; of steps with more collectives than are packed it is not told."
+            f" needs {_TIMING}; of steps with more collectives than are packed it is not told.{_left_out(view)}"
         )
         return Section("overlap", title, missing=missing if details.steps else _NO_STEPS)
     unknown = details.unknown_overlaps

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from otel_netmon.analysis.bandwidths import Bandwidths
 from otel_netmon.analysis.details import LastCall
 from otel_netmon.analysis.inside import PauseTable, choose, inside, shown
 from otel_netmon.analysis.last_calls import last_calls
-from otel_netmon.analysis.lateness import in_step, late, length
+from otel_netmon.analysis.lateness import by_sums, in_step, late, length
 from otel_netmon.analysis.links import links
 from otel_netmon.analysis.overlap import Overlaps
 from otel_netmon.analysis.summary import examine, summarise
@@ -24,6 +25,7 @@ from otel_netmon.diagnosis.links import Link
 from otel_netmon.diagnosis.steps import StepSample, StepTable
 from otel_netmon.diagnosis.traffic import Traffic
 from otel_netmon.records import Call, Collective, GroupUse, PeerTraffic, RankStep
+from otel_netmon.report.page import page
 from tests.unit.analysis.synthetic import SIZE, write_run
 
 FROM, UNTIL = 10, 19
@@ -41,6 +43,40 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             traces=lambda _rank: True,
         )
     yield path
+
+
+def test_without_single_collectives_lateness_is_made_of_sums(folder: Path, tmp_path: Path) -> None:
+    for file in folder.glob("*.jsonl"):
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        spans = (
+            scope["spans"]
+            for line in lines
+            for about in line.get("resourceSpans", ())
+            for scope in about["scopeSpans"]
+        )
+        for some in spans:
+            some[:] = [span for span in some if span["name"] in (semconv.SPAN_RANK_STEP, semconv.SPAN_TRAIN_STEP)]
+            for span in some:
+                span["attributes"] = [
+                    each for each in span["attributes"] if each["key"] != semconv.STEP_COLLECTIVES
+                ]
+        (tmp_path / file.name).write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    summary, details = examine(tmp_path)
+    assert (summary.waiting is None or not summary.waiting.matched) and details.by_sums == 29
+    assert details.steps == tuple(range(1, 30))
+    for rank, row in details.lateness.items():
+        for step, seconds in zip(details.steps, row, strict=True):
+            expected = 0.04 if rank == 2 and FROM <= step <= UNTIL else 0.0
+            assert seconds == pytest.approx(expected, abs=1e-4), (rank, step)
+    found = page(summary, details, "run")
+    assert "In 29 steps of 29 single collectives are not known" in found and 'id="heat"' in found
+
+
+def test_sums_are_compared_among_ranks_that_have_the_same_to_do() -> None:
+    table = StepTable()
+    for rank, (seconds, calls) in enumerate([(0.5, 3), (0.5, 3), (0.46, 3), (0.2, 9), (0.2, 9), (None, 9)]):
+        table.add(rank, StepSample(0, 10**9, seconds, calls=calls))
+    assert by_sums(table) == {2: pytest.approx(0.04)}
 
 
 def test_the_summary_is_the_same_with_details_and_without(folder: Path) -> None:
