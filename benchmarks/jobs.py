@@ -109,6 +109,28 @@ def on_the_wire(size: Size) -> Iterator[Line]:
             yield Line(
                 f"{what}: JSON lines", "By", Spread(value, value, value), None, "1,500" if how == "raw" else ""
             )
+    yield from _of_a_large_job(size(300, 3))
+
+
+def _of_a_large_job(steps: int) -> Iterator[Line]:
+    """The same of each step of each rank, where single collectives of few go out."""
+    with sink() as (endpoint, received), tempfile.TemporaryDirectory() as name:
+        settings = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
+            "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+            "OTEL_NETMON_VOLUME": "steps",
+            "OTEL_NETMON_STEPS_DIR": f"{name}/host",
+        }
+        ranks = job("ddp.py", "whole", steps, 0, under=otel_netmon_run(None), **settings)
+        paths = received()
+        kept = sum(one.stat().st_size for one in Path(name, "host").iterdir())
+    calls, of = sum(one["calls"] for one in ranks), steps * len(ranks)
+    about = f"{calls / of:.0f} collectives a step, OTEL_NETMON_VOLUME=steps"
+    for how in ("raw", "gzip"):
+        value = sum(found[how] for path, found in paths.items() if "metrics" not in path) / of
+        what = f"OTLP per step and rank, traces and logs, {how}: protobuf; {about}"
+        yield Line(what, "By", Spread(value, value, value))
+    yield Line(f"kept on the host per step and rank; {about}", "By", Spread(kept / of, kept / of, kept / of))
 
 
 def _lines(path: Path) -> list[bytes]:
