@@ -9,9 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from otel_netmon.analysis.details import Drawn, InsideRank, InsideStep
-from otel_netmon.analysis.lateness import Waits, length
 from otel_netmon.analysis.operations import percentile
-from otel_netmon.analysis.waiting import Part
+from otel_netmon.analysis.waiting import Part, Waits, length
 from otel_netmon.diagnosis.finding import Finding
 from otel_netmon.diagnosis.steps import StepTable
 

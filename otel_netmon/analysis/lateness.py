@@ -1,8 +1,7 @@
 """Who was late in which step, and by how much: a value for each rank and step.
 
-In one collective the rank that waited least came last (see ``waiting``). In a step a rank's waiting is the time in
-which it waited in at least one collective: of several in flight together each would count it again. By how much
-less a rank waited than the median of the others of its group, so much later it came.
+In one collective the rank that waited least came last (see ``waiting``). By how much less a rank waited in a step
+than the median of the others of its group, so much later it came.
 """
 
 from __future__ import annotations
@@ -11,12 +10,8 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from otel_netmon.analysis.waiting import Matcher, Part, Where
-from otel_netmon.covered import covered
+from otel_netmon.analysis.waiting import Matcher, Part, Waits, Where, length
 from otel_netmon.diagnosis.steps import StepTable
-
-Waits = dict[int, list[tuple[float, float]]]
-"""By rank: when it began to wait, NaN where that is not known, and for how long."""
 
 
 def waits_of(part: Part, into: Waits) -> None:
@@ -24,16 +19,6 @@ def waits_of(part: Part, into: Waits) -> None:
     shortest = min(part.seconds)
     for rank, seconds, start in zip(part.ranks, part.seconds, part.starts, strict=True):
         into[int(rank)].append((start, seconds - shortest))
-
-
-def length(waits: Sequence[tuple[float, float]]) -> float:
-    """Seconds in at least one of them; where it is not known when they began, one comes after the other: on a
-    device they do."""
-    if len(waits) == 1:
-        return waits[0][1]
-    if any(math.isnan(start) for start, _ in waits):
-        return sum(seconds for _, seconds in waits)
-    return covered((int(start * 1e9), int((start + seconds) * 1e9)) for start, seconds in waits) / 1e9
 
 
 def late(waited: Mapping[int, float]) -> dict[int, float]:

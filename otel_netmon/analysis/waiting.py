@@ -11,11 +11,12 @@ from __future__ import annotations
 import math
 from array import array
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from otel_netmon import semconv
+from otel_netmon.covered import covered
 from otel_netmon.records import Call, Collective, RankStep
 
 Where = tuple[int, str, str]
@@ -27,7 +28,8 @@ _POINT_TO_POINT: Final = ("send", "recv")
 
 @dataclass(frozen=True)
 class RankWait:
-    """One rank's waiting. Seconds; ``share`` is of the time of the steps looked at, ``None`` when not known."""
+    """One rank's waiting. Seconds in at least one collective: of several in flight together each would count it
+    again. ``share`` is of the time of the steps looked at, ``None`` when not known."""
 
     rank: int
     waited: float
@@ -35,7 +37,7 @@ class RankWait:
     waited_for: int
     """Collectives in which this rank was the last to come."""
     caused: float
-    """Mean wait of the other ranks in those collectives, summed."""
+    """Mean wait of the other ranks of the group in those collectives."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,20 @@ class Waiting:
     unmatched: int
     """Collectives that were not: a rank's telemetry is missing, or it failed there."""
     ranks: tuple[RankWait, ...]
+
+
+Waits = dict[int, list[tuple[float, float]]]
+"""By rank: when it began to wait, NaN where that is not known, and for how long."""
+
+
+def length(waits: Sequence[tuple[float, float]]) -> float:
+    """Seconds in at least one of them; where it is not known when they began, one comes after the other: on a
+    device they do."""
+    if len(waits) == 1:
+        return waits[0][1]
+    if any(math.isnan(start) for start, _ in waits):
+        return sum(seconds for _, seconds in waits)
+    return covered((int(start * 1e9), int((start + seconds) * 1e9)) for start, seconds in waits) / 1e9
 
 
 class Part(NamedTuple):
@@ -134,23 +150,31 @@ class Matcher:
         late: dict[int, int] = defaultdict(int)
         seen: set[int] = set()
         matched = unmatched = 0
-        for where in self._seen:
-            if steps.get(where[0], 1) <= 0:
+        for trace, places in self.by_trace().items():
+            if steps.get(trace, 1) <= 0:
                 continue
-            for part in self.parts(where, sizes):
-                if part is None:
-                    unmatched += 1
-                    continue
-                matched += 1
-                shortest = min(part.seconds)
-                last = int(part.ranks[part.seconds.index(shortest)])
-                for rank, seconds in zip(part.ranks, part.seconds, strict=True):
-                    waited[int(rank)] += seconds - shortest
-                cause = sum(seconds - shortest for seconds in part.seconds) / (len(part.ranks) - 1)
-                seen.add(where[0])
-                if cause > 0:
-                    caused[last] += cause
-                    late[last] += 1
+            waits: Waits = defaultdict(list)
+            blamed: dict[tuple[int, str], tuple[int, Waits]] = {}
+            for where in places:
+                for part in self.parts(where, sizes):
+                    if part is None:
+                        unmatched += 1
+                        continue
+                    matched += 1
+                    seen.add(trace)
+                    shortest = min(part.seconds)
+                    last = int(part.ranks[part.seconds.index(shortest)])
+                    late[last] += max(part.seconds) > shortest
+                    key = last, part.group
+                    others = blamed.setdefault(key, (len(part.ranks) - 1, defaultdict(list)))[1]
+                    for rank, seconds, start in zip(map(int, part.ranks), part.seconds, part.starts, strict=True):
+                        waits[rank].append((start, seconds - shortest))
+                        if rank != last:
+                            others[rank].append((start, seconds - shortest))
+            for rank, each in waits.items():
+                waited[rank] += length(each)
+            for (last, _), (count, others) in blamed.items():
+                caused[last] += sum(map(length, others.values())) / count
         step_time = sum(times.get(trace, 0.0) for trace in seen) or None
         ranks = tuple(
             RankWait(rank, waited[rank], waited[rank] / step_time if step_time else None, late[rank], caused[rank])

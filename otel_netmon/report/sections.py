@@ -85,8 +85,8 @@ def _time(view: _View) -> Section:
     notes = []
     if len(times) > 1:
         notes.append(
-            "Waiting is the time in which a rank waited in at least one collective; the summary's table adds up"
-            " all collectives, those in flight together as well."
+            "Waiting is the time in which a rank waited in at least one collective, also where several were in"
+            " flight together."
         )
     if view.finding is not None and view.finding.pairs:
         notes.append(
@@ -111,9 +111,6 @@ def _time(view: _View) -> Section:
         table=Block("", headers, tuple(rows), left=frozenset({0, 1})),
         of=_of(len(rows), len(times), "rank"),
     )
-
-
-_WAITED: Final = "What each other rank waited is the summary's: added up over all collectives."
 
 
 def _left_out(view: _View) -> str:
@@ -153,11 +150,6 @@ def _late(view: _View) -> Section:
         (heat_map(details, view.caused, view.strong, view.hosts),),
         notes=(
             *((by_sums,) if details.by_sums else ()),
-            *(
-                ("What each other rank waited is the summary's: added up over all collectives.",)
-                if view.caused
-                else ()
-            ),
             *((f"{counted(unmatched, 'collective')} were not seen on all of their ranks.",) if unmatched else ()),
         ),
     )

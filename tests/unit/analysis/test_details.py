@@ -14,11 +14,11 @@ from otel_netmon.analysis.bandwidths import Bandwidths
 from otel_netmon.analysis.details import LastCall
 from otel_netmon.analysis.inside import PauseTable, choose, inside, shown
 from otel_netmon.analysis.last_calls import last_calls
-from otel_netmon.analysis.lateness import by_sums, in_step, late, length
+from otel_netmon.analysis.lateness import by_sums, in_step, late
 from otel_netmon.analysis.links import links
 from otel_netmon.analysis.overlap import Overlaps
 from otel_netmon.analysis.summary import examine, summarise
-from otel_netmon.analysis.waiting import Matcher
+from otel_netmon.analysis.waiting import Matcher, length
 from otel_netmon.diagnosis.evidence import CallSeen, Evidence
 from otel_netmon.diagnosis.finding import Finding, Kind
 from otel_netmon.diagnosis.links import Link
@@ -70,6 +70,19 @@ def test_without_single_collectives_lateness_is_made_of_sums(folder: Path, tmp_p
             assert seconds == pytest.approx(expected, abs=1e-4), (rank, step)
     found = page(summary, details, "run")
     assert "In 29 steps of 29 single collectives are not known" in found and 'id="heat"' in found
+
+
+def test_waiting_in_collectives_in_flight_together_counts_once() -> None:
+    matcher = Matcher()
+    for sequence, start in ((1, 0.0), (2, 0.1), (3, 5.0)):  # the first two are in flight together for rank 0
+        for rank, seconds in ((0, 1.0), (1, 0.2), (2, 0.7)):
+            matcher.add((1, "0", "all_reduce"), sequence, 3, rank, seconds, start=start)
+    waiting = matcher.measure({1: 1}, {1: 10.0}, {})
+    waited = {each.rank: (each.waited, each.share, each.caused) for each in waiting.ranks}
+    assert waited[0] == (pytest.approx(0.9 + 0.8), pytest.approx(0.17), 0.0)
+    assert waited[2] == (pytest.approx(0.6 + 0.5), pytest.approx(0.11), 0.0)
+    assert waited[1] == (0.0, 0.0, pytest.approx((1.7 + 1.1) / 2))
+    assert [each.waited_for for each in waiting.ranks] == [0, 3, 0]
 
 
 def test_sums_are_compared_among_ranks_that_have_the_same_to_do() -> None:
