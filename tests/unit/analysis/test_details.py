@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,7 +79,7 @@ def test_waiting_in_collectives_in_flight_together_counts_once() -> None:
         for rank, seconds in ((0, 1.0), (1, 0.2), (2, 0.7)):
             matcher.add((1, "0", "all_reduce"), sequence, 3, rank, seconds, start=start)
     waiting = matcher.measure({1: 1}, {1: 10.0}, {})
-    waited = {each.rank: (each.waited, each.share, each.caused) for each in waiting.ranks}
+    waited: dict[int, Any] = {each.rank: (each.waited, each.share, each.caused) for each in waiting.ranks}
     assert waited[0] == (pytest.approx(0.9 + 0.8), pytest.approx(0.17), 0.0)
     assert waited[2] == (pytest.approx(0.6 + 0.5), pytest.approx(0.11), 0.0)
     assert waited[1] == (0.0, 0.0, pytest.approx((1.7 + 1.1) / 2))
