@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from otel_netmon import semconv
-from otel_netmon.store import json_tables, sql, views
+from otel_netmon.store import json_tables, layouts, sql, views
 from otel_netmon.store.compact import FOLDER, is_fresh, linked, plainly_named
 from otel_netmon.store.engine import SCHEMES, Answer, Engine, EngineError, InProcess, Server, names, text
 from otel_netmon.store.files import telemetry_files
@@ -108,7 +108,8 @@ def opened(where: str) -> Iterator[Asked]:
             raise EngineError(f"{scheme}:// is no database that is known here: give {known}, or a folder")
         server = Server(where)
         try:
-            yield Asked(server, lambda name: sql.select(sql.TABLES[name]), "ClickHouse")
+            layout = layouts.found(server)
+            yield Asked(server, lambda name: sql.select(sql.TABLES[name], layout), "ClickHouse")
         finally:
             server.close()
         return

@@ -14,7 +14,9 @@ from otel_netmon.report import words
 from otel_netmon.report.blocks import Block, plain
 from otel_netmon.store.compact import FOLDER, compact
 from otel_netmon.store.engine import Answer
+from otel_netmon.store.layouts import LAYOUTS
 from otel_netmon.store.problems import FolderError
+from otel_netmon.store.views import statements
 from otel_netmon.streams import say
 from otel_netmon.text import printable
 
@@ -63,6 +65,15 @@ def make_compact(folder: Path) -> int:
     print(
         f"{folder / FOLDER}: {words.size(done.compact_size)} of Parquet from {files} ({rows or 'nothing'}){lost}"
     )
+    return 0
+
+
+def print_views(schema: str, *, materialized: bool) -> int:
+    """Print the statements that make them; 2 for a schema that is not known."""
+    layout = LAYOUTS.get(schema)
+    if layout is None:
+        return _failed(f"{schema!r} is no schema that is known here: give {', '.join(LAYOUTS)}")
+    print("\n\n".join(f"{each};" for each in statements(layout, materialized=materialized)))
     return 0
 
 

@@ -19,7 +19,7 @@ _QUERY: Final = """\
 ask DIR's telemetry, or that in a ClickHouse database, in SQL
 
 SOURCE is a folder with telemetry files, or clickhouse://user:password@host:port/database (clickhouses:// with TLS)
-with the tables of the OpenTelemetry Collector's clickhouse exporter. QUESTION is one of
+with the tables of the OpenTelemetry Collector's clickhouse exporter, or of Jaeger. QUESTION is one of
   ops      operations: calls, bytes, durations, bandwidths
   late     who came last to collectives, and what the others waited
   exposed  how much of each step's communication the training waited for
@@ -32,8 +32,11 @@ Needs chDB or, for a server, clickhouse-connect: pip install 'otel-netmon[analyz
 _VIEWS: Final = """\
 print the SQL that makes views of records in a ClickHouse database
 
-They stand beside the tables of the OpenTelemetry Collector's clickhouse exporter and are named netmon_collectives,
-netmon_steps, … with typed columns. Pipe it into clickhouse-client. `otel-netmon query` needs none of them.
+They stand beside the tables that telemetry lies in and are named netmon_collectives, netmon_steps, … with typed
+columns. Pipe it into clickhouse-client. `otel-netmon query` needs none of them. SCHEMA is whose tables those are:
+  exporter       the OpenTelemetry Collector's clickhouse exporter's (the default)
+  exporter-json  the same with its option `json: true`
+  jaeger         Jaeger's own storage's, which has traces only: views of logs and metrics stay empty
 """
 
 
@@ -54,7 +57,10 @@ def add_commands(add: Add) -> None:
     query.add_argument("--run", metavar="ID", dest="run_id", help="of this run alone")
     query.add_argument("--steps", metavar="A:B", type=steps, help="of these steps alone; A or B may be left out")
     query.add_argument("--json", action="store_true", help="print JSON; the columns' names say their units")
-    views = add("clickhouse-views", _VIEWS, "[--materialized]")
+    views = add("clickhouse-views", _VIEWS, "[--source SCHEMA] [--materialized]")
+    views.add_argument(
+        "--source", metavar="SCHEMA", default="exporter", help="exporter, exporter-json or jaeger: whose tables"
+    )
     views.add_argument(
         "--materialized",
         action="store_true",
@@ -65,10 +71,9 @@ def add_commands(add: Add) -> None:
 def run(options: argparse.Namespace) -> int:
     """Do what ``options`` say; the exit code."""
     if options.action == "clickhouse-views":
-        from otel_netmon.store.views import statements
+        from otel_netmon.cli.query import print_views
 
-        print("\n\n".join(f"{each};" for each in statements(materialized=options.materialized)))
-        return 0
+        return print_views(options.source, materialized=options.materialized)
     from otel_netmon.cli.query import make_compact, query
 
     if options.action == "compact":

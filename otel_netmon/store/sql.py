@@ -1,4 +1,4 @@
-"""Records out of the tables of the Collector's ClickHouse exporter: the SELECT that makes each type's columns.
+"""Records out of the tables of the Collector's ClickHouse exporter, or what is like them: the SELECT of each type.
 
 What is absent is NULL. A record's own times and ids and its process (``source_â€¦``) are columns, too.
 """
@@ -6,7 +6,7 @@ What is absent is NULL. A record's own times and ids and its process (``source_â
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from otel_netmon import schema, semconv
 from otel_netmon.endings import LastCalls, RankExit
@@ -22,14 +22,8 @@ from otel_netmon.records import (
     Verdict,
 )
 from otel_netmon.store.engine import text
+from otel_netmon.store.layouts import EXPORTER, LOGS, METRICS, TRACES, Layout
 
-_READ: Final = {
-    "string": "if(mapContains({map}, {key}), {map}[{key}], NULL)",
-    "int": "toInt64OrNull({map}[{key}])",
-    "double": "toFloat64OrNull({map}[{key}])",
-    "boolean": "CAST(if(mapContains({map}, {key}), {map}[{key}] = 'true', NULL), 'Nullable(Bool)')",
-}
-"""Columns of type String, Int64, Float64 and Bool: nullable, but for what a record has to have."""
 _PERIODS: Final = f"({', '.join(repr(name) for name in semconv.SPAN_PERIODS)})"
 _IDS: Final = "TraceId AS `trace_id`, SpanId AS `span_id`"
 _PARENT: Final = "nullIf(ParentSpanId, '') AS `parent_id`"
@@ -52,69 +46,94 @@ TABLES: Final[dict[str, type[Any]]] = {
 """By the name that queries have for it, what a row of a table is."""
 
 
-def select(cls: type[Any]) -> str:
+def select(cls: type[Any], layout: Layout = EXPORTER) -> str:
     """The SELECT of a type of record; its columns are the same in the same order, whatever it is made from."""
-    return "\nUNION ALL\n".join(selects(cls))
+    return "\nUNION ALL\n".join(each for _, each in _SELECTS[cls](layout))
 
 
-def selects(cls: type[Any]) -> tuple[str, ...]:
-    """The same by parts, each of which reads one table of the exporter's."""
-    return tuple(_SELECTS[cls]())
+def selects(cls: type[Any], layout: Layout = EXPORTER) -> tuple[str, ...]:
+    """The same by parts, each of which reads one table; without those of tables that are always empty."""
+    return tuple(each for table, each in _SELECTS[cls](layout) if table not in layout.absent)
 
 
-def _read(attribute: semconv.Attribute, of: str) -> str:
-    return _READ[attribute.type].format(map=of, key=text(attribute))
+_Parts = Iterator[tuple[str, str]]
+"""A table of the exporter's, and a SELECT that reads it or what stands for it."""
 
 
-def _from(table: str, where: str, fields: str) -> str:
-    source = (
-        f"{_read(each, 'ResourceAttributes')} AS `source_{name}`"
-        for name, each in schema.ATTRIBUTES[Source].items()
-    )
-    return f"SELECT {fields}, {', '.join(source)}\nFROM {table}\nWHERE {where}"
+class _Place(NamedTuple):
+    """Where attributes stand."""
+
+    layout: Layout
+    table: str
+    column: str = ""
+    joined: str = ""
+    """What makes a row of each event of a span."""
+
+    def read(self, attribute: semconv.Attribute) -> str:
+        """The expression of a column."""
+        return self.layout.read(attribute, self.column, self.table)
 
 
-def _query(cls: type[Any], of: str, table: str, where: str, own: str, *first: str) -> str:
+def _from(place: _Place, where: str, fields: str) -> tuple[str, str]:
+    resource = place._replace(column="ResourceAttributes")
+    source = (f"{resource.read(each)} AS `source_{name}`" for name, each in schema.ATTRIBUTES[Source].items())
+    read = f"{place.layout.instead.get(place.table, place.table)}{place.joined}"
+    return place.table, f"SELECT {fields}, {', '.join(source)}\nFROM {read}\nWHERE {where}"
+
+
+def _query(cls: type[Any], place: _Place, where: str, own: str, *first: str) -> tuple[str, str]:
     fields, required = [*first], schema.required(cls)
     for name, attribute in schema.ATTRIBUTES[cls].items():
-        value = _read(attribute, of)
+        value = place.read(attribute)
         if name in required:
             where += f" AND {value} IS NOT NULL"
             value = f"assumeNotNull({value})"
         fields.append(f"{value} AS `{name}`")
-    return _from(table, where, ", ".join((*fields, own)))
+    return _from(place, where, ", ".join((*fields, own)))
 
 
-def _collectives() -> Iterator[str]:
-    where = f"SpanName NOT IN {_PERIODS}"
-    yield _query(Collective, "SpanAttributes", "otel_traces", where, _SPAN)
+def _collectives(layout: Layout) -> _Parts:
+    yield _query(Collective, _spans(layout), f"SpanName NOT IN {_PERIODS}", _SPAN)
 
 
-def _steps() -> Iterator[str]:
+def _steps(layout: Layout) -> _Parts:
     traced = f"SpanName IN {_PERIODS}"
-    yield _query(RankStep, "SpanAttributes", "otel_traces", traced, _SPAN, "toString(SpanName) AS `name`")
-    start = _read(semconv.STEP_START, "LogAttributes")
+    yield _query(RankStep, _spans(layout), traced, _SPAN, "toString(SpanName) AS `name`")
+    place = _logs(layout)
+    start = place.read(semconv.STEP_START)
     own = (
         f"assumeNotNull({start}) AS `start`, {_AT} AS `end`, {_IDS}, CAST(NULL, 'Nullable(String)') AS `parent_id`"
     )
     for period, event in semconv.EVENT_OF_PERIOD.items():
         where = f"EventName = {text(event)} AND {start} IS NOT NULL"
-        yield _query(RankStep, "LogAttributes", "otel_logs", where, own, f"{text(period)} AS `name`")
+        yield _query(RankStep, place, where, own, f"{text(period)} AS `name`")
 
 
-def _traffic() -> Iterator[str]:
+def _traffic(layout: Layout) -> _Parts:
     own = "toUnixTimestamp64Nano({}) AS `at`, TraceId AS `trace_id`, nullIf(SpanId, '') AS `parent_id`"
-    events = "otel_traces ARRAY JOIN Events.Timestamp AS moment, Events.Name AS event, Events.Attributes AS said"
+    joined = " ARRAY JOIN Events.Timestamp AS moment, Events.Name AS event, Events.Attributes AS said"
     is_one = f"= {text(semconv.EVENT_TCP_PEER)}"
-    yield _query(PeerTraffic, "said", events, f"event {is_one}", own.format("moment"))
-    yield _query(PeerTraffic, "LogAttributes", "otel_logs", f"EventName {is_one}", own.format("Timestamp"))
+    events = _Place(layout, TRACES, "said", joined)
+    yield _query(PeerTraffic, events, f"event {is_one}", own.format("moment"))
+    yield _query(PeerTraffic, _logs(layout), f"EventName {is_one}", own.format("Timestamp"))
 
 
-def _logged(cls: type[Any], event: str, own: str) -> Iterator[str]:
-    yield _query(cls, "LogAttributes", "otel_logs", f"EventName = {text(event)}", own)
+def _spans(layout: Layout) -> _Place:
+    return _Place(layout, TRACES, "SpanAttributes")
 
 
-def _samples() -> Iterator[str]:
+def _logs(layout: Layout) -> _Place:
+    return _Place(layout, LOGS, "LogAttributes")
+
+
+def _logged(cls: type[Any], event: str, own: str) -> Callable[[Layout], _Parts]:
+    def parts(layout: Layout) -> _Parts:
+        yield _query(cls, _logs(layout), f"EventName = {text(event)}", own)
+
+    return parts
+
+
+def _samples(layout: Layout) -> _Parts:
     nanos = "toUnixTimestamp64Nano(toDateTime64({}, 9))"
     plain = "CAST(NULL, 'Nullable(Float64)') AS `sum`, CAST([], 'Array(Float64)') AS `bounds`, "
     plain += "CAST([], 'Array(UInt64)') AS `counts`"
@@ -128,18 +147,18 @@ def _samples() -> Iterator[str]:
         fields = f"toString(MetricName) AS `metric`, {value} AS `value`, {nanos.format('TimeUnix')} AS `time`, "
         fields += f"CAST(Attributes, 'Map(String, String)') AS `attributes`, {is_delta} AS `is_delta`, "
         fields += f"nullIf({nanos.format('StartTimeUnix')}, 0) AS `start_time`, {rest}"
-        yield _from(f"otel_metrics_{kind}", "bitAnd(Flags, 1) = 0", fields)
+        yield _from(_Place(layout, f"{METRICS}{kind}"), "bitAnd(Flags, 1) = 0", fields)
 
 
-_SELECTS: Final[dict[type[Any], Callable[[], Iterator[str]]]] = {
+_SELECTS: Final[dict[type[Any], Callable[[Layout], _Parts]]] = {
     Collective: _collectives,
     RankStep: _steps,
     PeerTraffic: _traffic,
-    HostTraffic: lambda: _logged(HostTraffic, semconv.EVENT_NIC_TRAFFIC, f"{_AT} AS `at`"),
-    InFlight: lambda: _logged(InFlight, semconv.EVENT_STALLED, f"{_AT} AS `time`, {_IDS}"),
-    Heartbeat: lambda: _logged(Heartbeat, semconv.EVENT_HEARTBEAT, f"{_AT} AS `time`"),
-    RankExit: lambda: _logged(RankExit, semconv.EVENT_EXITED, f"{_AT} AS `time`"),
-    LastCalls: lambda: _logged(LastCalls, semconv.EVENT_LAST_CALLS, f"{_AT} AS `time`"),
-    Verdict: lambda: _logged(Verdict, semconv.EVENT_DIAGNOSIS, f"{_AT} AS `time`, {_IDS}"),
+    HostTraffic: _logged(HostTraffic, semconv.EVENT_NIC_TRAFFIC, f"{_AT} AS `at`"),
+    InFlight: _logged(InFlight, semconv.EVENT_STALLED, f"{_AT} AS `time`, {_IDS}"),
+    Heartbeat: _logged(Heartbeat, semconv.EVENT_HEARTBEAT, f"{_AT} AS `time`"),
+    RankExit: _logged(RankExit, semconv.EVENT_EXITED, f"{_AT} AS `time`"),
+    LastCalls: _logged(LastCalls, semconv.EVENT_LAST_CALLS, f"{_AT} AS `time`"),
+    Verdict: _logged(Verdict, semconv.EVENT_DIAGNOSIS, f"{_AT} AS `time`, {_IDS}"),
     HostSample: _samples,
 }

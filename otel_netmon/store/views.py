@@ -1,4 +1,4 @@
-"""DDL that has a ClickHouse database answer in records: views over the tables of the Collector's exporter."""
+"""DDL that has a ClickHouse database answer in records: views over the tables that telemetry lies in."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from typing import Final
 
 from otel_netmon.store import sql
+from otel_netmon.store.layouts import Layout
 
 PREFIX: Final = "netmon_"
-"""Of the views' names, which stand beside the exporter's tables."""
+"""Of the views' names, which stand beside those tables."""
 ORDER: Final = {
     "collectives": "trace_id, start",
     "steps": "trace_id, start",
@@ -29,14 +30,14 @@ def created(name: str, key: str, select: str) -> str:
     return f"CREATE TABLE {name} ENGINE = MergeTree ORDER BY ({key}) AS SELECT * FROM ({select}) WHERE 0"
 
 
-def statements(*, materialized: bool) -> Iterator[str]:
-    """Without ``materialized``, views that read the exporter's tables anew each time. With it, tables of their own
-    that every insert into the exporter's fills from then on: what is there already is not taken over."""
+def statements(layout: Layout, *, materialized: bool) -> Iterator[str]:
+    """Without ``materialized``, views that read the tables of ``layout`` anew each time. With it, tables of their
+    own that every insert into those fills from then on: what is there already is not taken over."""
     for name, cls in sql.TABLES.items():
         own = f"{PREFIX}{name}"
         if not materialized:
-            yield f"CREATE OR REPLACE VIEW {own} AS\n{sql.select(cls)}"
+            yield f"CREATE OR REPLACE VIEW {own} AS\n{sql.select(cls, layout)}"
             continue
-        yield created(f"IF NOT EXISTS {own}", order(name), sql.select(cls))
-        for number, part in enumerate(sql.selects(cls)):
+        yield created(f"IF NOT EXISTS {own}", order(name), sql.select(cls, layout))
+        for number, part in enumerate(sql.selects(cls, layout)):
             yield f"CREATE MATERIALIZED VIEW IF NOT EXISTS {own}_{number} TO {own} AS\n{part}"
