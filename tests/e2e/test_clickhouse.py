@@ -1,4 +1,5 @@
-"""The Collector's real clickhouse exporter, tables that it makes, and the same questions to them as to the files.
+"""The same questions to tables of ClickHouse's as to files. What really writes them: the Collector's clickhouse
+exporter, the same with ``json: true``, and Jaeger.
 
 No ClickHouse server: its engine runs in a process (chDB) behind as much of its HTTP interface as is needed.
 """
@@ -6,6 +7,8 @@ No ClickHouse server: its engine runs in a process (chDB) behind as much of its 
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import time
@@ -13,18 +16,24 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 
-from otel_netmon.analysis.questions import QUESTIONS
+from otel_netmon import schema, semconv
+from otel_netmon.analysis.questions import QUESTIONS, question
+from otel_netmon.records import PeerTraffic
 from otel_netmon.store import sql
-from tests.e2e.servers import free_ports, server
+from otel_netmon.store.layouts import LAYOUTS
+from tests.e2e.servers import QUIET, free_ports, jaeger_config, server, spans_in, wait_for
 from tests.installed import ROOT
-from tests.unit.store.test_questions import netmon, ran
+from tests.unit.store.test_questions import answers, netmon, ran
 from tests.unit.store.test_sql import PYTHON
 
 Binary = Callable[[str], str]
 PROGRAM = Path(__file__).parent / "programs" / "train.py"
+EVERY = "3"
+"""Of so many steps one has spans, the others log events."""
 
 
 @pytest.fixture(scope="module")
@@ -35,37 +44,106 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = subprocess.run(
         [sys.executable, "-m", "otel_netmon.cli", "run", "--output", str(folder), "--",
          sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(PROGRAM), "30"],
-        capture_output=True, text=True, timeout=150,
+        capture_output=True, text=True, timeout=150, env={**os.environ, "OTEL_NETMON_TRACE_EVERY": EVERY},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
+    for path in folder.glob("traces-*.jsonl"):
+        path.write_text(
+            "".join(f"{json.dumps(with_peers(json.loads(line)))}\n" for line in path.read_text().splitlines())
+        )
     return folder
 
 
-@pytest.fixture(scope="module")
+def with_peers(message: dict[str, Any]) -> dict[str, Any]:
+    """With a reading in each step of a rank: here the ranks are on one host, and have no peers on another."""
+    read = PeerTraffic(1, "it's another", 0.5, 2, 10, None, 3, 0, 1e-4, 2e-5, 3e-5, 0.1, None, 0.0, 2**40, 0, 0, 0)
+    kinds = {int: "intValue", float: "doubleValue", str: "stringValue"}
+    said = [
+        {"key": name, "value": {kinds[type(value)]: str(value) if type(value) is int else value}}
+        for name, value in schema.attributes(read).items()
+    ]
+    for group in message["resourceSpans"]:
+        for scope in group["scopeSpans"]:
+            for span in scope["spans"]:
+                if span["name"] == semconv.SPAN_RANK_STEP:
+                    event = {"timeUnixNano": span["endTimeUnixNano"], "name": semconv.EVENT_TCP_PEER}
+                    span["events"] = [{**event, "attributes": said}]
+    return message
+
+
+class Database(NamedTuple):
+    """Tables that were made and filled."""
+
+    url: str
+    port: int
+    files: Path
+    """The same telemetry, as far as it is kept there."""
+    source: str
+    """For `clickhouse-views --source`."""
+
+    def ask(self, query: str) -> bytes:
+        """What the engine says."""
+        return ask(self.port, query, self.url.rpartition("/")[2])
+
+
+@pytest.fixture(scope="module", params=LAYOUTS)
 def database(
-    folder: Path, binary: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
-    """What the exporter made of the same telemetry."""
+    request: pytest.FixtureRequest, folder: Path, binary: Binary, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Database]:
+    """What a writer made of the job's telemetry."""
     has = subprocess.run([PYTHON, "-c", "import chdb, clickhouse_connect"], capture_output=True, timeout=60)
     if has.returncode:
         pytest.skip("needs pip install 'otel-netmon[analyze]' (or CHDB_PYTHON=a Python that has it)")
     place = tmp_path_factory.mktemp("clickhouse")
-    http, otlp = free_ports(2)
+    http, otlp, *more = free_ports(4)
+    is_jaeger = request.param == "jaeger"
+    config = jaeger(http, otlp, *more) if is_jaeger else exporter(http, otlp, as_json="json" in request.param)
+    (place / "config.yaml").write_text(json.dumps(config))
+    command = [binary("jaeger" if is_jaeger else "otelcol"), "--config", str(place / "config.yaml")]
+    name, files = ("jaeger", place / "traces") if is_jaeger else ("otel", folder)
+    if is_jaeger:
+        files.mkdir()
+        for path in folder.glob("traces-*.jsonl"):
+            shutil.copy(path, files)
+    found = Database(f"clickhouse://127.0.0.1:{http}/{name}", http, files, request.param)
     bridge = [PYTHON, "-m", "tests.e2e.clickhouse_bridge", str(place / "data"), str(http)]
-    config = {
+    with server(bridge, [http], place / "bridge.log", {"PYTHONPATH": str(ROOT)}):
+        ask(http, f"CREATE DATABASE IF NOT EXISTS {name}", "default")
+        with server(command, [otlp], place / "writer.log", QUIET):
+            for statement in views(found, "--materialized"):
+                found.ask(statement)
+            for path in sorted(files.glob("*.jsonl")):
+                signal = path.name.partition("-")[0]
+                for line in path.read_bytes().splitlines():
+                    send(f"http://127.0.0.1:{otlp}/v1/{signal}", line)
+            if is_jaeger:  # it accepts first, and writes then
+                count = len(spans_in(files.glob("*.jsonl")))
+                wait_for(lambda: int(found.ask("SELECT count() FROM spans FORMAT TSV")), lambda had: had == count)
+            yield found
+
+
+def views(of: Database, *more: str) -> list[str]:
+    """The statements that make them."""
+    said = netmon("clickhouse-views", "--source", of.source, *more)
+    return [statement.rstrip(";\n") for statement in said.split(";\n")]
+
+
+def exporter(http: int, otlp: int, *, as_json: bool) -> dict[str, Any]:
+    """A collector with the exporter alone."""
+    about = {
+        "endpoint": f"http://127.0.0.1:{http}",
+        "database": "otel",
+        "create_schema": True,
+        "json": as_json,
+        "compress": "none",
+        "async_insert": False,
+        "sending_queue": {"enabled": False},
+        "retry_on_failure": {"enabled": False},
+        "timeout": "60s",
+    }
+    return {
         "receivers": {"otlp": {"protocols": {"http": {"endpoint": f"127.0.0.1:{otlp}"}}}},
-        "exporters": {
-            "clickhouse": {
-                "endpoint": f"http://127.0.0.1:{http}",
-                "database": "otel",
-                "create_schema": True,
-                "compress": "none",
-                "async_insert": False,
-                "sending_queue": {"enabled": False},
-                "retry_on_failure": {"enabled": False},
-                "timeout": "60s",
-            }
-        },
+        "exporters": {"clickhouse": about},
         "service": {
             "telemetry": {"metrics": {"level": "none"}},
             "pipelines": {
@@ -74,21 +152,19 @@ def database(
             },
         },
     }
-    (place / "config.yaml").write_text(json.dumps(config))
-    collector = [binary("otelcol"), "--config", str(place / "config.yaml")]
-    about = {"PYTHONPATH": str(ROOT)}
-    with server(bridge, [http], place / "bridge.log", about), server(collector, [otlp], place / "otelcol.log", {}):
-        for statement in netmon("clickhouse-views", "--materialized").split(";\n"):
-            ask(http, statement.rstrip(";\n"))
-        for path in sorted(folder.glob("*.jsonl")):
-            signal = path.name.partition("-")[0]
-            for line in path.read_bytes().splitlines():
-                send(f"http://127.0.0.1:{otlp}/v1/{signal}", line)
-        yield f"clickhouse://127.0.0.1:{http}/otel"
 
 
-def ask(port: int, query: str) -> bytes:
-    request = urllib.request.Request(f"http://127.0.0.1:{port}/?database=otel", query.encode())
+def jaeger(http: int, otlp: int, *queries: int) -> dict[str, Any]:
+    """Jaeger with its store in ClickHouse."""
+    config = jaeger_config(otlp, *queries)
+    store = {"protocol": "http", "addresses": [f"127.0.0.1:{http}"], "database": "jaeger", "create_schema": True}
+    config["extensions"]["jaeger_storage"]["backends"] = {"memory": {"clickhouse": store}}
+    config["receivers"]["otlp"]["protocols"] = {"http": {"endpoint": f"127.0.0.1:{otlp}"}}
+    return config
+
+
+def ask(port: int, query: str, database: str) -> bytes:
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/?database={database}", query.encode())
     with urllib.request.urlopen(request, timeout=60) as response:
         return bytes(response.read())
 
@@ -106,45 +182,51 @@ def send(url: str, line: bytes) -> None:
             time.sleep(0.2)
 
 
-def test_every_row_is_the_same(folder: Path, database: str) -> None:
+NEVER_EMPTY = {"collectives", "steps", "peers", "points", "exits", "heartbeats"}
+
+
+def test_every_row_is_the_same(database: Database) -> None:
+    queries = []
     for name in sql.TABLES:
         columns = "*"
         if name == "points":  # the exporter writes their times in whole seconds
             columns += " REPLACE (intDiv(time, 1000000000) AS time, intDiv(start_time, 1000000000) AS start_time)"
-        query = f"SELECT {columns} FROM {name}"
-        rows = [
-            sorted(json.loads(netmon("query", source, "sql", query, "--json")), key=json.dumps)
-            for source in (folder, database)
-        ]
+        queries.append(f"SELECT {columns} FROM {name}")
+    files, tables = (answers(where, *queries)[1] for where in (database.files, database.url))
+    for name, *found in zip(sql.TABLES, files, tables, strict=True):
+        rows = [sorted(each, key=lambda row: json.dumps(row, sort_keys=True)) for each in found]
         assert rows[0] == rows[1], name
-        assert rows[0] or name not in ("collectives", "steps", "points", "exits")
+        assert rows[0] or name not in NEVER_EMPTY or database.source == "jaeger"
 
 
-@pytest.mark.parametrize("materialized", [True, False])
-def test_the_views_have_the_same_rows(database: str, materialized: bool) -> None:
-    port = int(database.rpartition(":")[2].partition("/")[0])
-    if not materialized:  # the tables of that name were made before there was anything
-        for statement in netmon("clickhouse-views").split(";\n"):
-            ask(port, statement.rstrip(";\n").replace(" VIEW netmon_", " VIEW view_"))
-    views = "netmon" if materialized else "view"
-    for name in sql.TABLES:
-        rows = [
-            json.loads(netmon("query", database, "sql", f"SELECT * FROM {table} ORDER BY ALL", "--json"))
-            for table in (name, f"{views}_{name}")
-        ]
-        assert rows[0] == rows[1], name
-        assert rows[0] or name not in ("collectives", "steps", "points", "exits")
+@pytest.mark.parametrize("prefix", ["netmon_", "view_"])
+def test_the_views_have_the_same_rows(database: Database, prefix: str) -> None:
+    if prefix == "view_":  # the tables of the usual name were made before there was anything
+        for statement in views(database):
+            database.ask(statement.replace(" VIEW netmon_", f" VIEW {prefix}"))
+    queries = [f"SELECT * FROM {before}{name} ORDER BY ALL" for name in sql.TABLES for before in ("", prefix)]
+    _, found = answers(database.url, *queries)
+    for name, asked, viewed in zip(sql.TABLES, found[::2], found[1::2], strict=True):
+        assert asked == viewed, name
+        assert asked or name not in NEVER_EMPTY or database.source == "jaeger"
+    assert found[0] and found[2] and found[4]
 
 
-def test_every_question_has_the_same_answer(folder: Path, database: str) -> None:
-    said = {name: netmon("query", database, name) for name in QUESTIONS}
-    assert said == {name: netmon("query", folder, name) for name in QUESTIONS}
-    for name in "ops", "late", "exposed", "steps":
-        assert len(said[name].splitlines()) > 2, said[name]
+def test_every_question_has_the_same_answer(database: Database) -> None:
+    queries = [question(name) for name in QUESTIONS]
+    files, tables = (answers(where, *queries)[1] for where in (database.files, database.url))
+    for name, *rows in zip(QUESTIONS, files, tables, strict=True):
+        assert rows[0], name
+        for each, other in zip(*rows, strict=True):
+            near = {
+                name: pytest.approx(value, rel=1e-12) if isinstance(value, float) else value
+                for name, value in other.items()
+            }  # sums may be in another order
+            assert each == near, name
 
 
-def test_summary_and_verdict_are_those_of_the_files(folder: Path, database: str, tmp_path: Path) -> None:
-    (run,) = json.loads(netmon("summary", folder, "--json"))["runs"]
+def test_summary_and_verdict_are_those_of_the_files(database: Database, tmp_path: Path) -> None:
+    (run,) = json.loads(netmon("summary", database.files, "--json"))["runs"]
 
     def said(command: str, *where: str | Path) -> list[str]:
         blocks = netmon(command, *where).split("\n\n")
@@ -153,10 +235,16 @@ def test_summary_and_verdict_are_those_of_the_files(folder: Path, database: str,
         return [line for line in lines if not line.startswith(("  files", "  from"))]
 
     for command in "summary", "diagnose":
-        assert said(command, database, "--run", run) == said(command, folder)
+        assert said(command, database.url, "--run", run) == said(command, database.files)
     page = tmp_path / "page.html"
-    assert netmon("report", database, "--run", run, "-o", page).strip() == str(page)
+    assert netmon("report", database.url, "--run", run, "-o", page).strip() == str(page)
     assert "clickhouse://127.0.0.1" in page.read_text()
+
+
+def test_a_schema_that_is_not_known_is_said_in_a_sentence() -> None:
+    done = ran("-m", "otel_netmon.cli", "clickhouse-views", "--source", "tempo")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "'tempo' is no schema that is known here: give exporter, exporter-json, jaeger" in done.stderr
 
 
 def test_a_server_that_is_not_there_is_said_in_a_sentence() -> None:

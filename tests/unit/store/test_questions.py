@@ -48,7 +48,7 @@ def netmon(*arguments: str | Path) -> str:
     return done.stdout
 
 
-def answers(folder: Path, *queries: str) -> tuple[str, list[list[dict[str, Any]]]]:
+def answers(folder: Path | str, *queries: str) -> tuple[str, list[list[dict[str, Any]]]]:
     done = ran("-c", ANSWERS, said=json.dumps([str(folder), queries]))
     assert done.returncode == 0, done.stderr[-3000:]
     said = json.loads(done.stdout)
