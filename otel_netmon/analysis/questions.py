@@ -1,7 +1,7 @@
 """Questions to a run's telemetry, in SQL: the same text whether it lies in files or in a ClickHouse database.
 
-A query names the tables of ``store.sql.TABLES``. Where they come from is put before it: Parquet files that
-``compact`` wrote, JSON lines, or the tables of the Collector's exporter.
+A query names the tables of ``store.sql.TABLES`` and ``store.unpacked.NAMES``. Where they come from is put before
+it: Parquet files that ``compact`` wrote, JSON lines, or the tables of a database.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from otel_netmon import semconv
-from otel_netmon.store import json_tables, layouts, sql, views
+from otel_netmon.store import json_tables, layouts, sql, unpacked, views
 from otel_netmon.store.compact import FOLDER, is_fresh, linked, plainly_named
 from otel_netmon.store.engine import SCHEMES, Answer, Engine, EngineError, InProcess, Server, names, text
 from otel_netmon.store.files import telemetry_files
@@ -61,11 +61,15 @@ class Asked:
 
     def full(self, query: str, only: Only = Only()) -> str:  # noqa: B008 - a tuple
         """The query with its tables before it."""
-        named = {name for name in sql.TABLES if re.search(rf"\b{name}\b", query)}
+        named = {name for name in (*sql.TABLES, *unpacked.NAMES) if re.search(rf"\b{name}\b", query)}
+        if named.intersection(unpacked.NAMES):
+            named |= {"steps", "collectives"}
         if only != Only() and named:
             named.add("steps")
         first = sorted(sql.TABLES, key=lambda name: name != "steps")  # others ask it
-        tables = ",\n".join(f"{name} AS ({self._table(name, only)})" for name in first if name in named)
+        selects = {name: self._table(name, only) for name in first if name in named}
+        selects |= {name: unpacked.select(name) for name in unpacked.NAMES if name in named}
+        tables = ",\n".join(f"{name} AS ({select})" for name, select in selects.items())
         if not tables:
             return query
         begun = _WITH.match(query)

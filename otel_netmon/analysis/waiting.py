@@ -113,11 +113,12 @@ class Matcher:
 
     def add_step(self, trace: int, rank: int, step: RankStep) -> None:
         """A rank's part in the collectives of a step without spans, numbered back from the last of their group."""
+        sizes = {use.group: use.ranks or 0 for use in step.groups}
         for sequence, call in numbered(step):
             if sequence is not None and call.duration is not None:
                 start = step.start / 1e9 + call.start / 1e6
                 where = trace, call.group, call.operation
-                self.add(where, sequence, 0, rank, call.duration / 1e6, start=start)
+                self.add(where, sequence, sizes[call.group], rank, call.duration / 1e6, start=start)
 
     def by_trace(self) -> dict[int, list[Where]]:
         """Where there are collectives, by trace."""

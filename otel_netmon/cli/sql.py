@@ -26,7 +26,8 @@ with the tables of the OpenTelemetry Collector's clickhouse exporter, or of Jaeg
   links    between hosts: goodput, round-trip times, segments sent again
   steps    each step: how long, where longest, own time
   sql      the SELECT that follows, over the tables collectives, steps, peers, nics, hanging, heartbeats, exits,
-           last_calls, verdicts and points
+           last_calls, verdicts and points, and over what is packed into steps that have no spans of their
+           collectives: calls_of_steps and sums_of_steps
 Needs chDB or, for a server, clickhouse-connect: pip install 'otel-netmon[analyze]'.
 """
 _VIEWS: Final = """\

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from otel_netmon.store import sql
+from otel_netmon.store import sql, unpacked
 from otel_netmon.store.layouts import Layout
 
 PREFIX: Final = "netmon_"
@@ -41,3 +41,5 @@ def statements(layout: Layout, *, materialized: bool) -> Iterator[str]:
         yield created(f"IF NOT EXISTS {own}", order(name), sql.select(cls, layout))
         for number, part in enumerate(sql.selects(cls, layout)):
             yield f"CREATE MATERIALIZED VIEW IF NOT EXISTS {own}_{number} TO {own} AS\n{part}"
+    for name in unpacked.NAMES:
+        yield f"CREATE OR REPLACE VIEW {PREFIX}{name} AS\n{unpacked.select(name, lambda of: f'{PREFIX}{of}')}"

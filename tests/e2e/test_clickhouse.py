@@ -23,7 +23,7 @@ import pytest
 from otel_netmon import schema, semconv
 from otel_netmon.analysis.questions import QUESTIONS, question
 from otel_netmon.records import PeerTraffic
-from otel_netmon.store import sql
+from otel_netmon.store import sql, unpacked
 from otel_netmon.store.layouts import LAYOUTS
 from tests.e2e.servers import QUIET, free_ports, jaeger_config, server, spans_in, wait_for
 from tests.installed import ROOT
@@ -36,21 +36,25 @@ EVERY = "3"
 """Of so many steps one has spans, the others log events."""
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def job(folder: Path, **environ: str) -> Path:
     """A real job of two ranks, written to files."""
     pytest.importorskip("torch", reason="the job needs torch: pip install torch")
-    folder = tmp_path_factory.mktemp("run")
     done = subprocess.run(
         [sys.executable, "-m", "otel_netmon.cli", "run", "--output", str(folder), "--",
          sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(PROGRAM), "30"],
-        capture_output=True, text=True, timeout=150, env={**os.environ, "OTEL_NETMON_TRACE_EVERY": EVERY},
+        capture_output=True, text=True, timeout=150, env={**os.environ, **environ},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One that says as much as can be."""
+    folder = job(tmp_path_factory.mktemp("run"), OTEL_NETMON_TRACE_EVERY=EVERY)
     for path in folder.glob("traces-*.jsonl"):
-        path.write_text(
-            "".join(f"{json.dumps(with_peers(json.loads(line)))}\n" for line in path.read_text().splitlines())
-        )
+        lines = path.read_text().splitlines()
+        path.write_text("".join(f"{json.dumps(with_peers(json.loads(line)))}\n" for line in lines))
     return folder
 
 
@@ -182,7 +186,8 @@ def send(url: str, line: bytes) -> None:
             time.sleep(0.2)
 
 
-NEVER_EMPTY = {"collectives", "steps", "peers", "points", "exits", "heartbeats"}
+TABLES = (*sql.TABLES, *unpacked.NAMES)
+NEVER_EMPTY = {"calls_of_steps", "sums_of_steps", "collectives", "steps", "peers", "points", "exits", "heartbeats"}
 
 
 def test_every_row_is_the_same(database: Database) -> None:
@@ -204,9 +209,9 @@ def test_the_views_have_the_same_rows(database: Database, prefix: str) -> None:
     if prefix == "view_":  # the tables of the usual name were made before there was anything
         for statement in views(database):
             database.ask(statement.replace(" VIEW netmon_", f" VIEW {prefix}"))
-    queries = [f"SELECT * FROM {before}{name} ORDER BY ALL" for name in sql.TABLES for before in ("", prefix)]
+    queries = [f"SELECT * FROM {before}{name} ORDER BY ALL" for name in TABLES for before in ("", prefix)]
     _, found = answers(database.url, *queries)
-    for name, asked, viewed in zip(sql.TABLES, found[::2], found[1::2], strict=True):
+    for name, asked, viewed in zip(TABLES, found[::2], found[1::2], strict=True):
         assert asked == viewed, name
         assert asked or name not in NEVER_EMPTY or database.source == "jaeger"
     assert found[0] and found[2] and found[4]

@@ -97,8 +97,9 @@ def test_each_question_has_the_same_answer_from_lines_and_compacted(folder: Path
     assert "all_reduce" in said["ops"] and len(said["steps"].splitlines()) > 10
 
 
-def test_who_came_last_and_what_that_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_run(tmp_path, monkeypatch, late=lambda _, rank: 20.0 * (rank == 2))
+@pytest.mark.parametrize("every", [1, 3])  # of other steps there are no spans
+def test_who_came_last_and_what_that_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int) -> None:
+    write_run(tmp_path, monkeypatch, late=lambda _, rank: 20.0 * (rank == 2), every=every, traces=lambda _: True)
     (found,) = json.loads(netmon("query", tmp_path, "late", "--json"))
     # In all steps but the first, and the three others waited.
     assert (found["rank"], found["last_in"], found["in_steps"]) == (2, 29, 29)
@@ -110,7 +111,9 @@ def test_who_came_last_and_what_that_cost(tmp_path: Path, monkeypatch: pytest.Mo
 def test_operations_are_those_of_the_summary(folder: Path) -> None:
     (expected,) = summarise(folder).operations
     (found,) = json.loads(netmon("query", folder, "ops", "--json"))
-    assert (found["calls"], found["ranks"], found["failed"]) == (expected.spans, 3, 0)
+    assert (found["calls"], found["ranks"], found["failed"]) == (expected.calls, 4, 0)
+    assert found["calls"] > expected.spans and found["bytes"] == expected.size and found["only_sums"] == 0
+    assert (found["p50_s"], found["p99_s"]) == pytest.approx((expected.p50, expected.p99))
     for column, value in (("algbw_bytes_per_s", expected.algbw), ("busbw_bytes_per_s", expected.busbw)):
         assert found[column] == pytest.approx(value) and value is not None
 
