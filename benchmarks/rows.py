@@ -25,6 +25,7 @@ ROWS: Final = {
     "live": "live:looking",
     "report": "report:pages",
     "view": "view:looking_on",
+    "collector": "collector:collected",
 }
 
 

@@ -17,7 +17,7 @@ import yaml
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 from opentelemetry.trace import NonRecordingSpan, SpanContext, Status, StatusCode, TraceFlags, set_span_in_context
 
 from dashboards.make_dashboards import ALL as DASHBOARDS
@@ -193,6 +193,44 @@ def test_from_the_node_agent_through_the_gateway_whole_steps_are_kept(
     assert by_step == {FAILED: 2 * RANKS, SLOW: 2 * RANKS}
     assert all_reduces(scraped) == RANKS * STEPS
     assert 'le="0.025"' in scraped
+
+
+def test_a_large_trace_reaches_a_backend_that_takes_messages_of_4_mib(
+    tmp_path: Path, binary: Callable[[str], str]
+) -> None:
+    """gRPC's limit wherever nothing else is said, in Jaeger as well: batches are cut by bytes."""
+    gateway, prometheus, backend = free_ports(3)
+    stored, count = tmp_path / "stored.jsonl", 6000
+    jaeger = {
+        "receivers": {"otlp": {"protocols": {"grpc": {"endpoint": f"127.0.0.1:{backend}"}}}},
+        "exporters": {"file": {"path": str(stored), "flush_interval": "200ms"}},
+        "service": {
+            "pipelines": {"traces": {"receivers": ["otlp"], "exporters": ["file"]}},
+            "telemetry": {"metrics": {"level": "none"}},
+        },
+    }
+    (tmp_path / "jaeger.yaml").write_text(json.dumps(jaeger))
+    environ = {
+        "OTLP_HOST": "127.0.0.1", "OTLP_GRPC_PORT": str(gateway), "PROMETHEUS_ENDPOINT": f"127.0.0.1:{prometheus}",
+        "DECISION_WAIT": "2s", "KEEP_PERCENT": "100", "QUEUE_DIR": str(tmp_path / "gateway"),
+        "JAEGER_INSECURE": "true", "JAEGER_ENDPOINT": f"127.0.0.1:{backend}",
+    }  # fmt: skip
+    otelcol = binary("otelcol")
+    behind = server([otelcol, f"--config={tmp_path / 'jaeger.yaml'}"], (backend,), tmp_path / "jaeger.log", {})
+    before = server(
+        [otelcol, f"--config={CONFIGS / 'gateway.yaml'}"], (gateway, prometheus), tmp_path / "gateway.log", environ
+    )
+    with behind, before:
+        provider = TracerProvider(resource=Resource({"service.name": "job"}))
+        exporter = OTLPSpanExporter(endpoint=f"127.0.0.1:{gateway}", insecure=True)
+        provider.add_span_processor(BatchSpanProcessor(exporter, max_queue_size=2 * count))
+        context = SpanContext(1, 77, is_remote=True, trace_flags=TraceFlags(1))
+        parent = set_span_in_context(NonRecordingSpan(context))
+        for number in range(count):
+            said = {"packed": f"{number} " * 200}
+            provider.get_tracer("test").start_span("rank_step", context=parent, attributes=said).end()
+        provider.shutdown()
+        wait_for(lambda: spans_in([stored] if stored.exists() else []), lambda spans: len(spans) == count)
 
 
 def all_reduces(scraped: str) -> float:

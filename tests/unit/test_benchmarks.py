@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -30,6 +33,21 @@ def test_the_smallest_row_runs() -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=160)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count('"measured"') >= 2
+
+
+def test_the_collector_is_measured(binary: Callable[[str], str]) -> None:
+    command = [sys.executable, "-m", "benchmarks", "collector", "--tiny", "--json"]
+    environ = {**os.environ, "OTEL_NETMON_TEST_BIN": str(Path(binary("otelcol")).parent)}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=160, env=environ)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count('"measured"') >= 5
+
+
+def test_without_a_collector_it_says_so_and_measures_nothing() -> None:
+    command = [sys.executable, "-m", "benchmarks", "collector", "--tiny"]
+    environ = {**os.environ, "PATH": "/nowhere", "OTEL_NETMON_TEST_BIN": ""}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=160, env=environ)
+    assert done.returncode == 0 and "no otelcol on PATH" in done.stdout, done.stdout + done.stderr
 
 
 def test_the_order_turns_round_and_neighbours_are_compared() -> None:
