@@ -162,7 +162,9 @@ def _pipeline(program: str, folder: Path, *, to_database: bool) -> Iterator[_Way
     about: dict[str, Any] = {"verbosity": "basic"} if last == "debug" else {
         "endpoint": f"http://127.0.0.1:{database}", "database": "otel", "create_schema": True, "compress": "none",
         "async_insert": False, "timeout": "60s",
-        "sending_queue": {"sizer": "bytes", "queue_size": 1 << 30, "batch": {"flush_timeout": "1s", "min_size": 4 << 20}},
+        "sending_queue": {
+            "sizer": "bytes", "queue_size": 1 << 30, "batch": {"flush_timeout": "1s", "min_size": 4 << 20},
+        },
     }  # fmt: skip
     reader = {"pull": {"exporter": {"prometheus": {"host": "127.0.0.1", "port": said}}}}
     overlay = {

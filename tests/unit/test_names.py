@@ -26,7 +26,7 @@ from otel_netmon import config, semconv
 from otel_netmon.analysis.questions import QUESTIONS, question
 from otel_netmon.diagnosis.finding import Kind
 from otel_netmon.monitors import registry
-from otel_netmon.store import json_tables, sql
+from otel_netmon.store import json_tables, sql, unpacked
 from otel_netmon.store.engine import SCHEMES
 from tests.conftest import BINARIES
 
@@ -147,11 +147,11 @@ def words() -> frozenset[str]:
 @cache
 def of_sql() -> frozenset[str]:
     """Tables, their columns, and those of the answers to our own questions."""
-    found = {*sql.TABLES, *json_tables.TABLES, *SCHEMES, "sql"}
+    found = {*sql.TABLES, *unpacked.NAMES, *json_tables.TABLES, *SCHEMES, "sql"}
     for name, cls in sql.TABLES.items():
         found |= {*cls._fields, name}
-    for name in QUESTIONS:
-        found |= set(re.findall(r"\bAS (\w+)", question(name)))
+    for query in (*map(question, QUESTIONS), *map(unpacked.select, unpacked.NAMES)):
+        found |= set(re.findall(r"\bAS (\w+)", query))
     return frozenset(found)
 
 
