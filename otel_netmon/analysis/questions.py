@@ -43,10 +43,18 @@ class Only(NamedTuple):
 class Asked:
     """Somewhere to ask."""
 
-    def __init__(self, engine: Engine, select: Callable[[str], str], about: str) -> None:
-        """``select`` gives the SELECT of a table; ``about`` says what is asked, for people."""
+    def __init__(
+        self,
+        engine: Engine,
+        select: Callable[[str], str],
+        about: str,
+        keep: Callable[[str], None] = lambda _name: None,
+    ) -> None:
+        """``select`` gives the SELECT of a table; ``about`` says what is asked, for people. ``keep`` is told of a
+        table that will be read several times, where that costs much."""
         self._engine = engine
         self._select = select
+        self._keep = keep
         self.about = about
 
     def records(self, only: Only = Only()) -> Iterator[Known]:  # noqa: B008 - a tuple
@@ -63,7 +71,9 @@ class Asked:
         """The query with its tables before it."""
         named = {name for name in (*sql.TABLES, *unpacked.NAMES) if re.search(rf"\b{name}\b", query)}
         if named.intersection(unpacked.NAMES):
-            named |= {"steps", "collectives"}
+            named |= unpacked.MADE_OF
+            for name in unpacked.MADE_OF:
+                self._keep(name)
         if only != Only() and named:
             named.add("steps")
         first = sorted(sql.TABLES, key=lambda name: name != "steps")  # others ask it
@@ -131,11 +141,31 @@ def opened(where: str) -> Iterator[Asked]:
                     engine.run(json_tables.messages(lines))
                     for name, query in json_tables.TABLES.items():
                         engine.run(f"CREATE VIEW {name} AS {query}")
-                    yield Asked(engine, lambda name: sql.select(sql.TABLES[name]), "JSON lines")
+                    kept = _Kept(engine)
+                    yield Asked(engine, kept.select, "JSON lines", kept.keep)
         finally:
             engine.close()
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+class _Kept:
+    """Tables made of JSON lines. What is kept lies on disk, as the engine's own."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._names: set[str] = set()
+
+    def select(self, name: str) -> str:
+        """The SELECT of a table."""
+        return f"SELECT * FROM kept_{name}" if name in self._names else sql.select(sql.TABLES[name])
+
+    def keep(self, name: str) -> None:
+        """Parse its lines now, and once."""
+        if name not in self._names:
+            made_of = sql.select(sql.TABLES[name])
+            self._engine.run(f"CREATE TABLE kept_{name} ENGINE = MergeTree ORDER BY () AS {made_of}")
+            self._names.add(name)
 
 
 def _parquet(path: str) -> str:

@@ -10,7 +10,9 @@ from collections.abc import Callable
 from typing import Final
 
 NAMES: Final = ("calls_of_steps", "sums_of_steps")
-"""Of the tables, which are made of those named ``steps`` and ``collectives``."""
+"""Of the tables."""
+MADE_OF: Final = frozenset(("steps", "collectives"))
+"""The tables that these read, several times."""
 WHO: Final = "coalesce(rank, source_rank)"
 """A row's rank."""
 _GROUP: Final = "Tuple(String, UInt64, UInt64, Nullable(Int64), Nullable(Int64), Nullable(Int64))"
