@@ -49,7 +49,10 @@ def _say_what_is_quicker(folder: Path) -> None:
     from otel_netmon.report import words
     from otel_netmon.store.compact import is_fresh
 
-    paths = telemetry_files(folder, Problems())
+    try:
+        paths = telemetry_files(folder, Problems())
+    except FolderError:
+        return  # whoever reads it says so
     total = sum(path.lstat().st_size for path in paths)
     if total < _MANY or is_fresh(folder, paths):
         return

@@ -95,7 +95,8 @@ def attributes(of: dict[str, Any]) -> dict[str, Any]:
 
 
 def spans_in(files: Iterable[Path]) -> list[dict[str, Any]]:
-    """The spans of OTLP JSON lines, with attributes, resource and scope as plain values."""
+    """The spans of OTLP JSON lines, with attributes, resource and scope as plain values; without a line that is
+    being written."""
     return [
         {
             **span,
@@ -104,7 +105,7 @@ def spans_in(files: Iterable[Path]) -> list[dict[str, Any]]:
             "scope": scope["scope"]["name"],
         }
         for file in files
-        for line in file.read_text().splitlines()
+        for line in file.read_text().split("\n")[:-1]
         for group in json.loads(line)["resourceSpans"]
         for scope in group["scopeSpans"]
         for span in scope["spans"]
