@@ -28,7 +28,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return job(tmp_path_factory.mktemp("run"))
 
 
-def without_spans(folder: Path, target: Path, change: Change = lambda _step, _said: None) -> Path:
+def unchanged(_step: int, _said: dict[str, Any]) -> None:
+    """As they were packed."""
+
+
+def without_spans(folder: Path, target: Path, change: Change = unchanged) -> Path:
     """A copy in which steps say that there were no spans of their collectives, which there are not."""
     target.mkdir()
     for path in folder.glob("*.jsonl"):
@@ -59,7 +63,7 @@ def as_before(_step: int, said: dict[str, Any]) -> None:
         packed["stringValue"] = json.dumps(found)
 
 
-@pytest.mark.parametrize("change", [lambda _step, _said: None, as_before])
+@pytest.mark.parametrize("change", [unchanged, as_before])
 def test_who_was_late_and_how_long_operations_took(folder: Path, tmp_path: Path, change: Change) -> None:
     packed = without_spans(folder, tmp_path / "packed", change)
     (ops, late, exposed), (packed_ops, packed_late, packed_exposed) = (
@@ -82,19 +86,45 @@ def test_who_was_late_and_how_long_operations_took(folder: Path, tmp_path: Path,
         assert {**each, "blocking_s": 0} == {**other, "blocking_s": 0} and other["blocking_s"] is None
 
 
-def test_it_is_what_the_summary_finds(folder: Path, tmp_path: Path) -> None:
-    packed = without_spans(folder, tmp_path / "packed")
+def twice_at_once(_step: int, said: dict[str, Any]) -> None:
+    """Each call twice, the second time together with the last."""
+    packed, groups = (said.get(str(name)) for name in (semconv.STEP_COLLECTIVES, semconv.STEP_GROUPS))
+    if packed is None or groups is None:
+        return
+    found = json.loads(packed["stringValue"])
+    found["after"] += [0] * len(found["after"])
+    for column in "kind", "duration":
+        found[column] *= 2
+    packed["stringValue"] = json.dumps(found)
+    used = [
+        [name, *(2 * each for each in sums), ranks] for name, *sums, ranks in json.loads(groups["stringValue"])
+    ]
+    groups["stringValue"] = json.dumps(used)
+
+
+@pytest.mark.parametrize("change", [unchanged, twice_at_once])
+def test_it_is_what_the_summary_finds(folder: Path, tmp_path: Path, change: Change) -> None:
+    packed = without_spans(folder, tmp_path / "packed", change)
     _, (ops, late, _) = answers(packed, *QUERIES)
     summary = summarise(packed)
-    assert summary.waiting is not None
+    assert summary.waiting is not None and summary.waiting.matched > 25
     last_in = {each.rank: each.waited_for for each in summary.waiting.ranks if each.waited_for}
     assert last_in == {each["rank"]: each["last_in"] for each in late}
     caused = {each.rank: each.caused for each in summary.waiting.ranks if each.waited_for}
-    assert caused == pytest.approx({each["rank"]: each["caused_s"] for each in late})
+    assert caused == pytest.approx({each["rank"]: each["caused_s"] for each in late}, abs=50 * MICROSECONDS)
     calls = {each.operation: (each.calls, each.p50, each.p99) for each in summary.operations}
-    assert calls == {
-        each["operation"]: (each["calls"], each["p50_s"], each["p99_s"]) for each in ops if each["operation"]
-    }
+    named = [each for each in ops if each["operation"] is not None]
+    assert calls == {each["operation"]: (each["calls"], each["p50_s"], each["p99_s"]) for each in named}
+
+
+def test_waiting_in_collectives_in_flight_together_counts_once(folder: Path, tmp_path: Path) -> None:
+    once, twice = (
+        answers(without_spans(folder, tmp_path / change.__name__, change), QUERIES[1])[1][0]
+        for change in (unchanged, twice_at_once)
+    )
+    assert sum(each["last_in"] for each in once) * 2 == sum(each["last_in"] for each in twice)
+    sums = [sum(each["caused_s"] for each in rows) for rows in (once, twice)]
+    assert sums[0] <= sums[1] < 1.5 * sums[0]
 
 
 def test_calls_that_only_sums_tell_of_are_counted(folder: Path, tmp_path: Path) -> None:
