@@ -126,10 +126,14 @@ class Operations:
         for (instance, key), amount in counted.items():
             if key is not None and amount.calls:
                 by_key.setdefault(key, {})[instance] = amount
+        with_backend: dict[tuple[str, str], list[Key]] = defaultdict(list)
+        for key in by_key:
+            if key[2]:
+                with_backend[key[:2]].append(key)
         unsampled: dict[Key, _CallStats] = defaultdict(_CallStats)
         for (instance, operation, group), calls in self._unsampled.items():
             if instance not in apart:
-                backends = [key for key in by_key if key[:2] == (operation, group) and key[2]]
+                backends = with_backend.get((operation, group), ())
                 key = backends[0] if len(backends) == 1 else (operation, group, "")
                 by_key.setdefault(key, {})
                 unsampled[key].merge(calls)

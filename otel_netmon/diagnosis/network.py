@@ -108,7 +108,7 @@ def _foreign_at_once(
     sent = sum(each.job_sent * longest.seconds / each.seconds for each in ranks if each.seconds)
     received = sum(each.job_received * longest.seconds / each.seconds for each in ranks if each.seconds)
     shares = [
-        (1 - (_OVERHEAD * job + _ACKNOWLEDGED * back) / nic, way)
+        (max(0.0, 1 - (_OVERHEAD * job + _ACKNOWLEDGED * back) / nic), way)  # large packets have less around them
         for way, nic, job, back in (
             (Direction.RECEIVE, longest.received, received, sent),
             (Direction.TRANSMIT, longest.sent, sent, received),

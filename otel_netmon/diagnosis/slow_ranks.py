@@ -132,7 +132,11 @@ def _slow(window: Window) -> list[_Slow]:
 
 
 def _late(window: Window) -> list[_Slow]:
-    return _above(window, "issued", limit.LATE_SHARE, "time until its last collective is issued")
+    """A rank may also have waited for collectives before it issued the last one, for those of a slow link say: one
+    that is late by itself waits no longer than others."""
+    late = _above(window, "issued", limit.LATE_SHARE, "time until its last collective is issued")
+    waited = window.compare("waited")
+    return [each for each in late if median(waited.excess(each.rank) or (0.0,)) < each.seconds / 2]
 
 
 def _above(window: Window, quantity: Quantity, share: float, what: str) -> list[_Slow]:

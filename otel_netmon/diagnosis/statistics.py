@@ -13,7 +13,7 @@ from otel_netmon.diagnosis.evidence import Evidence
 from otel_netmon.diagnosis.medians import known, median, rise
 from otel_netmon.diagnosis.steps import StepTable
 
-Quantity = Literal["own", "running", "data", "gc", "cpu", "run_queue", "issued"]
+Quantity = Literal["own", "running", "data", "gc", "cpu", "run_queue", "issued", "waited"]
 """A column of a step's table."""
 
 _Middle = tuple[float, float, float, float]

@@ -35,10 +35,12 @@ class StepSample(NamedTuple):
     """Its cgroup stopped by a CPU quota, summed over its CPUs."""
     calls: int | None = None
     size: int | None = None
+    waited: float | None = None
+    """The main thread in ``Work.wait``."""
 
 
 class StepTable:
-    """The samples of one step. Columns are by rank; NaN where nothing is known. Memory: some 100 bytes a rank."""
+    """The samples of one step. Columns are by rank; NaN where nothing is known. Memory: some 110 bytes a rank."""
 
     __slots__ = (
         *(
@@ -55,6 +57,7 @@ class StepTable:
             "running",
             "start",
             "throttled",
+            "waited",
         ),
         "work",
     )
@@ -74,6 +77,7 @@ class StepTable:
         self.run_queue = nothing[:]
         self.issued = nothing[:]
         self.throttled = nothing[:]
+        self.waited = nothing[:]
         self._worked_out: dict[str, Any] = {}
         self._kinds: dict[tuple[int | None, int | None], tuple[int | None, int | None]] = {}
         self.work: dict[int, tuple[int | None, int | None]] = {}
@@ -93,7 +97,7 @@ class StepTable:
         self._worked_out.clear()
         while len(self.start) <= rank:
             self._grow()
-        start, end, inside, data, gc, cpu, run_queue, issued, throttled, calls, size = sample
+        start, end, inside, data, gc, cpu, run_queue, issued, throttled, calls, size, waited = sample
         duration = (end - start) / 1e9
         own = _NAN if inside is None else max(0.0, duration - inside)
         self.start[rank], self.end[rank] = start, end
@@ -106,6 +110,7 @@ class StepTable:
         self.run_queue[rank] = _NAN if run_queue is None else run_queue
         self.issued[rank] = _NAN if issued is None else issued
         self.throttled[rank] = _NAN if throttled is None else throttled
+        self.waited[rank] = _NAN if waited is None else waited
         done = calls, size  # one object for many ranks: the garbage collector looks at each
         self.work[rank] = self._kinds.setdefault(done, done)
 
@@ -115,7 +120,7 @@ class StepTable:
             times.extend(array("q", bytes(8 * more)))
         nothing = array("d", [_NAN]) * more
         known = self.duration, self.own, self.running, self.data, self.gc, self.cpu, self.run_queue, self.issued
-        for column in (*known, self.throttled):
+        for column in (*known, self.throttled, self.waited):
             column.extend(nothing)
 
     def once(self, what: str, work_out: Callable[[], _T]) -> _T:
@@ -155,4 +160,5 @@ def sample_of(step: RankStep) -> StepSample:
         step.throttled_time,
         calls=step.collective_count,
         size=step.collective_size,
+        waited=step.wait_time,
     )
