@@ -210,7 +210,9 @@ class _Simulated:
         self._now = begin.reshape(self._grid).copy()
         self._starts = np.full((len(CALLS), *self._grid), np.nan)
         self._ends = np.full((len(CALLS), *self._grid), np.nan)
-        self._said = {name: np.zeros(self._grid) for name in ("cpu", "wait", "collector", "loader", "queue", "throttled")}
+        self._said = {
+            name: np.zeros(self._grid) for name in ("cpu", "wait", "collector", "loader", "queue", "throttled")
+        }
         self._pauses: dict[int, tuple[str, float, float]] = {}
 
     def run(self) -> Step:
@@ -279,7 +281,9 @@ class _Simulated:
 
     def _send(self, call: int, stage: int) -> Floats:
         start = self._now[stage].copy()
-        self._set(call, stage, start, start + PIPE_SIZE / LINE / self._job.rates.reshape(self._grid[:2])[stage, :, None])
+        self._set(
+            call, stage, start, start + PIPE_SIZE / LINE / self._job.rates.reshape(self._grid[:2])[stage, :, None]
+        )
         return self._now[stage]
 
     def _within_host(self, call: int, stage: int, seconds: float) -> None:

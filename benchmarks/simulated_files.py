@@ -32,6 +32,7 @@ EPOCH: Final = 1_795_600_741 * 10**9
 _STEPS_A_LINE: Final = 7
 """Exporters send every five seconds."""
 
+
 class Group(NamedTuple):
     """A process group, and the place of a rank in it."""
 
@@ -79,7 +80,9 @@ class _Writer:
         self._traced = 1 if self._is_full else math.ceil(ranks / MOST_RANKS)
         """Of so many ranks one makes a span of its step, and of so many one makes spans of its collectives."""
         left = MOST_SPANS - 1 - math.ceil(ranks / self._traced)
-        self._sampled = 1 if self._is_full else self._traced * math.ceil(ranks / self._traced / max(1, left // len(CALLS)))
+        self._sampled = (
+            1 if self._is_full else self._traced * math.ceil(ranks / self._traced / max(1, left // len(CALLS)))
+        )
         keys = [str(number * len(CALLS)) for number in range(len(job.steps))]
         self._keys = keys
         self._traces = [f"{identity.trace_id(RUN, key):032x}" for key in keys]
@@ -95,7 +98,10 @@ class _Writer:
         about = instance, name, pid, rank, local, self._shape.ranks
         ends = f"{name}-rank{rank}-{pid}-{rank:06x}.jsonl"
         size = 0
-        with (self._folder / f"traces-{ends}").open("w") as traces, (self._folder / f"logs-{ends}").open("w") as events:
+        with (
+            (self._folder / f"traces-{ends}").open("w") as traces,
+            (self._folder / f"logs-{ends}").open("w") as events,
+        ):
             of = _OfRank(self._job, rank)
             for number in range(len(times)):
                 self._step(of, number, (times[number], said[number], durations[number]), spans, logs)
@@ -140,7 +146,9 @@ class _Writer:
         read = of.read_until(end)
         if is_traced:
             peers = [
-                texts.peer_event(of.time(reading.at), *each[:OF_PEER]) for reading in read for each in reading.peers
+                texts.peer_event(of.time(reading.at), *each[:OF_PEER])
+                for reading in read
+                for each in reading.peers
             ]
             spans.append(texts.step[True, is_sampled](*fields, f'"events":[{",".join(peers)}],' if peers else ""))
             if rank == 0:
@@ -169,8 +177,16 @@ class _Writer:
             factor = bus_factor(call.operation, group.size)
             found.append(
                 self._texts.calls[place](
-                    self._traces[number], own, f"{((number * 64 + place) << 20) + of.rank + 1:016x}", of.time(start),
-                    of.time(end), group.name, group.rank, of.rank, *sequence, algbw,
+                    self._traces[number],
+                    own,
+                    f"{((number * 64 + place) << 20) + of.rank + 1:016x}",
+                    of.time(start),
+                    of.time(end),
+                    group.name,
+                    group.rank,
+                    of.rank,
+                    *sequence,
+                    algbw,
                     *(() if factor is None else (algbw * factor,)),
                 )  # fmt: skip
             )

@@ -44,10 +44,17 @@ class Texts:
         inside = holes.text()
         self.spans = holes.fill(around_spans(about, inside))
         self.logs = holes.fill(around_logs(about, inside))
-        self.step = {(traced, called): self._step(traced, called) for traced in (True, False) for called in (True, False)}
+        self.step = {
+            (traced, called): self._step(traced, called) for traced in (True, False) for called in (True, False)
+        }
         self.root = self._root()
         self.calls = [self._call(place) for place in range(len(CALLS))]
-        self.peer_event, self.peer_log, self.nic, self.beat = self._peer(), self._peer_log(), self._nic(), self._beat()
+        self.peer_event, self.peer_log, self.nic, self.beat = (
+            self._peer(),
+            self._peer_log(),
+            self._nic(),
+            self._beat(),
+        )
 
     def _step(self, is_traced: bool, is_sampled: bool) -> Fill:
         holes = Holes()

@@ -51,9 +51,13 @@ def readings(job: Job, rank: int) -> Iterator[Reading]:
             _reading(job, (host, other), other * shape.tensor + local, size * steps_a_second * PERIOD, each, at)
             for (other, size), each in zip(moved.items(), some, strict=True)
         )
-        sent, received = (int(sum(each)) for each in zip(*((one.bytes_sent or 0, one.bytes_received or 0) for one in peers)))
+        sent, received = (
+            int(sum(each)) for each in zip(*((one.bytes_sent or 0, one.bytes_received or 0) for one in peers))
+        )
         yield Reading(
-            at, peers, HostTraffic(f"eth{local}", PERIOD, int(1.02 * sent), int(1.02 * received), sent, received, rank)
+            at,
+            peers,
+            HostTraffic(f"eth{local}", PERIOD, int(1.02 * sent), int(1.02 * received), sent, received, rank),
         )
 
 

@@ -103,10 +103,16 @@ def log(
     if ids is not None:
         context = trace.set_span_in_context(trace.NonRecordingSpan(trace.SpanContext(*ids, is_remote=False)))
     encoded = _encoded(
-        Resource({}), name, timestamp=time, observed_timestamp=time, body=body, attributes=attributes, context=context
+        Resource({}),
+        name,
+        timestamp=time,
+        observed_timestamp=time,
+        body=body,
+        attributes=attributes,
+        context=context,
     )
     text = as_json(encoded["scopeLogs"][0]["logRecords"][0])
-    before, _, after = text.rpartition(']')
+    before, _, after = text.rpartition("]")
     return f"{before}{more}]{after}"
 
 

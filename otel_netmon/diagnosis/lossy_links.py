@@ -37,10 +37,24 @@ def find(found: dict[Pair, Link], spent: float) -> list[Finding]:
     rest = [each.loss for pair, each in big.items() if pair not in lossy] or [0.0]
     if any(big[pair].loss < limit.LOSS_APART * max(rest) for pair in lossy):
         return []  # queues are full here and there
-    if len(lossy) == 1:
-        return [_one_way(found, big, lossy[0], rest, spent)]
-    common = set.intersection(*map(set, lossy)) if lossy else set()
-    return [_of_host(big, common.pop(), lossy, rest, spent)] if len(common) == 1 else []
+    findings = []
+    for some in _together(lossy):
+        common = set.intersection(*map(set, some))
+        if len(some) == 1:
+            findings.append(_one_way(found, big, some[0], rest, spent))
+        elif len(common) == 1:
+            findings.append(_of_host(big, common.pop(), some, rest, spent))
+    return findings
+
+
+def _together(pairs: list[Pair]) -> list[list[Pair]]:
+    """Pairs that have a host in common, directly or by way of others."""
+    groups: list[list[Pair]] = []
+    for pair in pairs:
+        near = [group for group in groups if any({*pair} & {*other} for other in group)]
+        groups = [group for group in groups if group not in near]
+        groups.append([each for group in near for each in group] + [pair])
+    return groups
 
 
 def _is_lossy(big: dict[Pair, Link], pair: Pair) -> bool:

@@ -46,8 +46,9 @@ def find(window: Window, steps: list[int]) -> list[Finding]:
     spent = max(0.0, window.duration - median(alone)) if alone else window.duration
     lossy = lossy_links.find(found, spent)
     # Loss lowers the goodput, too.
-    findings = lossy or slow_links.find(
-        found,
+    losing = {host for each in lossy for pair in each.pairs for host in pair}
+    findings = lossy + slow_links.find(
+        {pair: link for pair, link in found.items() if not losing & {*pair}},
         spent,
         lambda host: _foreign_at_once(window, host, within) or _foreign(window, host),
         _floors(window),

@@ -7,7 +7,7 @@ from otel_netmon.diagnosis.evidence import Evidence
 from otel_netmon.diagnosis.finding import Cause, Confidence, Fact, Finding, Kind, hosts_of
 from otel_netmon.diagnosis.medians import median
 from otel_netmon.diagnosis.slow_ranks import cause_in
-from otel_netmon.diagnosis.statistics import Window
+from otel_netmon.diagnosis.statistics import Window, rest_of, standing_out
 
 
 def find(evidence: Evidence, steps: list[int]) -> list[Finding]:
@@ -17,28 +17,24 @@ def find(evidence: Evidence, steps: list[int]) -> list[Finding]:
     window = Window(evidence, steps)
     least = max(limit.OFTEN_SECONDS, limit.OFTEN_SHARE * window.duration)
     late = window.compare("running").outliers(least)
-    usual = sorted((len(of) for of in late.values()), reverse=True)
     found = []
-    for rank, of in late.items():
-        others = next((count for place, count in enumerate(usual) if place or count != len(of)), 0)
+    named = standing_out({rank: len(of) for rank, of in late.items()}, len(window.ranks))
+    for rank, others in named.items():
+        of = late[rank]
         cost = sum(of.values()) / len(steps)
         is_often = limit.OFTEN_STEPS * len(steps) <= len(of) < limit.SLOW_STEPS * len(steps)
-        if (
-            is_often
-            and len(of) >= limit.PAUSES_RATIO * max(1, others)
-            and cost > limit.SLOW_SHARE * window.duration
-        ):
-            found.append(_finding(window, rank, of, others, cost))
+        if is_often and cost > limit.SLOW_SHARE * window.duration:
+            found.append(_finding(window, rank, of, (rest_of(named), others), cost))
     return found
 
 
-def _finding(window: Window, rank: int, late: dict[int, float], others: int, cost: float) -> Finding:
+def _finding(window: Window, rank: int, late: dict[int, float], rest: tuple[str, int], cost: float) -> Finding:
     steps, seconds = window.steps, median(late.values())
     cause, facts = cause_in(Window(window.evidence, [steps[place] for place in sorted(late)]), rank, seconds)
     return Finding(
         Kind.SLOW_RANK,
         f"Rank {rank} comes late in {len(late)} of {len(steps)} steps, by {1e3 * seconds:.0f} ms of its own time; "
-        f"no other rank in more than {others}.",
+        f"{rest[0]} in more than {rest[1]}.",
         ranks=(rank,),
         hosts=hosts_of(window.evidence.hosts, (rank,)),
         cause=cause,
@@ -47,7 +43,7 @@ def _finding(window: Window, rank: int, late: dict[int, float], others: int, cos
         lost=cost,
         lost_rank_seconds=cost * len(window.ranks),
         confidence=Confidence.MEDIUM,
-        facts=(Fact("steps in which it is late", float(len(late)), float(others), ""), *facts),
+        facts=(Fact("steps in which it is late", float(len(late)), float(rest[1]), ""), *facts),
         not_excluded=("more work by design in those steps",)
         if cause in (Cause.COMPUTE, Cause.OFF_CPU, Cause.UNKNOWN)
         else (),

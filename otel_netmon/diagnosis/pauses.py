@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from otel_netmon.diagnosis import thresholds as limit
 from otel_netmon.diagnosis.evidence import Evidence
 from otel_netmon.diagnosis.finding import Cause, Confidence, Fact, Finding, Kind, hosts_of
-from otel_netmon.diagnosis.statistics import Window
+from otel_netmon.diagnosis.statistics import Window, rest_of, standing_out
 
 
 def find(evidence: Evidence, steps: list[int]) -> list[Finding]:
-    """The rank that pauses most, if it pauses far more often than any other."""
+    """Ranks that pause far more often than all others."""
     if len(steps) < limit.WINDOW:
         return []
     window = Window(evidence, steps)
@@ -21,40 +23,42 @@ def find(evidence: Evidence, steps: list[int]) -> list[Finding]:
         for rank in late.keys() | collected.keys()
         if (places := late[rank].keys() | collected[rank].keys())
     }
-    if not outliers or len(window.ranks) < 2:
+    if len(window.ranks) < 2:
         return []
-    seconds = {rank: sum(of.values()) for rank, of in outliers.items()}
-    rank = max(seconds, key=seconds.__getitem__)
-    count = len(outliers[rank])
-    others = max((len(of) for other, of in outliers.items() if other != rank), default=0)
-    share = seconds[rank] / (window.duration * len(steps))
-    if (
-        count < limit.PAUSES
-        or count < limit.PAUSES_RATIO * max(1, others)
-        or share <= limit.PAUSES_COST
-        or count >= len(steps) / 2
-    ):
-        return []
-    each = seconds[rank] / count
-    cause = Cause.GC if sum(collected[rank].values()) > seconds[rank] / 2 else Cause.UNKNOWN
+    found = []
+    counts = {rank: len(of) for rank, of in outliers.items()}
+    named = standing_out(counts, len(window.ranks))
+    for rank, others in named.items():
+        share = sum(outliers[rank].values()) / (window.duration * len(steps))
+        if limit.PAUSES <= counts[rank] < len(steps) / 2 and share > limit.PAUSES_COST:
+            found.append(
+                _finding(window, rank, outliers[rank], sum(collected[rank].values()), (rest_of(named), others))
+            )
+    return found
+
+
+def _finding(
+    window: Window, rank: int, outliers: Mapping[int, float], collected: float, rest: tuple[str, int]
+) -> Finding:
+    steps, hosts = window.steps, window.evidence.hosts
+    count, seconds = len(outliers), sum(outliers.values())
+    cause = Cause.GC if collected > seconds / 2 else Cause.UNKNOWN
     why = "in its garbage collector" if cause is Cause.GC else "and not in its garbage collector"
-    return [
-        Finding(
-            Kind.PAUSES,
-            f"Rank {rank} pauses again and again: in {count} of {len(steps)} steps for {1e3 * each:.0f} ms, "
-            f"{why}; no other rank more than {others} times.",
-            ranks=(rank,),
-            hosts=hosts_of(evidence.hosts, (rank,)),
-            cause=cause,
-            first_step=steps[min(outliers[rank])],
-            last_step=steps[max(outliers[rank])],
-            lost=seconds[rank] / len(steps),
-            lost_rank_seconds=seconds[rank] / len(steps) * len(window.ranks),
-            confidence=Confidence.HIGH if count >= 2 * limit.PAUSES and others == 0 else Confidence.MEDIUM,
-            facts=(
-                Fact("pauses", float(count), float(others), ""),
-                Fact("length of a pause", each, None, "s"),
-            ),
-            weight=seconds[rank],
-        )
-    ]
+    return Finding(
+        Kind.PAUSES,
+        f"Rank {rank} pauses again and again: in {count} of {len(steps)} steps for {1e3 * seconds / count:.0f} ms, "
+        f"{why}; {rest[0]} more than {rest[1]} times.",
+        ranks=(rank,),
+        hosts=hosts_of(hosts, (rank,)),
+        cause=cause,
+        first_step=steps[min(outliers)],
+        last_step=steps[max(outliers)],
+        lost=seconds / len(steps),
+        lost_rank_seconds=seconds / len(steps) * len(window.ranks),
+        confidence=Confidence.HIGH if count >= 2 * limit.PAUSES and not rest[1] else Confidence.MEDIUM,
+        facts=(
+            Fact("pauses", float(count), float(rest[1]), ""),
+            Fact("length of a pause", seconds / count, None, "s"),
+        ),
+        weight=seconds,
+    )

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from array import array
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Final, Literal
 
+from otel_netmon.diagnosis import thresholds as limit
 from otel_netmon.diagnosis.evidence import Evidence
 from otel_netmon.diagnosis.medians import known, median, rise
 from otel_netmon.diagnosis.steps import StepTable
@@ -23,6 +24,9 @@ _MOST_STEPS: Final = 0.8
 """Share of a window's steps that a rank has to have taken."""
 _MANY: Final = 64
 """Ranks from which on only those are looked at step by step whose median over the steps stands out."""
+
+_FEW: Final = 64
+"""Of so many ranks one may have a fault beside another that has the same."""
 
 
 class Window:
@@ -168,6 +172,22 @@ class Comparison:
             else:
                 self._medians[key] = _middle_in(column[rank] for rank in cohort if rank in table)
         return self._medians[key]
+
+
+def standing_out(counts: Mapping[int, int], ranks: int) -> dict[int, int]:
+    """The ranks whose count is several times that of all ranks but themselves and each other, with the largest count
+    of those: one rank, or in a large job one of every ``_FEW``."""
+    ordered = sorted(counts, key=lambda rank: (-counts[rank], rank))
+    for place in range(1, 2 + ranks // _FEW):
+        others = counts[ordered[place]] if place < len(ordered) else 0
+        if place <= len(ordered) and counts[ordered[place - 1]] >= limit.PAUSES_RATIO * max(1, others):
+            return dict.fromkeys(ordered[:place], others)
+    return {}
+
+
+def rest_of(named: Collection[int]) -> str:
+    """The ranks that those in ``named`` stand out from, for a sentence that goes on with what none of them has."""
+    return "no other rank" if len(named) == 1 else "of the ranks that are not named none"
 
 
 def _middle_in(values: Iterable[float]) -> _Middle | None:
