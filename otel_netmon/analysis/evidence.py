@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
@@ -40,13 +40,14 @@ _MOST_RANKS: Final = 1 << 20
 
 
 class EvidenceCollector:
-    """Takes records in any order of files; each process's own in the order of time. Memory: some 500 bytes for
-    each rank's step, and some 150 for each of its collectives."""
+    """Takes records in any order of files; each process's own in the order of time. Memory: some 250 bytes for
+    each rank's step, and some 150 for each of its collectives until its step comes."""
 
     def __init__(self) -> None:
         self._processes: dict[str, Process] = defaultdict(Process)
         self._world_size: dict[str | None, int] = {}
         self._group_sizes: dict[str, int] = {}
+        self._traces: dict[str, int] = {}
         self._told: list[RankExit | LastCalls] = []
         """What launchers said of the ends of ranks."""
         self._sampled: tuple[Source | None, Process] = None, Process()
@@ -87,7 +88,7 @@ class EvidenceCollector:
                 self._group_sizes[record.group or ""] = record.group_size
             _collective(process, record)
         elif isinstance(record, RankStep):
-            _step(process, record)
+            _step(process, record, self._traces.setdefault(record.trace_id, len(self._traces)))
             if record.world_size is not None:
                 self._world_size[process.run] = record.world_size
         elif isinstance(record, PeerTraffic):
@@ -137,9 +138,7 @@ class EvidenceCollector:
         largest = max(sizes, default=None)
         world_size = None if largest is None else min(largest, _MOST_RANKS)  # whatever a damaged file says
         evidence = Evidence(world_size, group_sizes=self._group_sizes)
-        steps: dict[str, dict[int, tuple[int, StepSample]]] = defaultdict(dict)
         taken: list[Process] = []
-        traffic: dict[int, list[PeerTraffic]] = defaultdict(list)
         for instance, process in self._processes.items():
             is_host = process.rank is None
             if process.run != run and not (process.run is None and (is_only or is_host)):
@@ -147,18 +146,16 @@ class EvidenceCollector:
             for metric, about, readings in process.samples.counters():
                 evidence.counters.setdefault(process.host or "", {})[metric, instance, about] = readings
             taken.append(process)
-            if process.rank is None:
-                continue
-            _join(evidence, process, process.rank)
-            traffic[process.rank] += process.traffic
-            for trace, (number, span_id, sample) in process.steps.items():
-                steps[trace][process.rank] = number, _completed(sample, process.below.get(span_id, ()))
-        evidence.traffic = {rank: Traffic(readings) for rank, readings in traffic.items()}
+            if process.rank is not None:
+                _join(evidence, process, process.rank)
+        for traffic in evidence.traffic.values():
+            traffic.put_in_order()
         for process in taken:
             for host, probes in process.samples.floors(evidence.hosts):
                 pair = process.host or "", host
                 evidence.floors[pair] = sorted((*evidence.floors.get(pair, ()), *probes))
-        self.traces[run] = _number(evidence, steps)
+        names = [*self._traces]
+        self.traces[run] = {number: names[trace] for number, trace in _add_steps(evidence, taken).items()}
         return evidence
 
 
@@ -192,13 +189,13 @@ def _collective(process: Process, one: Collective) -> None:
 
 
 def _traffic(process: Process, each: PeerTraffic) -> None:
-    process.traffic.append(each)
+    process.traffic.add(each)
     process.samples.met(each.address, each.peer, each.host)
     if each.backoff >= BACKOFF:
         process.backed_off[each.peer] = max(each.at, process.backed_off.get(each.peer, 0))
 
 
-def _step(process: Process, step: RankStep) -> None:
+def _step(process: Process, step: RankStep, trace: int) -> None:
     process.last_sign = max(process.last_sign, step.end)
     if step.name not in _ON_RANK:
         return
@@ -215,7 +212,9 @@ def _step(process: Process, step: RankStep) -> None:
         process.open_since = step.start
     else:
         sample = _completed(sample_of(step), process.below.pop(step.span_id, ()))
-        process.steps[step.trace_id] = step.step, step.span_id, sample
+        if sample.issued is None or sample.in_collectives is None:
+            process.unfinished[len(process.steps)] = step.span_id
+        process.steps.add(trace, step.step, sample)
 
 
 def _in_flight(process: Process, some: Iterable[InFlight], time: int) -> None:
@@ -247,6 +246,7 @@ def _join(evidence: Evidence, process: Process, rank: int) -> None:
     for group, head in process.heads.items():
         evidence.heads.setdefault(group, {})[rank] = head
     evidence.nics[rank] = sorted((*evidence.nics.get(rank, ()), *process.nics), key=lambda each: each.at)
+    evidence.traffic.setdefault(rank, Traffic()).merge(process.traffic)
     backed_off = evidence.backed_off.setdefault(rank, {})
     for peer, time in (*process.backed_off.items(), *process.samples.backed_off()):
         backed_off[peer] = max(time, backed_off.get(peer, 0))
@@ -279,14 +279,23 @@ def _issued(start: int, below: Sequence[tuple[int, int, bool]]) -> float | None:
     return (last - start - blocked) / 1e9
 
 
-def _number(evidence: Evidence, steps: dict[str, dict[int, tuple[int, StepSample]]]) -> dict[int, str]:
-    """Steps meet by their trace; its number is what its first rank says, for ranks may count apart. The trace of
-    each number."""
-    traces: dict[int, str] = {}
-    for trace, ranks in sorted(steps.items(), key=lambda item: len(item[1])):
-        number, _ = ranks[min(ranks)]
-        table = evidence.steps[number] = StepTable()
-        traces[number] = trace
-        for rank, (_, sample) in ranks.items():
-            table.add(rank, sample)
+def _add_steps(evidence: Evidence, processes: Sequence[Process]) -> dict[int, int]:
+    """The trace of each number. Steps meet by their trace; its number is what its first rank says, for ranks may
+    count apart, and of several traces of one number that of most ranks counts."""
+    ranked = [(process.rank, process) for process in processes if process.rank is not None]
+    counts: Counter[int] = Counter()
+    for _, process in ranked:
+        counts.update({*process.steps.traces})
+    first: dict[int, tuple[int, int]] = {}
+    for rank, process in ranked:
+        for trace, number in process.steps.numbered():
+            if trace not in first or rank <= first[trace][0]:
+                first[trace] = rank, number
+    traces = {first[trace][1]: trace for trace in sorted(counts, key=counts.__getitem__)}
+    tables = {trace: evidence.steps.setdefault(number, StepTable()) for number, trace in traces.items()}
+    for rank, process in ranked:
+        for place, (trace, _, sample) in enumerate(process.steps):
+            if trace in tables:
+                below = process.below.get(process.unfinished.get(place, ""), ())
+                tables[trace].add(rank, _completed(sample, below))
     return traces

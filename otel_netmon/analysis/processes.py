@@ -8,9 +8,10 @@ from typing import Final
 
 from otel_netmon.analysis.samples import Samples
 from otel_netmon.diagnosis.evidence import CallSeen, Exit
-from otel_netmon.diagnosis.steps import StepSample
+from otel_netmon.diagnosis.steps import StepRows
+from otel_netmon.diagnosis.traffic import Traffic
 from otel_netmon.endings import LastCalls
-from otel_netmon.records import HostTraffic, PeerTraffic
+from otel_netmon.records import HostTraffic
 
 _KEPT: Final = 256
 """Calls of a group that are kept of each rank; the older half goes when there are more."""
@@ -24,11 +25,12 @@ class Process:
     pid: int | None = None
     rank: int | None = None
     run: str | None = None
-    steps: dict[str, tuple[int, str, StepSample]] = field(default_factory=dict)
-    """By trace: its number here, the id of its span, and what is known of it."""
+    steps: StepRows = field(default_factory=StepRows)
+    unfinished: dict[int, str] = field(default_factory=dict)
+    """By place in ``steps``, the span of one of which the spans below it may tell more."""
     below: dict[str, list[tuple[int, int, bool]]] = field(default_factory=lambda: defaultdict(list))
     """By the span above: start and end of each collective, and whether it is asynchronous."""
-    traffic: list[PeerTraffic] = field(default_factory=list)
+    traffic: Traffic = field(default_factory=Traffic)
     backed_off: dict[int | str, int] = field(default_factory=dict)
     calls: dict[str, dict[int, CallSeen]] = field(default_factory=lambda: defaultdict(dict))
     heads: dict[str, int] = field(default_factory=dict)

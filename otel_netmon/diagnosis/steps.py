@@ -143,6 +143,54 @@ class StepTable:
         return self.once("usual", lambda: median(known(self.duration)))
 
 
+class StepRows:
+    """Samples of one rank's steps, one behind the other. Memory: some 120 bytes each."""
+
+    __slots__ = ("_numbers", "_seconds")
+
+    def __init__(self) -> None:
+        self._numbers = array("q")
+        """Six of each, -1 where one is not known: two of who adds it, then those of a sample that are whole."""
+        self._seconds = array("d")
+        """Eight of each, NaN where one is not known."""
+
+    def __len__(self) -> int:
+        return len(self._numbers) // 6
+
+    def add(self, trace: int, number: int, sample: StepSample) -> None:
+        """Add one, of a trace and under a number."""
+        start, end, inside, data, gc, cpu, run_queue, issued, throttled, calls, size, waited = sample
+        self._numbers.extend(
+            (trace, number, start, end, -1 if calls is None else calls, -1 if size is None else size)
+        )
+        self._seconds.extend(
+            _NAN if value is None else value
+            for value in (inside, data, gc, cpu, run_queue, issued, throttled, waited)
+        )
+
+    @property
+    def traces(self) -> array[int]:
+        """Of each."""
+        return self._numbers[::6]
+
+    def numbered(self) -> Iterator[tuple[int, int]]:
+        """Trace and number of each."""
+        return zip(self._numbers[::6], self._numbers[1::6], strict=True)
+
+    def __iter__(self) -> Iterator[tuple[int, int, StepSample]]:
+        """Trace, number and sample of each, in their order."""
+        numbers, seconds = iter(self._numbers), iter(self._seconds)
+        for (trace, number, start, end, calls, size), row in zip(zip(*[numbers] * 6), zip(*[seconds] * 8), strict=True):
+            inside, data, gc, cpu, run_queue, issued, throttled, waited = (
+                None if value != value else value  # noqa: PLR0124 - NaN is not
+                for value in row
+            )
+            yield trace, number, StepSample(
+                start, end, inside, data, gc, cpu, run_queue, issued, throttled,
+                None if calls < 0 else calls, None if size < 0 else size, waited,
+            )  # fmt: skip
+
+
 def sample_of(step: RankStep) -> StepSample:
     """What a record says of a step, in the clock that its times are of."""
     inside = step.collective_time

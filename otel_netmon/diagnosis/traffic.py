@@ -68,6 +68,24 @@ class PeerReadings:
                 if isinstance(column, array):
                     del column[:gone]
 
+    def merge(self, other: PeerReadings) -> None:
+        """Add those of ``other``, whenever they were made."""
+        self.host = other.host or self.host
+        for name in self.__slots__:
+            column = getattr(self, name)
+            if isinstance(column, array):
+                column.extend(getattr(other, name))
+
+    def put_in_order(self) -> None:
+        """Of time, if they were not added in that."""
+        at = self.at
+        if any(at[place] > at[place + 1] for place in range(len(at) - 1)):
+            order = sorted(range(len(at)), key=at.__getitem__)
+            for name in self.__slots__:
+                column = getattr(self, name)
+                if isinstance(column, array):
+                    column[:] = array(column.typecode, map(column.__getitem__, order))
+
     def between(self, first: int, last: int) -> Span:
         """Those of that time, both ends included."""
         return Span(bisect_left(self.at, first), bisect_right(self.at, last))
@@ -90,6 +108,16 @@ class Traffic:
             of = self.peers[each.peer] = PeerReadings()
         of.add(each)
         return of
+
+    def merge(self, other: Traffic) -> None:
+        """Add the readings of ``other``, whenever they were made."""
+        for peer, readings in other.peers.items():
+            self.peers.setdefault(peer, PeerReadings()).merge(readings)
+
+    def put_in_order(self) -> None:
+        """Of time, if they were not added in that."""
+        for readings in self.peers.values():
+            readings.put_in_order()
 
     def latest_intervals(self, most: int) -> list[float]:
         """Seconds between the last readings of the peer that was read most often."""
