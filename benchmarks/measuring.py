@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = Path(sys.executable).parent
@@ -107,9 +107,18 @@ def turns(ways: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, lis
     return found
 
 
-def run(command: Sequence[str], **environ: str) -> tuple[str, float, float]:
-    """stdout of a process that has to succeed, and the seconds of CPU and of the clock that it and those below it
-    took."""
+class Done(NamedTuple):
+    """stdout of a process that succeeded, and what it and those below it took: seconds of CPU and of the clock, and
+    bytes of memory at most."""
+
+    output: str
+    cpu: float
+    seconds: float
+    memory: int
+
+
+def run(command: Sequence[str], **environ: str) -> Done:
+    """Run a process that has to succeed. Its memory counts as no less than that of this process."""
     start = time.perf_counter()
     process = subprocess.Popen(
         command,
@@ -128,14 +137,15 @@ def run(command: Sequence[str], **environ: str) -> tuple[str, float, float]:
     reader.join()
     if process.returncode:
         raise RuntimeError(f"{command[:4]} ended with {process.returncode}: {''.join(errors)[-2000:]}")
-    return output, usage.ru_utime + usage.ru_stime, time.perf_counter() - start
+    used = usage.ru_utime + usage.ru_stime
+    return Done(output, used, time.perf_counter() - start, usage.ru_maxrss * 1024)
 
 
 def job(program: str, *arguments: object, under: Sequence[str] = (), **environ: str) -> list[dict[str, Any]]:
     """What each rank of a job of two says, one JSON object each."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     script = str(ROOT / "benchmarks" / program)
-    output, _, _ = run([*under, *launcher, script, *map(str, arguments)], **environ)
+    output = run([*under, *launcher, script, *map(str, arguments)], **environ).output
     return [json.loads(line) for line in output.splitlines() if line.startswith("{")]
 
 

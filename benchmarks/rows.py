@@ -24,6 +24,7 @@ ROWS: Final = {
     "tcp": "host:connections",
     "live": "live:looking",
     "report": "report:pages",
+    "scale": "scale:growing",
     "view": "view:looking_on",
     "collector": "collector:collected",
 }

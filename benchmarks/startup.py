@@ -22,7 +22,7 @@ def importing(size: Size) -> Iterator[Line]:
 
     def once(code: str) -> float:
         timed = f"import time\n{_SDK}\nt = time.process_time()\n{code}\nprint((time.process_time() - t) * 1e3)"
-        return float(run([sys.executable, "-c", timed], PYTHONDONTWRITEBYTECODE="")[0])
+        return float(run([sys.executable, "-c", timed], PYTHONDONTWRITEBYTECODE="").output)
 
     for code in _IMPORTS.values():
         once(code)  # writes the bytecode
@@ -39,7 +39,7 @@ def starting(size: Size) -> Iterator[Line]:
     with tempfile.TemporaryDirectory() as folder:
 
         def once(command: list[str]) -> float:
-            return run(command, PYTHONDONTWRITEBYTECODE="")[1]
+            return run(command, PYTHONDONTWRITEBYTECODE="").cpu
 
         ours = [*otel_netmon_run(Path(folder)), *plain]
         once(ours)

@@ -23,7 +23,7 @@ _ON_RANK = frozenset(semconv.EVENT_OF_PERIOD)
 
 
 class Coverage:
-    """Takes records; the sums at the end. Memory: some 300 bytes for each rank's step."""
+    """Takes records; the sums at the end. Memory: some 100 bytes for each rank's step."""
 
     def __init__(self) -> None:
         self.spans: dict[str, Counter[int]] = defaultdict(Counter)
@@ -32,6 +32,8 @@ class Coverage:
         """Traces of steps, setups and windows."""
         self._periods: dict[str, dict[int, tuple[int | None, bool | None]]] = defaultdict(dict)
         """By process and trace, what it says of how many collectives were in it, and whether they were sampled."""
+        self._said: dict[tuple[int | None, bool | None], tuple[int | None, bool | None]] = {}
+        """What they say, once each: one object for many steps."""
         self._complete: Counter[str] = Counter()
         self._run_of: dict[str, str | None] = {}
         self._traces: dict[str | None, dict[int, tuple[int, bool]]] = defaultdict(dict)
@@ -50,7 +52,8 @@ class Coverage:
             if is_complete:
                 self._highest[run] = max(record.step, self._highest.get(run, 0))
         if record.name in _ON_RANK:
-            self._periods[instance][trace] = said, record.sampled
+            says = said, record.sampled
+            self._periods[instance][trace] = self._said.setdefault(says, says)
         if record.name == semconv.SPAN_RANK_STEP:
             self._complete[instance] += is_complete
 
