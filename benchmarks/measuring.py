@@ -108,8 +108,8 @@ def turns(ways: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, lis
 
 
 class Done(NamedTuple):
-    """stdout of a process that succeeded, and what it and those below it took: seconds of CPU and of the clock, and
-    bytes of memory at most."""
+    """stdout of a process that succeeded, and what it and those below it took: seconds of CPU and of the clock,
+    and bytes of memory at most."""
 
     output: str
     cpu: float

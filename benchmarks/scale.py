@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
 
 from benchmarks.measuring import Done, Line, Size, run, spread
-from benchmarks.simulated import Fault, Shape, simulate
+from benchmarks.planted import Fault, Shape
+from benchmarks.simulated import simulate
 from benchmarks.simulated_files import Volume, write
 from otel_netmon.analysis.questions import QUESTIONS
 from otel_netmon.diagnosis.finding import Finding, Kind

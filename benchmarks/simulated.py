@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from otel_netmon.diagnosis.finding import Finding, Kind
+from benchmarks.planted import OF_HOSTS, Fault, Shape, host_name, planted
 
 Floats = NDArray[np.float64]
 
@@ -29,49 +29,6 @@ _TENSOR_CALLS, _DATA_CALLS = 10, 5
 _TENSOR_SIZE, PIPE_SIZE, _DATA_SIZE = 33_554_432, 8_388_608, 50_331_648
 LINE: Final = 2.4e9
 """Bytes a second that a link moves while it is busy."""
-
-
-class Shape(NamedTuple):
-    """Ranks that are in one host, stages of the pipeline, and copies of the model."""
-
-    tensor: int
-    pipeline: int
-    data: int
-
-    @property
-    def ranks(self) -> int:
-        return self.tensor * self.pipeline * self.data
-
-    @property
-    def hosts(self) -> int:
-        return self.pipeline * self.data
-
-
-class Fault(NamedTuple):
-    """What is to be found: ``ranks`` or ``hosts`` are to blame for it, from step ``since`` on."""
-
-    name: str
-    kind: Kind
-    ranks: tuple[int, ...]
-    hosts: tuple[str, ...]
-    since: int
-
-    def is_named(self, finding: Finding) -> bool:
-        """Whether ``finding`` says it: the right kind, and nobody but the culprit."""
-        who = (finding.ranks == self.ranks) if self.ranks else (finding.hosts == self.hosts)
-        return finding.kind is self.kind and who
-
-
-KINDS: Final = {
-    "straggler": Kind.SLOW_RANK,
-    "throttled": Kind.STARVED,
-    "collector": Kind.PAUSES,
-    "loader": Kind.PAUSES,
-    "slow_link": Kind.SLOW_LINK,
-    "lossy_link": Kind.LOSSY,
-}
-"""The faults that can be planted, and what a diagnosis has to call them."""
-OF_HOSTS: Final = ("slow_link", "lossy_link")
 
 
 class Call(NamedTuple):
@@ -141,24 +98,6 @@ class Job:
         return float(self.steps[-1].end.max() - self.steps[0].begin.min())
 
 
-def host_name(host: int) -> str:
-    return f"node{host:04d}"
-
-
-def planted(shape: Shape, names: Sequence[str], steps: int) -> tuple[Fault, ...]:
-    """Where each fault is, away from the others: the culprits differ, and so do their hosts."""
-    found = []
-    for place, name in enumerate(names):
-        host = (1 + 3 * place + shape.hosts // 3) % shape.hosts
-        since = steps // 4
-        if name in OF_HOSTS:
-            found.append(Fault(name, KINDS[name], (), (host_name(host),), since))
-        else:
-            rank = host * shape.tensor + place % shape.tensor
-            found.append(Fault(name, KINDS[name], (rank,), (host_name(host),), since))
-    return tuple(found)
-
-
 def simulate(shape: Shape, steps: int, faults: Sequence[str] = (), *, keep_all: bool = True, seed: int = 7) -> Job:
     """``steps`` steps. ``keep_all``: the single calls of each step are kept, and each is traced."""
     noise = np.random.default_rng(seed)
@@ -200,7 +139,7 @@ def _break_link(job: Job, fault: Fault) -> None:
 
 
 class _Simulated:
-    """One step, call by call: ``now`` is the time on each rank, by stage, copy of the model and place in its host."""
+    """One step, call by call: ``_now`` is the time on each rank, by stage, copy, and place in its host."""
 
     def __init__(self, job: Job, number: int, begin: Floats) -> None:
         self._job, self._shape, self._number, self._noise = job, job.shape, number, job.noise
@@ -281,10 +220,10 @@ class _Simulated:
 
     def _send(self, call: int, stage: int) -> Floats:
         start = self._now[stage].copy()
-        self._set(
-            call, stage, start, start + PIPE_SIZE / LINE / self._job.rates.reshape(self._grid[:2])[stage, :, None]
-        )
-        return self._now[stage]
+        rates: Floats = self._job.rates.reshape(self._grid[:2])[stage, :, None]
+        end: Floats = start + PIPE_SIZE / LINE / rates
+        self._set(call, stage, start, end)
+        return end
 
     def _within_host(self, call: int, stage: int, seconds: float) -> None:
         self._compute(seconds, stage)

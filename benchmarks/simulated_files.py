@@ -1,8 +1,8 @@
 """Writes a simulated job as the OTLP JSON lines that its ranks would have written, a file for each and signal.
 
 Two volumes. ``full``: a span for each step of each rank, and for each collective. ``steps``, as of a job of many
-ranks: each step of each rank is a log event without its single calls; every 100th step and those that are slow have
-them, and a trace, in which there are spans of at most 2,500 ranks, and 5,000 spans.
+ranks: each step of each rank is a log event without its single calls; every 100th step and those that are slow
+have them, and a trace, in which there are spans of at most 2,500 ranks, and 5,000 spans.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 
-from benchmarks.simulated import AXES, CALLS, Job, Shape, host_name
+from benchmarks.planted import Shape, host_name
+from benchmarks.simulated import AXES, CALLS, Job
 from benchmarks.simulated_texts import OF_PEER, SAID, Texts
 from benchmarks.simulated_traffic import Reading, readings
 from benchmarks.templates import pairs
@@ -168,7 +169,7 @@ class _Writer:
         found = []
         counted = dict.fromkeys(AXES, 0)
         for place, (call, start, end) in enumerate(zip(CALLS, starts, ends, strict=True)):
-            if start != start:  # noqa: PLR0124 - NaN: the rank makes none
+            if start != start:  # NaN: the rank makes none
                 continue
             group = of.groups[call.axis]
             counted[call.axis] += 1
@@ -188,7 +189,7 @@ class _Writer:
                     *sequence,
                     algbw,
                     *(() if factor is None else (algbw * factor,)),
-                )  # fmt: skip
+                )
             )
         return found
 
@@ -213,9 +214,7 @@ class _OfRank:
         self.per_step = {axis: sum(call.axis == axis for call in CALLS) for axis in AXES} | {"pipe": pipes}
         sizes = {call.axis: call.size for call in CALLS}
         self.uses = [
-            _Use(axis, self.groups[axis], self.per_step[axis], self.per_step[axis] * sizes[axis])
-            for axis in AXES
-            if not (axis == "pipe" and job.shape.pipeline == 1)
+            _Use(axis, self.groups[axis], self.per_step[axis], self.per_step[axis] * sizes[axis]) for axis in AXES
         ]
         self.calls = sum(use.calls for use in self.uses)
         self.size = sum(use.size for use in self.uses)
@@ -236,6 +235,6 @@ class _OfRank:
         made = tuple(
             Call(call.operation, self.groups[call.axis].name, int((start - begin) * 1e6), int((end - start) * 1e6))
             for call, start, end in zip(CALLS, starts, ends, strict=True)
-            if start == start  # noqa: PLR0124 - NaN: the rank makes none
+            if start == start  # NaN: the rank makes none
         )
         return schema.attributes(RankStep("", calls=made))[str(semconv.STEP_COLLECTIVES)]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from opentelemetry.sdk.resources import Resource
 
-from benchmarks.simulated import AXES, CALLS, Shape
+from benchmarks.planted import Shape
+from benchmarks.simulated import AXES, CALLS
 from benchmarks.simulated_traffic import PERIOD
 from benchmarks.templates import Fill, Holes, around_logs, around_spans, event, log, span
 from otel_netmon import schema, semconv
@@ -64,14 +64,13 @@ class Texts:
         uses = tuple(
             GroupUse(holes.text(), holes.integer(), holes.integer(), holes.integer(), last, holes.integer())
             for axis in AXES
-            if not (axis == "pipe" and self._shape.pipeline == 1)
             for last in (None if axis == "pipe" else holes.integer(),)
         )
         more = holes.text()
         first, inside, issued, wait, gc, data, cpu, queue, throttled = seconds
         record = RankStep(
-            semconv.SPAN_RANK_STEP, self._run, None, rank, local, self._shape.ranks, number, None, is_sampled, first,
-            count, size, inside, issued, wait, gc, data, cpu, queue, throttled, 61, 5, uses,
+            semconv.SPAN_RANK_STEP, self._run, None, rank, local, self._shape.ranks, number, None, is_sampled,
+            first, count, size, inside, issued, wait, gc, data, cpu, queue, throttled, 61, 5, uses,
         )  # fmt: skip
         attributes = schema.attributes(record)
         if is_traced:
@@ -118,10 +117,11 @@ class Texts:
 
     def _traffic(self, holes: Holes) -> PeerTraffic:
         number, seconds, name = holes.integer, holes.double, holes.text
-        return PeerTraffic(
+        values: list[Any] = [
             number(), name(), seconds(), *(number() for _ in range(5)), *(seconds() for _ in range(6)),
             *(number() for _ in range(5)), seconds(), name(),
-        )  # fmt: skip
+        ]  # fmt: skip
+        return PeerTraffic(*values)
 
     def _peer(self) -> Fill:
         holes = Holes()
@@ -138,7 +138,8 @@ class Texts:
     def _nic(self) -> Fill:
         holes = Holes()
         at, name = holes.integer(), holes.text()
-        record = HostTraffic(name, PERIOD, *(holes.integer() for _ in range(5)))
+        sent, received, job_sent, job_received, rank = (holes.integer() for _ in range(5))
+        record = HostTraffic(name, PERIOD, sent, received, job_sent, job_received, rank)
         return holes.fill(log(semconv.EVENT_NIC_TRAFFIC, f"traffic of {name}", schema.attributes(record), at))
 
     def _beat(self) -> Fill:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from benchmarks.simulated import CALLS, LINE, PIPE_SIZE, Job, host_name
+from benchmarks.planted import host_name
+from benchmarks.simulated import CALLS, LINE, PIPE_SIZE, Job
 from otel_netmon.records import HostTraffic, PeerTraffic
 
 PERIOD: Final = 10.0
@@ -48,11 +49,14 @@ def readings(job: Job, rank: int) -> Iterator[Reading]:
         if at > job.steps[-1].end[rank]:
             return
         peers = tuple(
-            _reading(job, (host, other), other * shape.tensor + local, size * steps_a_second * PERIOD, each, at)
+            _reading(
+                job, rank, (host, other), other * shape.tensor + local, size * steps_a_second * PERIOD, each, at
+            )
             for (other, size), each in zip(moved.items(), some, strict=True)
         )
         sent, received = (
-            int(sum(each)) for each in zip(*((one.bytes_sent or 0, one.bytes_received or 0) for one in peers))
+            int(sum(each))
+            for each in zip(*((one.bytes_sent or 0, one.bytes_received or 0) for one in peers), strict=True)
         )
         yield Reading(
             at,
@@ -62,7 +66,13 @@ def readings(job: Job, rank: int) -> Iterator[Reading]:
 
 
 def _reading(
-    job: Job, hosts: tuple[int, int], peer: int, size: float, noise: tuple[float, float, float], at: float
+    job: Job,
+    rank: int,
+    hosts: tuple[int, int],
+    peer: int,
+    size: float,
+    noise: tuple[float, float, float],
+    at: float,
 ) -> PeerTraffic:
     here, there = hosts
     is_broken = at > job.broken_at
@@ -91,6 +101,7 @@ def _reading(
         backoff=0,
         unacked=0,
         unread=0,
+        rank=rank,
         shortest_rtt=round(rtt, 6),
         address=f"10.{there >> 8}.{there & 255}.{1 + peer % job.shape.tensor}",
     )

@@ -3,8 +3,7 @@ they made; millions of spans and log events are then filled in."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final
 
 from opentelemetry import trace
@@ -129,7 +128,7 @@ def around_spans(resource: Resource, inside: str) -> str:
 
 
 def _encoded(resource: Resource, name: str, **about: Any) -> Any:
-    exporter = InMemoryLogRecordExporter()
+    exporter = InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]  # the SDK's
     provider = LoggerProvider(resource=resource, shutdown_on_exit=False)
     provider.add_log_record_processor(SimpleLogRecordProcessor(exporter))
     emit_event(provider.get_logger(SCOPE.name, SCOPE.version, SCOPE.schema_url), "INFO", event_name=name, **about)

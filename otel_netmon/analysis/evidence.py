@@ -30,8 +30,6 @@ from otel_netmon.records import (
 from otel_netmon.store.reader import Known
 
 _ON_RANK: Final = frozenset(semconv.EVENT_OF_PERIOD)
-
-
 _OfTraining = Collective | RankStep | PeerTraffic | HostTraffic | InFlight | Heartbeat
 _TOLD: Final = (RankExit, LastCalls)
 _Own = _OfTraining | HostSample

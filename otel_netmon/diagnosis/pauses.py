@@ -46,8 +46,8 @@ def _finding(
     why = "in its garbage collector" if cause is Cause.GC else "and not in its garbage collector"
     return Finding(
         Kind.PAUSES,
-        f"Rank {rank} pauses again and again: in {count} of {len(steps)} steps for {1e3 * seconds / count:.0f} ms, "
-        f"{why}; {rest[0]} more than {rest[1]} times.",
+        f"Rank {rank} pauses again and again: in {count} of {len(steps)} steps for {1e3 * seconds / count:.0f} "
+        f"ms, {why}; {rest[0]} more than {rest[1]} times.",
         ranks=(rank,),
         hosts=hosts_of(hosts, (rank,)),
         cause=cause,

@@ -175,8 +175,8 @@ class Comparison:
 
 
 def standing_out(counts: Mapping[int, int], ranks: int) -> dict[int, int]:
-    """The ranks whose count is several times that of all ranks but themselves and each other, with the largest count
-    of those: one rank, or in a large job one of every ``_FEW``."""
+    """The ranks whose count is several times that of all others, each with the largest count of those: one rank,
+    and in a large job one more for every ``_FEW``."""
     ordered = sorted(counts, key=lambda rank: (-counts[rank], rank))
     for place in range(1, 2 + ranks // _FEW):
         others = counts[ordered[place]] if place < len(ordered) else 0

@@ -180,9 +180,8 @@ class StepRows:
     def __iter__(self) -> Iterator[tuple[int, int, StepSample]]:
         """Trace, number and sample of each, in their order."""
         numbers, seconds = iter(self._numbers), iter(self._seconds)
-        for (trace, number, start, end, calls, size), row in zip(
-            zip(*[numbers] * 6), zip(*[seconds] * 8), strict=True
-        ):
+        rows = zip(*[numbers] * 6, strict=True), zip(*[seconds] * 8, strict=True)
+        for (trace, number, start, end, calls, size), row in zip(*rows, strict=True):
             inside, data, gc, cpu, run_queue, issued, throttled, waited = (
                 None if value != value else value  # noqa: PLR0124 - NaN is not
                 for value in row

@@ -47,7 +47,7 @@ class PeerReadings:
         return len(self.at)
 
     def add(self, each: PeerTraffic) -> None:
-        """Add a reading that is later than all others."""
+        """Add a reading that is later than all others; else ``put_in_order`` has to follow."""
         self.host = each.host or self.host
         self.at.append(each.at)
         self.sent.append(each.bytes_sent or 0)

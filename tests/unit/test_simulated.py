@@ -1,0 +1,61 @@
+"""Simulated jobs of many ranks: who has a fault is named and nobody else is, in both volumes of telemetry."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from benchmarks.planted import KINDS, Shape
+from benchmarks.scale import FAULTS, OTHERS
+from benchmarks.simulated import simulate
+from benchmarks.simulated_files import MOST_RANKS, MOST_SPANS, Volume, write
+from otel_netmon.analysis.summary import summarise
+from otel_netmon.diagnosis.finding import Kind
+
+RANKS_64 = Shape(4, 4, 4)
+STEPS = 40
+
+CASES: list[tuple[Volume, Sequence[str]]] = [
+    *(("steps", (name,)) for name in KINDS),
+    *(("full", faults) for faults in (FAULTS, *OTHERS)),
+    ("steps", ()),
+]
+
+
+@pytest.mark.parametrize(("volume", "faults"), CASES)
+def test_culprits_are_named_and_nobody_else(tmp_path: Path, volume: Volume, faults: Sequence[str]) -> None:
+    job = simulate(RANKS_64, STEPS, faults, keep_all=volume == "full")
+    size = write(job, tmp_path, volume)
+    summary = summarise(tmp_path)
+    (diagnosis,) = summary.diagnoses
+    assert {each.name for each in job.faults} == {*faults}
+    for fault in job.faults:
+        assert any(map(fault.is_named, diagnosis.findings)), diagnosis.findings
+    accusing = [finding for finding in diagnosis.findings if finding.accuses]
+    assert len(accusing) == len(faults)
+    if not faults:
+        assert [finding.kind for finding in diagnosis.findings] == [Kind.NOTHING]
+    assert (summary.size, diagnosis.ranks, diagnosis.steps) == (size, RANKS_64.ranks, STEPS)
+    assert summary.losses.bad_records == summary.losses.corrupt_lines == summary.losses.missing_spans == 0
+
+
+def test_a_trace_stays_small_however_many_ranks_there_are(tmp_path: Path) -> None:
+    job = simulate(Shape(8, 2, 160), 2, keep_all=False)
+    write(job, tmp_path, "steps")
+    traces: dict[str, Counter[str]] = {}
+    packed = 0
+    for path in tmp_path.iterdir():
+        for line in path.read_text().splitlines():
+            packed += line.count('"torch.distributed.step.collectives"')
+            for scope in json.loads(line).get("resourceSpans", ()):
+                for span in scope["scopeSpans"][0]["spans"]:
+                    traces.setdefault(span["traceId"], Counter())[span["name"]] += 1
+    (trace,) = traces.values()  # of two steps one is traced
+    assert trace["train_step"] == 1
+    assert 0.4 * MOST_RANKS < trace["rank_step"] <= MOST_RANKS
+    assert 0.8 * MOST_SPANS < trace.total() <= MOST_SPANS
+    assert packed == job.shape.ranks
