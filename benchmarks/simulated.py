@@ -12,19 +12,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
 from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.planted import OF_HOSTS, Fault, Shape, host_name, planted
+from otel_netmon.emit.chosen import EVERY
+from otel_netmon.job.slow_steps import SlowRule
 
 Floats = NDArray[np.float64]
 
-OFTEN, SLOWER = 100, 1.2
-"""In the volume ``steps`` every so many steps are traced, and those that take so many times the running median."""
-_RECENT: Final = 51
 _TENSOR_CALLS, _DATA_CALLS = 10, 5
 _TENSOR_SIZE, PIPE_SIZE, _DATA_SIZE = 33_554_432, 8_388_608, 50_331_648
 LINE: Final = 2.4e9
@@ -113,7 +111,7 @@ def simulate(shape: Shape, steps: int, faults: Sequence[str] = (), *, keep_all: 
         noise=noise,
     )
     now = noise.uniform(0.0, 0.01, shape.ranks)
-    recent: list[float] = []
+    rule = SlowRule()
     for number in range(steps):
         for fault in where:
             if fault.name in OF_HOSTS and number == fault.since:
@@ -121,9 +119,8 @@ def simulate(shape: Shape, steps: int, faults: Sequence[str] = (), *, keep_all: 
                 job.broken_at = float(now.max())
         step = _Simulated(job, number, now).run()
         took = float(step.end.max() - step.begin.min())
-        is_slow = len(recent) > 10 and took > SLOWER * median(recent)
-        is_traced = keep_all or number % OFTEN == 0 or is_slow
-        recent = [*recent[1 - _RECENT :], took]
+        is_slow = rule.takes(took)
+        is_traced = keep_all or number % EVERY == 0 or is_slow
         step = step._replace(is_traced=is_traced)
         job.steps.append(step if is_traced else step._replace(starts=None, ends=None))
         now = step.end.copy()

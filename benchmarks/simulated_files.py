@@ -2,7 +2,7 @@
 
 Two volumes. ``full``: a span for each step of each rank, and for each collective. ``steps``, as of a job of many
 ranks: each step of each rank is a log event without its single calls; every 100th step and those that are slow
-have them, and a trace, in which there are spans of at most 2,500 ranks, and 5,000 spans.
+have them, and a trace of at most 5,000 spans (see docs/volume.md).
 """
 
 from __future__ import annotations
@@ -21,13 +21,11 @@ from benchmarks.simulated_traffic import Reading, readings
 from benchmarks.templates import pairs
 from otel_netmon import schema, semconv
 from otel_netmon.bandwidth import bus_factor
+from otel_netmon.emit.chosen import EVERY, MOST_SPANS
 from otel_netmon.job import identity
 from otel_netmon.records import Call, Pause, RankStep
 
 Volume = Literal["full", "steps"]
-MOST_SPANS, MOST_RANKS = 5_000, 2_500
-"""Of one trace in the volume ``steps``."""
-
 RUN: Final = hashlib.blake2b(b"simulated", digest_size=16).hexdigest()
 EPOCH: Final = 1_795_600_741 * 10**9
 _STEPS_A_LINE: Final = 7
@@ -78,7 +76,7 @@ class _Writer:
         self._texts = Texts(job.shape, RUN)
         self._is_full = volume == "full"
         ranks = job.shape.ranks
-        self._traced = 1 if self._is_full else math.ceil(ranks / MOST_RANKS)
+        self._traced = 1 if self._is_full else math.ceil(2 * ranks / MOST_SPANS)
         """Of so many ranks one makes a span of its step, and of so many one makes spans of its collectives."""
         left = MOST_SPANS - 1 - math.ceil(ranks / self._traced)
         self._sampled = (
@@ -123,7 +121,7 @@ class _Writer:
         trace, root = self._traces[number], self._roots[number]
         own = f"{identity.rank_id(RUN, self._keys[number], rank):016x}"
         is_traced = step.is_traced and rank % self._traced == 0
-        is_sampled = is_traced and rank % self._sampled == 0
+        is_sampled = is_traced and rank % self._sampled == 0 and (self._is_full or number % EVERY == 0)
         more: dict[str, Any] = {}
         if step.starts is not None and step.ends is not None:
             starts, ends = step.starts[:, rank].tolist(), step.ends[:, rank].tolist()

@@ -12,9 +12,10 @@ import pytest
 from benchmarks.planted import KINDS, Shape
 from benchmarks.scale import FAULTS, OTHERS
 from benchmarks.simulated import simulate
-from benchmarks.simulated_files import MOST_RANKS, MOST_SPANS, Volume, write
+from benchmarks.simulated_files import Volume, write
 from otel_netmon.analysis.summary import summarise
 from otel_netmon.diagnosis.finding import Kind
+from otel_netmon.emit.chosen import MOST_SPANS
 
 RANKS_64 = Shape(4, 4, 4)
 STEPS = 40
@@ -56,6 +57,6 @@ def test_a_trace_stays_small_however_many_ranks_there_are(tmp_path: Path) -> Non
                     traces.setdefault(span["traceId"], Counter())[span["name"]] += 1
     (trace,) = traces.values()  # of two steps one is traced
     assert trace["train_step"] == 1
-    assert 0.4 * MOST_RANKS < trace["rank_step"] <= MOST_RANKS
+    assert 0.2 * MOST_SPANS < trace["rank_step"] <= MOST_SPANS / 2
     assert 0.8 * MOST_SPANS < trace.total() <= MOST_SPANS
     assert packed == job.shape.ranks
