@@ -87,6 +87,19 @@ def test_loss_and_the_end_that_loses(way: Direction) -> None:
     assert finding.pairs == ((f"h{bulk[0]}", f"h{bulk[1]}"),)
 
 
+def test_hosts_that_lose_packets_are_all_named_beside_one_that_is_slow() -> None:
+    evidence = ring(
+        job(12, steps=STEPS),
+        rate=lambda source, target: SLOW if 9 in (source, target) else 400.0,
+        rtt=lambda source, target: (
+            0.009 if 9 in (source, target) else 0.001 if {source, target} & {1, 5} else 0.003
+        ),
+        loss=lambda source, target: 0.02 if {source, target} & {1, 5} else 0.0001,
+    )
+    found = {(each.kind, each.hosts) for each in diagnose(evidence)}
+    assert found == {(Kind.LOSSY, ("h1",)), (Kind.LOSSY, ("h5",)), (Kind.SLOW_LINK, ("h9",))}
+
+
 def test_loss_without_small_flows_names_both_ends() -> None:
     evidence = ring(
         job(steps=STEPS),

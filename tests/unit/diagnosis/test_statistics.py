@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from otel_netmon.diagnosis.evidence import Evidence
 from otel_netmon.diagnosis.medians import median, rise
-from otel_netmon.diagnosis.statistics import Window
-from otel_netmon.diagnosis.steps import StepSample, StepTable
+from otel_netmon.diagnosis.statistics import Window, standing_out
+from otel_netmon.diagnosis.steps import StepRows, StepSample, StepTable
+from otel_netmon.diagnosis.traffic import Traffic
+from tests.unit.diagnosis.evidence import reading
 
 values = st.none() | st.floats(0, 10, allow_nan=False)
 
@@ -74,3 +76,42 @@ def test_where_values_rise(values: list[float], place: int) -> None:
 def test_median(some: list[float]) -> None:
     assert median(some) == statistics.median(some)
     assert math.isnan(median([]))
+
+
+def test_as_many_stand_out_as_a_job_is_large() -> None:
+    assert standing_out({1: 6, 2: 2, 3: 1}, 4) == {1: 2}
+    assert standing_out({1: 6, 2: 3}, 4) == {}
+    two = {1: 9, 2: 8, 3: 2, 4: 2}
+    assert standing_out(two, 63) == {}
+    assert standing_out(two, 64) == {1: 2, 2: 2}
+    assert standing_out({}, 1000) == {}
+
+
+times = st.integers(0, (1 << 63) - 1)
+seconds = st.none() | st.floats(0, 1e6, allow_nan=False)
+counts = st.none() | st.integers(0, (1 << 63) - 1)
+samples = st.builds(StepSample, times, times, *[seconds] * 7, counts, counts, seconds)
+
+
+@given(st.lists(st.tuples(times, times, samples), max_size=5))
+def test_rows_of_samples_give_back_what_was_put_in(rows: list[tuple[int, int, StepSample]]) -> None:
+    kept = StepRows()
+    for each in rows:
+        kept.add(*each)
+    assert list(kept) == rows
+    assert len(kept) == len(rows)
+    assert list(kept.numbered()) == [each[:2] for each in rows]
+    assert list(kept.traces) == [each[0] for each in rows]
+
+
+def test_readings_are_put_in_order() -> None:
+    readings = [reading(1, at, 1000 * at, 0.5, 0.003, 10, 0) for at in (5, 2, 9, 2, 7)]
+    first, second, sorted_ones = Traffic(), Traffic(), Traffic(readings)
+    for each in readings[:3]:
+        first.add(each)
+    for each in readings[3:]:
+        second.add(each)
+    first.merge(second)
+    first.put_in_order()
+    assert list(first.peers[1].at) == list(sorted_ones.peers[1].at) == [2, 2, 5, 7, 9]
+    assert list(first.peers[1].sent) == list(sorted_ones.peers[1].sent)
