@@ -26,7 +26,8 @@ _MANY: Final = 64
 """Ranks from which on only those are looked at step by step whose median over the steps stands out."""
 
 _FEW: Final = 64
-"""Of so many ranks one may have a fault beside another that has the same."""
+_MOST_NAMED: Final = 8
+"""Of so many ranks one may have a fault beside another that has the same; and at most so many ranks in all."""
 
 
 class Window:
@@ -176,9 +177,9 @@ class Comparison:
 
 def standing_out(counts: Mapping[int, int], ranks: int) -> dict[int, int]:
     """The ranks whose count is several times that of all others, each with the largest count of those: one rank,
-    and in a large job one more for every ``_FEW``."""
+    and in a large job one more for every ``_FEW``, up to ``_MOST_NAMED``."""
     ordered = sorted(counts, key=lambda rank: (-counts[rank], rank))
-    for place in range(1, 2 + ranks // _FEW):
+    for place in range(1, min(1 + ranks // _FEW, _MOST_NAMED) + 1):
         others = counts[ordered[place]] if place < len(ordered) else 0
         if place <= len(ordered) and counts[ordered[place - 1]] >= limit.PAUSES_RATIO * max(1, others):
             return dict.fromkeys(ordered[:place], others)

@@ -85,6 +85,8 @@ def test_as_many_stand_out_as_a_job_is_large() -> None:
     assert standing_out(two, 63) == {}
     assert standing_out(two, 64) == {1: 2, 2: 2}
     assert standing_out({}, 1000) == {}
+    assert len(standing_out(dict.fromkeys(range(8), 9) | {8: 2}, 10_000)) == 8
+    assert standing_out(dict.fromkeys(range(9), 9) | {9: 2}, 10_000) == {}
 
 
 times = st.integers(0, (1 << 63) - 1)
