@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
@@ -281,16 +281,18 @@ def _add_steps(evidence: Evidence, processes: Sequence[Process]) -> dict[int, in
     """The trace of each number. Steps meet by their trace; its number is what its first rank says, for ranks may
     count apart, and of several traces of one number that of most ranks counts."""
     ranked = [(process.rank, process) for process in processes if process.rank is not None]
-    counts: Counter[int] = Counter()
-    for _, process in ranked:
-        counts.update({*process.steps.traces})
+    ranks: dict[int, int] = defaultdict(int)
     first: dict[int, tuple[int, int]] = {}
+    last: dict[int, int] = defaultdict(int)
     for rank, process in ranked:
-        for trace, number in process.steps.numbered():
+        for trace, number in dict(process.steps.numbered()).items():
+            ranks[trace] += 1
+            last[trace] = max(rank, last[trace])
             if trace not in first or rank <= first[trace][0]:
                 first[trace] = rank, number
-    traces = {first[trace][1]: trace for trace in sorted(counts, key=counts.__getitem__)}
-    tables = {trace: evidence.steps.setdefault(number, StepTable()) for number, trace in traces.items()}
+    traces = {first[trace][1]: trace for trace in sorted(ranks, key=ranks.__getitem__)}
+    tables = {trace: StepTable(1 + last[trace]) for trace in traces.values()}
+    evidence.steps = {number: tables[trace] for number, trace in traces.items()}
     for rank, process in ranked:
         for place, (trace, _, sample) in enumerate(process.steps):
             if trace in tables:

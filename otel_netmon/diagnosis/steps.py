@@ -168,11 +168,6 @@ class StepRows:
             for value in (inside, data, gc, cpu, run_queue, issued, throttled, waited)
         )
 
-    @property
-    def traces(self) -> array[int]:
-        """Of each."""
-        return self._numbers[::6]
-
     def numbered(self) -> Iterator[tuple[int, int]]:
         """Trace and number of each."""
         return zip(self._numbers[::6], self._numbers[1::6], strict=True)

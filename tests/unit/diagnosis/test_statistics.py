@@ -103,7 +103,6 @@ def test_rows_of_samples_give_back_what_was_put_in(rows: list[tuple[int, int, St
     assert list(kept) == rows
     assert len(kept) == len(rows)
     assert list(kept.numbered()) == [each[:2] for each in rows]
-    assert list(kept.traces) == [each[0] for each in rows]
 
 
 def test_readings_are_put_in_order() -> None:
