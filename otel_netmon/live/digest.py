@@ -17,7 +17,7 @@ from otel_netmon.diagnosis.steps import StepSample
 from otel_netmon.records import HostTraffic, PeerTraffic
 from otel_netmon.text import bounded
 
-VERSION: Final = 1
+VERSION: Final = 2
 MOST_STEPS: Final = 64
 MOST_PEERS: Final = 16
 MOST_GROUPS: Final = 16
@@ -146,7 +146,7 @@ def _whole(values: Iterable[Any]) -> list[int]:
 
 def _step_row(step: DigestedStep) -> list[int | None]:
     each = step.sample
-    durations = map(_micros, each[2:9])
+    durations = map(_micros, (*each[2:9], each.waited))
     return [step.number, step.tie, each.start, each.end - each.start, *durations, each.calls, each.size]
 
 
@@ -154,10 +154,11 @@ def _step(row: list[Any]) -> DigestedStep:
     if not {*map(type, row)} <= _WHOLE or max(row[:4]) >= _LARGEST:
         raise ValueError(row)
     number, tie, start, length, *durations, calls, size = row
-    inside, data, gc, cpu, run_queue, issued, throttled = [
-        None if each is None else each / 1e6 for each in durations
-    ]
-    sample = StepSample(start, start + length, inside, data, gc, cpu, run_queue, issued, throttled, calls, size)
+    *known, waited = [None if each is None else each / 1e6 for each in durations]
+    inside, data, gc, cpu, run_queue, issued, throttled = known
+    sample = StepSample(
+        *(start, start + length, inside, data, gc, cpu, run_queue, issued, throttled, calls, size, waited)
+    )
     return DigestedStep(number, tie, sample)
 
 

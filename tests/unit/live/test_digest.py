@@ -29,7 +29,7 @@ names = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z")), min
 micros = st.none() | st.integers(0, 10**12).map(lambda value: value / 1e6)
 samples = st.builds(
     lambda start, length, *rest: StepSample(start, start + length, *rest),
-    whole, small, micros, micros, micros, micros, micros, micros, micros, perhaps, perhaps,
+    whole, small, micros, micros, micros, micros, micros, micros, micros, perhaps, perhaps, micros,
 )  # fmt: skip
 steps = st.lists(st.builds(DigestedStep, small, small, samples), max_size=5).map(tuple)
 traffic = st.builds(
@@ -91,6 +91,7 @@ def test_the_newest_of_too_much_is_told_in_few_bytes() -> None:
         0.055510,
         calls=25,
         size=4202500,
+        waited=0.300712,
     )
     many = tuple(DigestedStep(number, 0xFFFFFFFF, sample) for number in range(10_000, 10_100))
     stuck = tuple(DigestedCall("0", number, CallSeen("all_reduce", 8, 1, None)) for number in range(100))
