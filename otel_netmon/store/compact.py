@@ -30,6 +30,13 @@ _BATCH: Final = 128 << 20
 """Bytes of files that are staged at a time; a single file may have more."""
 
 
+_WRITING: Final = (
+    "output_format_parquet_row_group_size = 65536, output_format_parquet_row_group_size_bytes = 67108864, "
+    "max_bytes_before_external_sort = 268435456"
+)
+"""What bounds the memory that writing a file takes: a group of rows is held as a whole."""
+
+
 class Compacted(NamedTuple):
     """What was written."""
 
@@ -164,6 +171,8 @@ class _Tables:
         rows: dict[str, int] = {}
         for name in sql.TABLES:
             target = f"file({text(f'{folder}/{name}.parquet')}, 'Parquet')"
-            self._engine.run(f"INSERT INTO FUNCTION {target} SELECT * FROM {name} ORDER BY {views.order(name)}")
+            self._engine.run(
+                f"INSERT INTO FUNCTION {target} SELECT * FROM {name} ORDER BY {views.order(name)} SETTINGS {_WRITING}"
+            )
             rows[name] = int(self._engine.ask(f"SELECT count() FROM {name}").rows[0][0])
         return rows
