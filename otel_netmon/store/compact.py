@@ -171,8 +171,7 @@ class _Tables:
         rows: dict[str, int] = {}
         for name in sql.TABLES:
             target = f"file({text(f'{folder}/{name}.parquet')}, 'Parquet')"
-            self._engine.run(
-                f"INSERT INTO FUNCTION {target} SELECT * FROM {name} ORDER BY {views.order(name)} SETTINGS {_WRITING}"
-            )
+            ordered = f"SELECT * FROM {name} ORDER BY {views.order(name)}"
+            self._engine.run(f"INSERT INTO FUNCTION {target} {ordered} SETTINGS {_WRITING}")
             rows[name] = int(self._engine.ask(f"SELECT count() FROM {name}").rows[0][0])
         return rows
