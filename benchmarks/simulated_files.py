@@ -8,7 +8,6 @@ have them, and a trace of at most 5,000 spans (see docs/volume.md).
 from __future__ import annotations
 
 import hashlib
-import math
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
@@ -21,7 +20,7 @@ from benchmarks.simulated_traffic import Reading, readings
 from benchmarks.templates import pairs
 from otel_netmon import schema, semconv
 from otel_netmon.bandwidth import bus_factor
-from otel_netmon.emit.chosen import EVERY, MOST_SPANS
+from otel_netmon.emit.chosen import EVERY, call_stride, rank_stride
 from otel_netmon.job import identity
 from otel_netmon.records import Call, Pause, RankStep
 
@@ -76,12 +75,8 @@ class _Writer:
         self._texts = Texts(job.shape, RUN)
         self._is_full = volume == "full"
         ranks = job.shape.ranks
-        self._traced = 1 if self._is_full else math.ceil(2 * ranks / MOST_SPANS)
-        """Of so many ranks one makes a span of its step, and of so many one makes spans of its collectives."""
-        left = MOST_SPANS - 1 - math.ceil(ranks / self._traced)
-        self._sampled = (
-            1 if self._is_full else self._traced * math.ceil(ranks / self._traced / max(1, left // len(CALLS)))
-        )
+        self._traced = 1 if self._is_full else rank_stride(ranks)
+        self._sampled = (1 if self._is_full else call_stride(ranks, len(CALLS))) or ranks
         keys = [str(number * len(CALLS)) for number in range(len(job.steps))]
         self._keys = keys
         self._traces = [f"{identity.trace_id(RUN, key):032x}" for key in keys]

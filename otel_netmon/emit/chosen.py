@@ -37,6 +37,21 @@ def is_full(settings: Config, rank: RankIdentity) -> bool:
     )
 
 
+def rank_stride(world_size: int) -> int:
+    """Of how many ranks of a large job one has a span for its part of a step: half of a trace is for those."""
+    return -(-world_size * 2 // MOST_SPANS)
+
+
+def call_stride(world_size: int, calls: int) -> int | None:
+    """Of how many ranks one makes spans of the so many collectives of a step, with what the ranks' parts leave: it
+    is one that has a span for its part. ``None``: there are too many of them."""
+    if calls > MOST_SPANS:
+        return None
+    of_ranks = rank_stride(world_size)
+    parts = -(-world_size // of_ranks)
+    return of_ranks * -(-parts // max(1, (MOST_SPANS - 1 - parts) // max(1, calls)))
+
+
 class _Verdict(NamedTuple):
     """On one interval."""
 
@@ -67,20 +82,13 @@ class Chosen:
             return self._rank in self._ranks
         if self.is_full:
             return True
-        if not 0 < self._calls <= MOST_SPANS:
-            return False
-        ranks = max(1, (MOST_SPANS - self._world_size // self._stride) // self._calls)
-        return self._rank % -(-self._world_size // ranks) == 0
-
-    @property
-    def _stride(self) -> int:
-        """Of how many ranks one has a span for its part of a step: half of a trace is for those."""
-        return 1 if self.is_full else -(-self._world_size * 2 // MOST_SPANS)
+        stride = call_stride(self._world_size, self._calls) if self._calls else None
+        return stride is not None and self._rank % stride == 0
 
     @property
     def has_rank(self) -> bool:
         """Whether this rank's part of a step is a span of its trace."""
-        return self._rank is None or self._rank % self._stride == 0
+        return self._rank is None or self.is_full or self._rank % rank_stride(self._world_size) == 0
 
     @property
     def last_calls(self) -> int:

@@ -178,6 +178,7 @@ def test_a_trace_has_no_more_spans_than_a_backend_takes(size: int, calls: int) -
         chosen.learn(calls)
         makes = chosen.has_calls(RUN, of_step(100))
         assert chosen.has(RUN, of_step(100)) and not chosen.has(RUN, of_step(101))
+        assert chosen.has_rank or not makes  # each span has its parent
         spans += chosen.has_rank + makes * calls
         with_calls += makes
     assert spans <= MOST_SPANS + calls and with_calls >= 1
