@@ -34,7 +34,7 @@ def test_each_alert_has_a_test() -> None:
 
 def test_every_series_is_one_of_ours() -> None:
     known = {metric.prometheus_name for metric in semconv.METRICS}
-    known |= {name + "_count" for name in known}
+    known |= {name + ending for name in known for ending in ("_count", "_bucket")}
     used: set[str] = set()
     for pair in re.findall(r"expr: (?:\|\n((?:\s{10,}.*\n)+)|(.*))", RULES.read_text()):
         used.update(SERIES.findall("".join(pair)))
