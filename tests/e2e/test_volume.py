@@ -16,6 +16,7 @@ pytest.importorskip("torch", reason="needs torch: make test installs it")
 PROGRAM = Path(__file__).parent / "programs" / "slow_steps.py"
 STEPS = 90
 SLOW = {29, 59, 89}
+EARLY = 40
 
 
 def job(folder: Path, *arguments: str, code: int = 0) -> tuple[list[RankStep], list[Collective]]:
@@ -36,8 +37,10 @@ def test_each_step_goes_out_and_all_of_few(tmp_path: Path) -> None:
     assert Counter((one.rank, one.step) for one in whole) == {(r, s): 1 for r in (0, 1) for s in range(STEPS)}
     assert all(one.collective_count and one.groups for one in whole)
     chosen = [{one.step for one in whole if one.calls and one.rank == rank} for rank in (0, 1)]
-    assert {*range(0, STEPS, 20)} | SLOW <= chosen[0] <= chosen[1]  # what is whole on rank 0 is whole everywhere
-    assert len(chosen[1]) < STEPS / 4  # the machine may have made more of them slow
+    assert all({*range(0, STEPS, 20)} | SLOW <= each for each in chosen)
+    # Of the last ones rank 0 has no time to tell. And the machine may have made more of them slow.
+    early = [{step for step in each if step is not None and step < EARLY} for each in chosen]
+    assert early[0] == early[1] and len(early[0]) < EARLY / 2
     traces = {one.trace_id: one.step for one in whole if one.step in range(20, STEPS, 20)}
     spans = Counter((traces.get(one.trace_id), one.rank) for one in collectives)
     assert spans == {(one.step, one.rank): one.collective_count for one in whole if one.trace_id in traces}
