@@ -21,8 +21,8 @@ print(store.port, flush=True)
 time.sleep(120)
 """
 
-AFTER = 4.0
-"""Seconds from the verdict to the end: what stands is told as metrics, too."""
+AFTER = 7.0
+"""Seconds from the verdict to the end: what stands is told as metrics, too, which go out every 5 s."""
 
 
 class Told(logging.Handler):
