@@ -18,6 +18,8 @@ from otel_netmon.monitors.tcp_info import SocketReading, TcpInfo
 from otel_netmon.monitors.tcp_traffic import ConnectionDelta, PeerTotals, delta, nic_traffic, peer_traffic
 
 _MAX_HOSTS: Final = 4096
+MAX_NAMED: Final = 64
+"""Peers that metrics name: in a full mesh, as gloo makes one, each rank has as many as there are ranks."""
 EVERY: Final = 2.0
 """Seconds between two samples, at most: so old is what is known of a link when it fails. As long as ..."""
 FEW: Final = 128
@@ -83,6 +85,7 @@ class TcpMonitor(Monitor):
         self._read_at: float | None = None
         self._totals: dict[tuple[tuple[str, str], ...], PeerTotals] = {}
         self._moved: dict[str, Moved] = {}
+        self._named: list[tuple[tuple[str, str | int], ...]] = []
 
     def sample(self) -> tuple[Point, ...]:
         """One reading. Raises OSError, or what the job's store raises."""
@@ -111,7 +114,7 @@ class TcpMonitor(Monitor):
         self._read_at = at
         series = self._totals.items()
         points = (point for about, totals in series for point in points_of(_ROWS, totals.series().get, *about))
-        return (*points, *self._infos(known))
+        return (*points, *self._infos(known, deltas))
 
     def _read_nics(
         self, found: Collection[Connection]
@@ -125,18 +128,25 @@ class TcpMonitor(Monitor):
             self._log_once(error)
             return {}, {}, {}
 
-    def _infos(self, known: dict[Connection, Peer]) -> list[Point]:
-        """Who is behind an address, as far as the configuration lets peers be named at all."""
+    def _infos(self, known: dict[Connection, Peer], deltas: dict[Connection, ConnectionDelta]) -> list[Point]:
+        """Who is behind an address, as far as the configuration lets peers be named at all; of many, those that
+        most was moved to and from when they were first seen."""
         if self._by == "none":
             return []
-        found: dict[tuple[tuple[str, str | int], ...], None] = {}
+        found: dict[tuple[tuple[str, str | int], ...], int] = {}
         for one, peer in known.items():
             if peer.rank is not None and peer.host is not None and not peer.is_store:
                 about = (semconv.PEER_RANK, peer.rank), (semconv.PEER_HOST, peer.host)
                 address = ((semconv.PEER_ADDRESS, one.remote.address),) if self._by == "address" else ()
+                counts = deltas[one].counts if one in deltas else {}
+                moved = counts.get("bytes_sent", 0) + counts.get("bytes_received", 0)
                 attributes_of = (*address, *about)
-                found[attributes_of] = None
-        return [Point(semconv.PEER_INFO, 1, attributes(*about)) for about in found]
+                found[attributes_of] = found.get(attributes_of, 0) + moved
+        self._named = [about for about in self._named if about in found]
+        named = {*self._named}
+        new = sorted((about for about in found if about not in named), key=lambda about: -found[about])
+        self._named += new[: MAX_NAMED - len(self._named)]
+        return [Point(semconv.PEER_INFO, 1, attributes(*about)) for about in self._named]
 
     def _deltas(
         self, own: dict[Connection, Descriptor], found: dict[Connection, SocketReading]

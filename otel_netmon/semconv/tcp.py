@@ -88,7 +88,7 @@ TCP_UNREAD: Final = gauge(
 PEER_INFO: Final = gauge(
     "otel_netmon.peer.info",
     "{peer}",
-    "1 for each rank that this one has connections to: which rank and host an address is.",
+    "1 for each rank that this one has connections to, of at most 64: which rank and host an address is.",
     (PEER_ADDRESS, PEER_RANK, PEER_HOST),
 )
 

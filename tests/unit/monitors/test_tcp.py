@@ -284,6 +284,25 @@ def test_what_tells_peers_apart(
     config.current.cache_clear()
 
 
+def test_of_many_peers_those_are_named_that_most_was_moved_to(bench: Bench) -> None:
+    """And they stay: another choice at each reading would be another series each time."""
+    ends = [Connection(Endpoint("10.0.0.1", 5000 + n), Endpoint(f"10.0.1.{n}", 6000)) for n in range(100)]
+    known = {one: Peer(n, f"h{n}") for n, one in enumerate(ends)}
+
+    def named(most: list[int], among: dict[Connection, Peer]) -> set[int]:
+        nothing = SocketReading(TcpInfo(*(0,) * 5), 0, 0, 7)
+        moved = {ends[n]: ConnectionDelta(nothing, {"bytes_sent": 9, "bytes_received": n}) for n in most}
+        points = bench.monitor._infos(among, moved)
+        assert len(points) <= tcp.MAX_NAMED
+        return {int(str(point.attributes[semconv.PEER_RANK])) for point in points}
+
+    first = named([98, 99], known)
+    assert first == {*range(tcp.MAX_NAMED - 2), 98, 99}
+    assert named([97], known) == first
+    left = {one: peer for one, peer in known.items() if peer.rank != 98}
+    assert named([97], left) == first - {98} | {97}  # one went, and one more has room
+
+
 def test_every_series_is_declared(bench: Bench) -> None:
     with joined() as (near, far):
         bench.directory.peers = {connection(near): Peer(1, "h"), connection(far): Peer(0, "h")}
