@@ -161,8 +161,8 @@ _SEVERAL = (
 DEFAULTS: Final = {"OTEL_NETMON_INTERVAL": "", "OTEL_NETMON_STALL_AFTER": "", "OTEL_NETMON_HEARTBEAT": ""}
 """The package's own settings, where the lab has quicker ones."""
 
-FEW: Final = {"OTEL_NETMON_VOLUME": "steps"}
-"""As from 65 ranks on."""
+FEW: Final = {"OTEL_NETMON_VOLUME": "steps", "OTEL_NETMON_STEPS_MAX_BYTES": "0"}
+"""As from 65 ranks on, but that nothing is left on the host."""
 
 CLEAN: Final = (
     Case("none", "nothing"),
