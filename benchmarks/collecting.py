@@ -96,6 +96,4 @@ def memory(size: Size) -> Iterator[Line]:
     held = tracemalloc.get_traced_memory()[0] / 2**20
     tracemalloc.stop()
     what = f"memory after {count:,} collectives that were not exported"
-    yield Line(
-        what, "MiB", Spread(held, held, held), None, "4.4", note=f"{ring.overwritten:,} dropped and counted"
-    )
+    yield Line(what, "MiB", spread([held]), None, "4.4", note=f"{ring.overwritten:,} dropped and counted")

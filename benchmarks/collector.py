@@ -26,7 +26,7 @@ from typing import Any, Final, Literal
 import psutil
 
 from benchmarks.made_up_ranks import Sent, requests
-from benchmarks.measuring import ROOT, Line, Size, Spread
+from benchmarks.measuring import ROOT, Line, Size, spread
 from otel_netmon.delivery.connect import connect
 from otel_netmon.delivery.transport import Transport
 from tests.e2e.servers import free_ports, server, wait_for
@@ -53,13 +53,13 @@ def collected(size: Size) -> Iterator[Line]:
         rows = sum(each.rows for each in sent)
         what = f"volume {volume}"
         raw = sum(len(each.data) for each in sent) / rows
-        yield Line(f"{what}: OTLP from the rank, a row, raw", "By", _exactly(raw))
+        yield Line(f"{what}: OTLP from the rank, a row, raw", "By", spread([raw]))
         with tempfile.TemporaryDirectory() as folder, _pipeline(program, Path(folder), to_database=False) as way:
             seconds = way.carry(sent)
-            yield Line(f"{what}: between agent and gateway, a row", "By", _exactly(way.bytes / rows))
-            yield Line(f"{what}: rows taken, on the clock", "1/s", _exactly(rows / seconds))
+            yield Line(f"{what}: between agent and gateway, a row", "By", spread([way.bytes / rows]))
+            yield Line(f"{what}: rows taken, on the clock", "1/s", spread([rows / seconds]))
             for name, cpu in way.cpu().items():
-                yield Line(f"{what}: CPU of the {name}, 1,000 rows", "ms", _exactly(cpu * 1e6 / rows))
+                yield Line(f"{what}: CPU of the {name}, 1,000 rows", "ms", spread([cpu * 1e6 / rows]))
         yield from _stored(program, what, sent)
 
 
@@ -70,11 +70,7 @@ def _stored(program: str, what: str, sent: Sequence[Sent]) -> Iterator[Line]:
     with tempfile.TemporaryDirectory() as folder, _pipeline(program, Path(folder), to_database=True) as way:
         way.carry(sent)
         for signal, (rows, stored) in way.stored().items():
-            yield Line(f"{what}: on disk, a row of {signal}, MergeTree", "By", _exactly(stored / rows))
-
-
-def _exactly(value: float) -> Spread:
-    return Spread(value, value, value)
+            yield Line(f"{what}: on disk, a row of {signal}, MergeTree", "By", spread([stored / rows]))
 
 
 class _Way:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.captured import packing
-from benchmarks.measuring import Line, Size, Spread, differences, job, otel_netmon_run, ratio, sink, spread, turns
+from benchmarks.measuring import Line, Size, differences, job, otel_netmon_run, ratio, sink, spread, turns
 
 _LOADS = (("no core idle", 0.0), ("half idle", 0.04))
 
@@ -101,14 +101,10 @@ def on_the_wire(size: Size) -> Iterator[Line]:
             value = sum(one[how] for one in protobuf[signals]) / calls
             what = f"OTLP per collective, {signals}, {how}"
             most = 60.0 if is_goal else None
-            yield Line(
-                f"{what}: protobuf", "By", Spread(value, value, value), None, "500" if how == "raw" else "", most
-            )
+            yield Line(f"{what}: protobuf", "By", spread([value]), None, "500" if how == "raw" else "", most)
             sizes = (len(one) if how == "raw" else len(gzip.compress(one, 6)) for one in json_lines[signals])
             value = sum(sizes) / calls
-            yield Line(
-                f"{what}: JSON lines", "By", Spread(value, value, value), None, "1,500" if how == "raw" else ""
-            )
+            yield Line(f"{what}: JSON lines", "By", spread([value]), None, "1,500" if how == "raw" else "")
     yield from _of_a_large_job(size(300, 3))
 
 
@@ -129,8 +125,8 @@ def _of_a_large_job(steps: int) -> Iterator[Line]:
     for how in ("raw", "gzip"):
         value = sum(found[how] for path, found in paths.items() if "metrics" not in path) / of
         what = f"OTLP per step and rank, traces and logs, {how}: protobuf; {about}"
-        yield Line(what, "By", Spread(value, value, value))
-    yield Line(f"kept on the host per step and rank; {about}", "By", Spread(kept / of, kept / of, kept / of))
+        yield Line(what, "By", spread([value]))
+    yield Line(f"kept on the host per step and rank; {about}", "By", spread([kept / of]))
 
 
 def _lines(path: Path) -> list[bytes]:

@@ -10,16 +10,13 @@ from opentelemetry import trace
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from otel_netmon import semconv
 from otel_netmon.delivery.otlp_json import Json, attribute
 from otel_netmon.delivery.packed import Attributes, Place, WholeSpan
+from otel_netmon.emit.spans import SCOPE
 from otel_netmon.internals.otel_internals_logs import emit_event, encode_logs_as_json
 from otel_netmon.text import as_json
-from otel_netmon.version import __version__
 
-SCOPE: Final = InstrumentationScope(semconv.SCOPE_COLLECTIVES, __version__, semconv.SCHEMA_URL)
 _FIRST: Final = 770_000_000
 Fill = Callable[..., str]
 """Takes the values of the holes in the order in which they were made."""

@@ -10,15 +10,8 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from otel_netmon.analysis.waiting import Matcher, Part, Waits, Where, length
+from otel_netmon.analysis.waiting import Matcher, Waits, Where, length, waits_of
 from otel_netmon.diagnosis.steps import StepTable
-
-
-def waits_of(part: Part, into: Waits) -> None:
-    """Add the waiting of each rank in one collective."""
-    shortest = min(part.seconds)
-    for rank, seconds, start in zip(part.ranks, part.seconds, part.starts, strict=True):
-        into[int(rank)].append((start, seconds - shortest))
 
 
 def late(waited: Mapping[int, float]) -> dict[int, float]:

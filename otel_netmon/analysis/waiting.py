@@ -83,6 +83,13 @@ class Part(NamedTuple):
     """Seconds of each rank's own clock; NaN where only the duration is known."""
 
 
+def waits_of(part: Part, into: Waits) -> None:
+    """Add the waiting of each rank in one collective."""
+    shortest = min(part.seconds)
+    for rank, seconds, start in zip(part.ranks, part.seconds, part.starts, strict=True):
+        into[int(rank)].append((start, seconds - shortest))
+
+
 class Matcher:
     """Collects durations and matches them over ranks. Memory: some 400 bytes for each, 24 per rank."""
 
@@ -166,12 +173,11 @@ class Matcher:
                     shortest = min(part.seconds)
                     last = int(part.ranks[part.seconds.index(shortest)])
                     late[last] += max(part.seconds) > shortest
-                    key = last, part.group
-                    others = blamed.setdefault(key, (len(part.ranks) - 1, defaultdict(list)))[1]
-                    for rank, seconds, start in zip(map(int, part.ranks), part.seconds, part.starts, strict=True):
-                        waits[rank].append((start, seconds - shortest))
-                        if rank != last:
-                            others[rank].append((start, seconds - shortest))
+                    waits_of(part, waits)
+                    # the last one's own waiting is none
+                    waits_of(
+                        part, blamed.setdefault((last, part.group), (len(part.ranks) - 1, defaultdict(list)))[1]
+                    )
             for rank, each in waits.items():
                 waited[rank] += length(each)
             for (last, _), (count, others) in blamed.items():

@@ -7,7 +7,6 @@ told by locks that end with their holder, not by process ids, which mean nothing
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import stat
 import tempfile
@@ -18,6 +17,7 @@ from typing import Final
 from otel_netmon import config
 from otel_netmon.black_box import layout
 from otel_netmon.endings import LastCalls
+from otel_netmon.locks import locked
 
 PREFIX: Final = "otel-netmon-calls-"
 SUFFIX: Final = ".box"
@@ -43,7 +43,7 @@ class BoxFolder:
         base = _base()
         _remove_stale(base)
         self.path = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=base))  # 0700
-        self._lock = _locked(self.path)
+        self._lock = locked(self.path)
         environ[config.BLACK_BOX_DIR] = str(self.path)
 
     def pids(self) -> frozenset[int]:
@@ -95,27 +95,13 @@ def _base() -> Path:
     return Path(tempfile.gettempdir())
 
 
-def _locked(path: Path) -> int:
-    """A descriptor of ``path`` that holds its lock; -1 where another has it. Raises OSError."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        return -1
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
-
-
 def _remove_stale(base: Path) -> None:
     """Remove folders of launchers that were killed, with what their ranks left: nobody waits for it any more."""
     for folder in base.glob(PREFIX + "*"):
         with contextlib.suppress(OSError):
             if not is_private(folder):
                 continue
-            lock = _locked(folder)
+            lock = locked(folder)
             if lock < 0:
                 continue
             try:
@@ -146,7 +132,7 @@ def _left_behind(folder: Path, ended: Collection[int]) -> Iterator[LastCalls]:
 
 def _taken(path: Path, has_ended: bool) -> LastCalls | None:
     """Read a box and delete it; ``None`` where its process lives, or another reader was first."""
-    fd = _locked(path)
+    fd = locked(path)
     if fd < 0:
         if not has_ended:
             return None

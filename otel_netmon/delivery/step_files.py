@@ -24,6 +24,7 @@ from otel_netmon.delivery.otlp_json import Json
 from otel_netmon.delivery.packed import WholeSpan
 from otel_netmon.delivery.segment import write_whole
 from otel_netmon.delivery.spool import open_folder
+from otel_netmon.locks import locked
 
 _logger = logging.getLogger(__name__)
 
@@ -110,7 +111,7 @@ class StepFiles:
         path = self._folder / f"{file_name('traces', process_label())}{SUFFIX}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         self._fds[turn], self._paths[turn] = os.open(path, flags, 0o600), path
-        fcntl.flock(self._fds[turn], fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(self._fds[turn], fcntl.LOCK_EX)  # another may just be looking whether it is in use
         self._turn, self._size = turn, 0
 
     def _make_room(self) -> None:
@@ -131,11 +132,7 @@ class StepFiles:
 
 
 def _is_in_use(path: Path) -> bool:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
+    fd = locked(path)
+    if fd >= 0:
         os.close(fd)
-    return False
+    return fd < 0

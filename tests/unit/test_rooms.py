@@ -15,7 +15,7 @@ PACKAGE = Path(inspect.getfile(otel_netmon)).parent
 
 BOTTOM = {
     *("semconv", "config", "records", "bandwidth", "internals", "threads", "forks", "patches", "guard", "text"),
-    *("streams", "version", "schema", "endings", "values", "lazy", "covered"),
+    *("streams", "version", "schema", "endings", "values", "lazy", "covered", "locks"),
 }
 JOB = {"job", "flight_recorder", "black_box"} | BOTTOM
 MAY_IMPORT = {

@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import logging
 import os
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from otel_netmon import semconv
+from otel_netmon.delivery import step_files
 from otel_netmon.delivery.packed import Place, WholeSpan
 from otel_netmon.delivery.step_files import StepFiles
+from otel_netmon.locks import locked
 from otel_netmon.records import RankStep
 from otel_netmon.store.problems import Problems
 from otel_netmon.store.reader import read
@@ -89,6 +93,22 @@ def test_what_ended_processes_left_is_bounded_and_of_living_ones_untouched(tmp_p
     another.flush()
     assert steps_in(tmp_path) == [1]
     assert (tmp_path / "notes.txt").exists()
+
+
+def test_another_that_looks_whether_a_file_is_in_use_does_no_harm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def open_and_be_looked_at(path: Path, flags: int, mode: int = 0o777) -> int:
+        fd = os.open(path, flags, mode)
+        other = locked(Path(path))
+        threading.Timer(0.1, os.close, (other,)).start()
+        return fd
+
+    monkeypatch.setattr(step_files, "os", SimpleNamespace(**{**vars(os), "open": open_and_be_looked_at}))
+    files = files_in(tmp_path)
+    files.add(step(0))
+    files.flush()
+    assert steps_in(tmp_path) == [0] and not caplog.records
 
 
 def test_where_nothing_can_be_kept_that_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
