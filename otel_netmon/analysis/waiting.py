@@ -174,10 +174,9 @@ class Matcher:
                     last = int(part.ranks[part.seconds.index(shortest)])
                     late[last] += max(part.seconds) > shortest
                     waits_of(part, waits)
-                    # the last one's own waiting is none
-                    waits_of(
-                        part, blamed.setdefault((last, part.group), (len(part.ranks) - 1, defaultdict(list)))[1]
-                    )
+                    key = last, part.group
+                    _, others = blamed.setdefault(key, (len(part.ranks) - 1, defaultdict(list)))
+                    waits_of(part, others)  # the last one's own waiting is none
             for rank, each in waits.items():
                 waited[rank] += length(each)
             for (last, _), (count, others) in blamed.items():

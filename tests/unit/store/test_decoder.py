@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from typing import Any
 
 import pytest
@@ -58,6 +59,19 @@ def test_packed_calls_that_are_damaged(bad: dict[str, Any]) -> None:
     assert (good.calls, wrong) == ((Call("all_reduce", "0", 1, 2), Call("all_reduce", "0", 5, None)), 0)
     found, wrong = step_of(semconv.STEP_COLLECTIVES, json.dumps(CALLS | bad))
     assert (found.calls, wrong) == ((), 1)
+
+
+def test_packed_calls_take_four_bytes_for_each_of_what_start_and_duration() -> None:
+    """Of a step of half a second with 200 collectives, by threes on three groups."""
+    chance = random.Random(1)
+    kinds = [("all_reduce", "0"), ("all_gather_into_tensor", "tp"), ("reduce_scatter_tensor", "dp")]
+    calls, at = [], 0
+    for number in range(200):
+        at += int(chance.expovariate(1 / 2500))
+        calls.append(Call(*kinds[number % 3], at, int(chance.expovariate(1 / 1500))))
+    text = schema.attributes(RankStep("rank_step", calls=tuple(calls)))[semconv.STEP_COLLECTIVES]
+    assert isinstance(text, str) and len(text) <= 200 * 3 * 4
+    assert schema.unpack(semconv.STEP_COLLECTIVES, text) == tuple(calls)
 
 
 def test_packed_calls_of_older_files() -> None:
